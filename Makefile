@@ -1,0 +1,53 @@
+# One environment in .venv, made when it is first needed and again when its inputs change.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+RUN ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all test-gpu lint format types golden clean
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED)  ## Make .venv and install the package with its development tools
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("rfdetr-hwd needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)  ## Train, evaluate and predict on the built-in dataset, in demo/
+	rm -rf $(RUN)
+	$(BIN)/rfdetr-hwd data demo --out $(RUN)/data
+	$(BIN)/rfdetr-hwd train --config configs/demo.yaml data.root=$(RUN)/data output.dir=$(RUN)/run
+	$(BIN)/rfdetr-hwd evaluate --weights $(RUN)/run --out $(RUN)/evaluation
+	$(BIN)/rfdetr-hwd predict $(RUN)/data/test --weights $(RUN)/run --out $(RUN)/pictures
+
+test: $(INSTALLED) lint types  ## Lint, check types and run the tests, without a GPU and without network
+	$(BIN)/pytest -m "not gpu and not slow"
+
+test-all: $(INSTALLED) lint types  ## The tests with the full counts of the reliability promises
+	$(BIN)/pytest -m "not gpu"
+
+test-gpu: $(INSTALLED)  ## The tests that need a CUDA device
+	$(BIN)/pytest -m gpu
+
+lint: $(INSTALLED)  ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED)  ## Rewrite to style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(INSTALLED)  ## Check types
+	$(BIN)/mypy
+
+golden: $(INSTALLED)  ## Rewrite the golden values in tests/golden
+	REWRITE_GOLDEN=1 $(BIN)/pytest -m "not gpu and not slow" -k golden
+
+clean:  ## Remove the environment, caches and the demo
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,32 @@
+"""Train RF-DETR with wavelet downsampling, ship stock RF-DETR.
+
+The public names are loaded when they are first used, so importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from rfdetr_hwd.amp import amp_context as amp_context
+    from rfdetr_hwd.config import load_config as load_config
+    from rfdetr_hwd.detector import Detector as Detector
+    from rfdetr_hwd.layers.downsample import HWD as HWD
+    from rfdetr_hwd.layers.registry import register_downsample as register_downsample
+
+_HOME = {
+    "amp_context": "amp",
+    "load_config": "config",
+    "Detector": "detector",
+    "HWD": "layers.downsample",
+    "register_downsample": "layers.registry",
+}
+
+__all__ = ["HWD", "Detector", "__version__", "amp_context", "load_config", "register_downsample"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

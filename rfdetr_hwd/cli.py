@@ -1,0 +1,133 @@
+"""The command line: a table of verbs. A verb's code, and torch with it, is loaded when the verb is called."""
+
+import importlib
+import logging
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rfdetr_hwd import __version__
+from rfdetr_hwd.errors import UserError
+
+app = typer.Typer(
+    help="Train RF-DETR with wavelet downsampling, ship stock RF-DETR.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Work on datasets.", rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class SplitName(StrEnum):
+    """Splits that can be evaluated."""
+
+    val = "val"
+    test = "test"
+
+
+class WeightsKind(StrEnum):
+    """Weights of a checkpoint."""
+
+    auto = "auto"
+    ema = "ema"
+    plain = "plain"
+
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides: train.epochs=12")]
+WeightsPath = Annotated[Path, typer.Option(help="Run folder (its best checkpoint) or checkpoint folder.")]
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of a new run.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder to continue.")] = None,
+) -> None:
+    """Train a new run, or continue one."""
+    _call("train", config=config, resume=resume, overrides=overrides or [])
+
+
+@app.command()
+def evaluate(
+    weights: WeightsPath,
+    overrides: Overrides = None,
+    config: Annotated[Path | None, typer.Option(help="Take the data from this file, not the checkpoint.")] = None,
+    split: Annotated[SplitName, typer.Option(help="Which split.")] = SplitName.val,
+    which: Annotated[WeightsKind, typer.Option(help="Which weights; auto: the better ones.")] = WeightsKind.auto,
+    out: Annotated[Path | None, typer.Option(help="Folder of the figures and detections.")] = None,
+) -> None:
+    """Measure a checkpoint with COCO's figures."""
+    _call(
+        "evaluate",
+        weights=weights,
+        config=config,
+        split=split.value,
+        out=out,
+        which=which.value,
+        overrides=overrides or [],
+    )
+
+
+@app.command()
+def predict(
+    source: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+    weights: WeightsPath,
+    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("predictions"),
+    threshold: Annotated[float, typer.Option(help="Lowest score to keep.")] = 0.5,
+) -> None:
+    """Detect objects, and draw them."""
+    _call("predict", source=source, weights=weights, out=out, threshold=threshold)
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions and devices, and what is missing."""
+    _call("doctor")
+
+
+@data_app.command("demo")
+def data_demo(
+    out: Annotated[Path, typer.Option(help="Folder of the dataset.")],
+    seed: Annotated[int, typer.Option(help="Seed of the drawing.")] = 0,
+) -> None:
+    """Write the built-in dataset of coloured shapes."""
+    _call("data", "run_demo", out=out, seed=seed)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rfdetr-hwd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train RF-DETR with wavelet downsampling, ship stock RF-DETR."""
+
+
+def _call(module: str, function: str = "run", /, **arguments: Any) -> None:
+    """Load a verb and run it; an error meant for the user becomes one message and an exit status."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("rfdetr_hwd").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", message="OpenCV .* is not installed", category=UserWarning)  # supervision's
+    try:
+        getattr(importlib.import_module(f"rfdetr_hwd.commands.{module}"), function)(**arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="rfdetr-hwd")

@@ -1,0 +1,1 @@
+"""One verb a file: build the parts, call one function."""

@@ -1,0 +1,30 @@
+"""What the commands print."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from rfdetr_hwd.metrics.coco import COCO_FIGURES
+
+
+def say(text: str) -> None:
+    """Print a line, at once."""
+    print(text, flush=True)
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a small table."""
+    table = Table(*header, title=title, title_justify="left", title_style="bold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console().print(table)
+
+
+def print_figures(title: str, figures: dict[str, float]) -> None:
+    """Print COCO's figures, four digits each, and the AP of each class."""
+    extra = [name for name in figures if name.startswith("AP@")]
+    names = [*COCO_FIGURES, *extra]
+    print_table(title, ("figure", "value"), [(name, f"{figures[name]:.4f}") for name in names])
+    classes = [(name.removeprefix("AP/"), f"{value:.4f}") for name, value in figures.items() if name.startswith("AP/")]
+    print_table("AP of each class", ("class", "AP"), classes)

@@ -1,0 +1,66 @@
+"""`rfdetr-hwd doctor`: what is here, what is missing, and what mends it."""
+
+import importlib
+import shutil
+import sys
+import tempfile
+import warnings
+
+from rfdetr_hwd.commands.console import print_table, say
+from rfdetr_hwd.environment import describe_devices, describe_environment
+from rfdetr_hwd.errors import UserError
+
+_IMPORTS = {
+    "torchvision": "torchvision",
+    "rfdetr": "rfdetr",
+    "pytorch_wavelets": "pytorch_wavelets",
+    "pycocotools": "pycocotools.mask",
+    "faster-coco-eval": "faster_coco_eval",
+    "supervision": "supervision",
+    "safetensors": "safetensors.torch",
+}
+_MENDS = {"pytorch_wavelets": "pip install 'setuptools<81' PyWavelets pytorch_wavelets"}
+
+
+class DoctorError(UserError):
+    """Something that the package needs is missing."""
+
+
+def run() -> None:
+    """Print versions, devices and free disk space; name what is missing and the command that mends it.
+
+    Raises:
+        DoctorError: Something is missing.
+    """
+    described = describe_environment()
+    rows = [("rfdetr-hwd", described["rfdetr_hwd"]), ("python", described["python"])]
+    rows += [(name, version or "missing") for name, version in described["packages"].items()]
+    print_table("versions", ("package", "version"), rows)
+    devices = describe_devices()
+    if not devices:
+        say("devices: no CUDA device; training runs on the CPU in float32 (mixed precision is off)")
+    for device in devices:
+        precision = "native bfloat16" if device["native_bfloat16"] else "emulates bfloat16, slowly: set amp=false"
+        capability = f"compute capability {device['compute_capability']}"
+        say(f"device: {device['name']}, {device['memory_gib']} GiB, {capability}, {precision}")
+    say(
+        f"free disk space here: {shutil.disk_usage('.').free / 2**30:.0f} GiB; temporary files: {tempfile.gettempdir()}"
+    )
+    problems = [problem for name, module in _IMPORTS.items() if (problem := _problem(name, module))]
+    if problems:
+        raise DoctorError("\n  ".join(["this installation is not complete:", *problems]))
+    say("everything that is needed is here")
+
+
+def _problem(package: str, module: str) -> str | None:
+    """Return what is wrong with a package and the command that mends it, or `None`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module(module)
+    except Exception as error:  # a broken installation raises anything
+        mend = _MENDS.get(package, f"pip install {package}")
+        return (
+            f"{package} cannot be imported ({type(error).__name__}: {error}); mend it with: {sys.executable} -m {mend}"
+        )
+    return None

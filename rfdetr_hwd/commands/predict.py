@@ -1,0 +1,89 @@
+"""`rfdetr-hwd predict`: detect objects in an image or a folder of images."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import supervision as sv
+
+from rfdetr_hwd.commands.console import say
+from rfdetr_hwd.config import ConfigError
+from rfdetr_hwd.data.transforms import IMAGE_SUFFIXES, ImageError, read_image
+from rfdetr_hwd.detector import Detector
+from rfdetr_hwd.report.pictures import draw_detections, grid
+
+_BATCH = 8
+_OVERVIEW = 12
+
+
+def run(source: Path, weights: Path, out: Path, threshold: float) -> None:
+    """Write drawn images, `detections.json` and an overview picture.
+
+    Args:
+        source: An image, or a folder that is searched for images.
+        weights: Run folder (its best checkpoint) or checkpoint folder.
+        out: Where the pictures and the JSON go.
+        threshold: Lowest score to keep, in [0, 1].
+
+    Raises:
+        UserError: What the user gave is wrong.
+    """
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"--threshold {threshold} is not between 0 and 1")
+    paths = _find_images(source)
+    detector = Detector.load(weights)
+    out.mkdir(parents=True, exist_ok=True)
+    entries: list[dict[str, Any]] = []
+    drawn: list[PIL.Image.Image] = []
+    for start in range(0, len(paths), _BATCH):
+        readable = _read(paths[start : start + _BATCH])
+        if not readable:
+            continue
+        results = detector.predict([image for _, image in readable], threshold)
+        for (path, image), detections in zip(readable, results, strict=True):
+            picture = draw_detections(image, detections)
+            target = out / _picture_name(path, source)
+            picture.save(target)
+            entries.append({"image": str(path), "picture": str(target), "detections": _as_json(detections)})
+            drawn = (drawn + [picture])[:_OVERVIEW]
+    if not entries:
+        raise ImageError(f"none of the {len(paths)} images of {source} can be decoded")
+    (out / "detections.json").write_text(json.dumps(entries, indent=2), encoding="utf-8")
+    grid(drawn, columns=4, side=320).save(out / "overview.png")
+    found = sum(len(entry["detections"]) for entry in entries)
+    say(f"{found} detections in {len(entries)} of {len(paths)} images with {detector.weights} weights")
+    say(f"pictures: {out}\noverview: {out / 'overview.png'}\ndetections: {out / 'detections.json'}")
+
+
+def _find_images(source: Path) -> list[Path]:
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise ConfigError(f"there is no image or folder {source}")
+    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not paths:
+        raise ConfigError(f"{source} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    return paths
+
+
+def _read(paths: list[Path]) -> list[tuple[Path, PIL.Image.Image]]:
+    """Decode images; say which cannot be, and leave them out."""
+    readable = []
+    for path in paths:
+        try:
+            readable.append((path, read_image(path)))
+        except ImageError as error:
+            say(f"left out: {error}")
+    return readable
+
+
+def _picture_name(path: Path, source: Path) -> str:
+    """Return a file name that no other image of the source has."""
+    relative = path.relative_to(source) if source.is_dir() else Path(path.name)
+    return "-".join(relative.parts) + ".png"
+
+
+def _as_json(detections: sv.Detections) -> list[dict[str, Any]]:
+    rows = zip(detections.xyxy.tolist(), detections.confidence.tolist(), detections["class_name"], strict=True)
+    return [{"class": str(name), "score": score, "box_xyxy": box} for box, score, name in rows]

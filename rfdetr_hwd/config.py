@@ -1,0 +1,332 @@
+"""The configuration of a run: frozen sections, read from YAML, overridden by `key=value`.
+
+One file describes one experiment. Unknown keys and bad values are answered with the dotted key, the value, what is
+allowed and the nearest known key. This module imports neither torch nor rfdetr, so a wrong configuration is answered
+at once.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+from pydantic import ValidationError as PydanticValidationError
+from pydantic_core import ErrorDetails
+
+from rfdetr_hwd.errors import UserError
+
+MAX_CONFIG_BYTES = 1 << 20
+
+Variant = Literal["nano", "small", "medium", "base", "large"]
+Level = Literal["P3", "P4", "P5"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+RESOLUTION_STEP: dict[str, int] = {"nano": 32, "small": 32, "medium": 32, "base": 56, "large": 32}
+"""Pixels that the input side must be a multiple of: patch size times windows per side."""
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be read or is not valid."""
+
+    exit_code = 2
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and every key known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class ModelSection(Section):
+    """Which RF-DETR is built. `null` leaves a value at the variant's own."""
+
+    variant: Variant = "nano"
+    """The RF-DETR variant whose architecture is built."""
+    levels: tuple[Level, ...] = ("P4", "P5")
+    """Feature levels of the projector, in ascending order. The stride-2 convolution is in P5 alone."""
+    resolution: PositiveInt | None = None
+    """Side of the square input in pixels, a multiple of 32 (base: 56)."""
+    pretrain_weights: str | None = "auto"
+    """`auto`: the variant's published COCO weights; a path: a run, a checkpoint or a .pth; `null`: a random start."""
+    strict_weights: bool = True
+    """Refuse pretrained weights with keys or shapes that no mapping explains. `false` starts those parts fresh."""
+    num_queries: PositiveInt | None = None
+    """Object queries, the most objects found in one image."""
+    group_detr: PositiveInt | None = None
+    """Query groups trained side by side (Group DETR); evaluation uses the first."""
+    freeze_encoder: bool = False
+    """Keep the DINOv2 encoder's weights as they are."""
+    gradient_checkpointing: bool = False
+    """Recompute the encoder's activations in the backward pass: less memory, more time."""
+    dropout: Probability = 0.0
+    """Dropout of the decoder."""
+    drop_path: Probability = 0.0
+    """Stochastic depth of the encoder."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.levels or list(self.levels) != sorted(set(self.levels)):
+            raise ValueError(f"levels must be a non-empty ascending choice of P3, P4, P5, not {list(self.levels)}")
+        step = RESOLUTION_STEP[self.variant]
+        if self.resolution is not None and self.resolution % step:
+            nearest = max(step, round(self.resolution / step) * step)
+            raise ValueError(f"resolution {self.resolution} is not a multiple of {step}; the nearest is {nearest}")
+        return self
+
+
+class DownsampleSection(Section):
+    """What stands in for the stride-2 convolution."""
+
+    name: str = "hwd"
+    """A registered downsampler: hwd, conv3x3 (stock RF-DETR), conv2x2, spd."""
+    site: Literal["projector"] = "projector"
+    """Where it goes: `projector` is the P5 branch of the multi-scale projector."""
+    backend: Literal["fused", "pytorch_wavelets"] = "fused"
+    """How hwd computes: one convolution with the folded kernel, or the reference library. Same parameters."""
+
+
+class AugmentSection(Section):
+    """Random changes to training images. What happens to an image depends on seed, epoch and image id alone."""
+
+    flip: Probability = 0.5
+    """Probability of a horizontal flip."""
+    crop: Probability = 0.5
+    """Probability of a random crop, which is then resized to the input size."""
+    min_crop: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Smallest side of the crop, as a share of the image's side."""
+
+
+class DataSection(Section):
+    """Where the images are."""
+
+    root: str
+    """Folder of the dataset."""
+    format: Literal["auto", "coco", "roboflow"] = "auto"
+    """Layout of the folder; `auto` recognises it."""
+    train: str | None = None
+    """Name of the training split; `null`: the format's own (train, train2017)."""
+    val: str | None = None
+    """Name of the validation split; `null`: the format's own (valid, val2017)."""
+    test: str | None = None
+    """Name of the test split; `null`: the format's own (test, test2017)."""
+    workers: NonNegativeInt = 2
+    """Loader processes a rank; 0 loads in the main process. The images do not depend on it."""
+    augment: AugmentSection = AugmentSection()
+
+
+class TrainSection(Section):
+    """The optimisation. Defaults are upstream's recipe, at the batch size of the published runs."""
+
+    epochs: PositiveInt = 100
+    """Passes over the training images."""
+    batch_size: PositiveInt = 16
+    """Images of one optimiser update, over all ranks and micro-batches."""
+    micro_batch: PositiveInt | None = None
+    """Images of one forward pass on one rank; `null`: the rank's whole share. The update does not depend on it."""
+    lr: PositiveFloat = 1e-4
+    """Learning rate (AdamW) of everything but the encoder."""
+    lr_encoder: PositiveFloat = 1.5e-4
+    """Learning rate of the encoder, before layer and component decay."""
+    encoder_layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Factor on the learning rate from one encoder layer to the one below."""
+    component_decay: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """Factor on the decoder's learning rate; squared, on the encoder's."""
+    weight_decay: NonNegativeFloat = 1e-4
+    """Decoupled weight decay."""
+    warmup_epochs: NonNegativeFloat = 0.0
+    """Epochs of linear warm-up."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up."""
+    lr_final_factor: Probability = 0.0
+    """Where the cosine ends, as a share of the learning rate."""
+    clip: NonNegativeFloat = 0.1
+    """Largest gradient norm; 0 does not clip."""
+    ema: bool = True
+    """Keep an exponential moving average of the weights, and evaluate it beside the plain weights."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] = 0.993
+    """Decay of the average in the long run."""
+    ema_tau: NonNegativeFloat = 100.0
+    """Updates over which the decay rises to `ema_decay`; 0: at once."""
+    multi_scale: bool = True
+    """Draw the input side of each update from a range around the resolution."""
+    seed: NonNegativeInt = 0
+    """Seed of everything that is random."""
+    early_stop: PositiveInt | None = None
+    """Stop after this many evaluations without a better AP."""
+    log_every: PositiveInt = 10
+    """Updates between two records of the loss."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+            raise ValueError(f"micro_batch {self.micro_batch} is larger than batch_size {self.batch_size}")
+        return self
+
+
+class EvaluationSection(Section):
+    """How the model is measured. AP is COCO's, at 100 detections an image."""
+
+    every: PositiveInt = 1
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+    batch_size: PositiveInt = 16
+    """Images of one forward pass."""
+    max_dets: Annotated[int, Field(gt=100)] | None = 500
+    """Also report AP at this many detections an image, under a name of its own; `null` does not."""
+    backend: Literal["pycocotools", "faster"] = "pycocotools"
+    """COCO evaluation library: the reference, or faster-coco-eval."""
+
+
+class OutputSection(Section):
+    """What a run leaves behind."""
+
+    dir: str
+    """Run folder. It must be new; `--resume` continues an existing one."""
+    save_every: PositiveInt = 1
+    """Epochs between two checkpoints; the last epoch is always saved."""
+    keep_last: PositiveInt = 2
+    """Checkpoints kept beside the best one."""
+    trackers: tuple[Literal["tensorboard"], ...] = ()
+    """Where the metrics go beside metrics.jsonl and the console."""
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    model: ModelSection = ModelSection()
+    downsample: DownsampleSection = DownsampleSection()
+    data: DataSection
+    train: TrainSection = TrainSection()
+    amp: bool = True
+    """Mixed precision (bfloat16) in every forward pass, on a CUDA device."""
+    evaluation: EvaluationSection = EvaluationSection()
+    output: OutputSection
+
+    def to_yaml(self) -> str:
+        """Return the resolved configuration as YAML that `load_config` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file, apply `key=value` overrides and validate.
+
+    Args:
+        path: YAML file, at most 1 MiB, without aliases.
+        overrides: Dotted assignments such as `train.epochs=12`; the value is YAML.
+
+    Returns:
+        The frozen configuration.
+
+    Raises:
+        ConfigError: The file cannot be read, a key is unknown or a value is not allowed.
+    """
+    return parse_config(read_yaml(Path(path)), overrides, origin=str(path))
+
+
+def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
+    """Validate nested values after applying `key=value` overrides; see `load_config`."""
+    merged = _merge_overrides(values, overrides)
+    try:
+        return Config.model_validate(merged)
+    except PydanticValidationError as error:
+        lines = [_explain(detail) for detail in error.errors(include_url=False)]
+        raise ConfigError("\n  ".join([f"{origin} is not valid:", *lines])) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping from a YAML file of bounded size, without aliases and duplicate keys.
+
+    Raises:
+        ConfigError: The file is missing, too large, not YAML or not a mapping.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path} has {size} bytes; a configuration has at most {MAX_CONFIG_BYTES}")
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+    try:
+        values = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with more refusals
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections (model, data, train, ...)")
+    return values
+
+
+def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key of the configuration."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from known_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses aliases (a small file could expand without bound) and duplicate keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} stands twice in one mapping (line {node.start_mark.line + 1})")
+        return super().construct_mapping(node, deep)
+
+
+def _merge_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"{override!r} is not an override: write key=value, for example train.epochs=12")
+        try:
+            value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with more refusals
+        except yaml.YAMLError:
+            raise ConfigError(f"the value of {key} is not valid YAML: {text!r}") from None
+        _assign(merged, key.strip().split("."), value)
+    return merged
+
+
+def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for name in path[:-1]:
+        child = values.get(name)
+        values[name] = dict(child) if isinstance(child, Mapping) else {}
+        values = values[name]
+    values[path[-1]] = value
+
+
+def _explain(detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    match detail["type"]:
+        case "extra_forbidden":
+            near = difflib.get_close_matches(key, [*known_keys(), *Config.model_fields], n=1, cutoff=0.5)
+            return f"{key}: unknown key" + (f"; the nearest known key is {near[0]}" if near else "")
+        case "missing":
+            field = Config.model_fields[key].annotation if key in Config.model_fields else None
+            if isinstance(field, type) and issubclass(field, BaseModel):
+                key = ", ".join(f"{key}.{name}" for name, child in field.model_fields.items() if child.is_required())
+            return f"{key}: required; set it in the file or as {key}=VALUE"
+        case "value_error":
+            return f"{key}: {str(detail['ctx']['error'])}"
+        case _:
+            message = detail["msg"][0].lower() + detail["msg"][1:]
+            return f"{key} = {detail['input']!r}: {message}"

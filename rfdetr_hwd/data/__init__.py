@@ -1,0 +1,1 @@
+"""Datasets: find and read them, prepare images, serve batches."""

@@ -1,0 +1,137 @@
+"""What happens to an image before the model sees it: one deterministic preprocessing, and random augmentation.
+
+Training, validation and prediction share `preprocess`, so a model is measured and used on what it was trained on.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F  # noqa: N812
+
+from rfdetr_hwd.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+"""The decoders that may see a file."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+class ImageError(UserError):
+    """An image file that cannot be decoded; the message says which and why."""
+
+
+def read_image(path: Path) -> PIL.Image.Image:
+    """Decode an image file as RGB, turned upright as its EXIF orientation says.
+
+    Raises:
+        ImageError: The file is missing, truncated, no image, of another format or too large to be true.
+    """
+    try:
+        with PIL.Image.open(path, formats=IMAGE_FORMATS) as image:
+            return PIL.ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise ImageError(f"cannot decode {path}: {error}") from None
+
+
+def preprocess(image: PIL.Image.Image, resolution: int) -> Tensor:
+    """Resize an RGB image to a square with antialiasing and normalise it with ImageNet's mean and deviation.
+
+    The aspect ratio is not kept, as RF-DETR was trained.
+
+    Args:
+        image: RGB image of any size.
+        resolution: Side of the square in pixels.
+
+    Returns:
+        Float32 tensor of shape (3, resolution, resolution).
+    """
+    resized = F.resize(image, [resolution, resolution], interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
+    normalised: Tensor = F.normalize(F.to_dtype(F.pil_to_tensor(resized), scale=True), IMAGENET_MEAN, IMAGENET_STD)
+    return normalised
+
+
+def augment(
+    image: PIL.Image.Image,
+    boxes_xyxy: Tensor,
+    labels: Tensor,
+    transform: v2.Transform,
+    entropy: Sequence[int],
+) -> tuple[PIL.Image.Image, Tensor, Tensor]:
+    """Apply a random transform whose outcome depends on `entropy` alone.
+
+    Args:
+        image: RGB image.
+        boxes_xyxy: Shape (n, 4), in pixels of the image.
+        labels: Shape (n,).
+        transform: From `build_augmentation`.
+        entropy: Non-negative integers, such as (seed, epoch, image id).
+
+    Returns:
+        The changed image, and the boxes and labels that are left in it.
+    """
+    boxes = tv_tensors.BoundingBoxes(boxes_xyxy, format="XYXY", canvas_size=(image.height, image.width))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw_seed(entropy))
+        image, boxes, labels = transform(image, boxes, labels)
+    return image, boxes.as_subclass(Tensor), labels
+
+
+def build_augmentation(flip: float, crop: float, min_crop: float) -> v2.Transform:
+    """Return horizontal flip and random crop, dropping the boxes that leave the image.
+
+    Args:
+        flip: Probability of the flip.
+        crop: Probability of the crop.
+        min_crop: Smallest side of the crop, as a share of the image's.
+    """
+    return v2.Compose(
+        [
+            v2.RandomHorizontalFlip(flip),
+            v2.RandomApply([RandomSizeCrop(min_crop)], crop),
+            v2.ClampBoundingBoxes(),
+            v2.SanitizeBoundingBoxes(min_size=1, labels_getter=lambda inputs: inputs[2]),
+        ]
+    )
+
+
+class RandomSizeCrop(v2.Transform):  # type: ignore[misc]
+    """Crop to a random size at a random place, as in DETR's recipe (Carion et al., ECCV 2020, A.4).
+
+    Args:
+        min_scale: Smallest height and width, as shares of the image's.
+    """
+
+    def __init__(self, min_scale: float) -> None:
+        super().__init__()
+        self.min_scale = min_scale
+
+    def make_params(self, flat_inputs: list[object]) -> dict[str, int]:
+        """Draw the crop: torch's generator, one call each for size and place."""
+        canvas_height, canvas_width = v2.functional.get_size(flat_inputs[0])
+        scales, place = torch.empty(2).uniform_(self.min_scale, 1).tolist(), torch.rand(2).tolist()
+        height, width = max(1, round(canvas_height * scales[0])), max(1, round(canvas_width * scales[1]))
+        top, left = int(place[0] * (canvas_height - height + 1)), int(place[1] * (canvas_width - width + 1))
+        return {"top": top, "left": left, "height": height, "width": width}
+
+    def transform(self, inpt: object, params: dict[str, int]) -> object:
+        """Crop an image or boxes."""
+        return self._call_kernel(F.crop, inpt, **params)
+
+
+def draw_seed(entropy: Sequence[int]) -> int:
+    """Return a 63-bit seed that is a hash of non-negative integers."""
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def normalise_boxes(boxes_xyxy: Tensor, height: int, width: int) -> Tensor:
+    """Convert boxes (n, 4) from xyxy in pixels to cxcywh as shares of the image's size."""
+    x0, y0, x1, y1 = (boxes_xyxy / boxes_xyxy.new_tensor([width, height, width, height])).unbind(1)
+    return torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=1)

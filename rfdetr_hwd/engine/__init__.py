@@ -1,0 +1,1 @@
+"""The loops. They know tensors; they know neither COCO nor RF-DETR nor the configuration."""

@@ -1,0 +1,85 @@
+"""AdamW's parameter groups, the learning rate as a pure function of the step, and the weight average."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up, then a constant or a cosine.
+
+    Attributes:
+        kind: What follows the warm-up.
+        warmup_steps: Updates of the warm-up.
+        total_steps: Updates of the run.
+        final_factor: Where the cosine ends.
+    """
+
+    kind: Literal["constant", "cosine"]
+    warmup_steps: int
+    total_steps: int
+    final_factor: float = 0.0
+
+    def factor(self, step: int) -> float:
+        """Return the factor on every learning rate at an update, counted from 0.
+
+        Example:
+            >>> [Schedule("constant", 4, 100).factor(step) for step in (0, 1, 3, 4, 99)]
+            [0.25, 0.5, 1.0, 1.0, 1.0]
+        """
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.kind == "constant":
+            return 1.0
+        share = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+        return self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
+        """Set the learning rates of an update and return the factor."""
+        factor = self.factor(step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        return factor
+
+
+def build_adamw(parameters: Iterable[tuple[str, nn.Parameter, float, float]]) -> torch.optim.AdamW:
+    """Build AdamW with one group for each pair of learning rate and weight decay, in order of first appearance.
+
+    Args:
+        parameters: (name, parameter, learning rate, weight decay).
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for _, parameter, rate, decay in parameters:
+        groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": members, "lr": rate, "base_lr": rate, "weight_decay": decay}
+            for (rate, decay), members in groups.items()
+        ]
+    )
+
+
+def build_average(network: nn.Module, decay: float, tau: float, step: Callable[[], int]) -> AveragedModel:
+    """Build an exponential moving average of a network's weights; buffers are copied.
+
+    Args:
+        network: The network without a distributed wrapper.
+        decay: Decay in the long run.
+        tau: Updates over which the decay rises: `decay * (1 - exp(-step / tau))`; 0: at once.
+        step: Returns the number of updates made.
+    """
+
+    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
+        rise = 1 - math.exp(-step() / tau) if tau > 0 else 1.0
+        torch._foreach_lerp_(list(averaged), list(current), 1 - decay * rise)
+
+    model = AveragedModel(network, multi_avg_fn=average)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return model

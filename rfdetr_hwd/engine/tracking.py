@@ -1,0 +1,103 @@
+"""Where a run's numbers go: metrics.jsonl, TensorBoard, the console. All of them behind one protocol."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+Values = Mapping[str, float]
+
+
+class Tracker(Protocol):
+    """Receives the numbers of a step."""
+
+    def log(self, step: int, values: Values) -> None: ...
+    def close(self) -> None: ...
+
+
+class NullTracker:
+    """Tracks nothing: what ranks other than the first have."""
+
+    def log(self, step: int, values: Values) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class JsonLinesTracker:
+    """Appends one JSON object a record to a file, each line flushed, so that a killed run loses at most one record.
+
+    Args:
+        path: The file; created when it is missing.
+        last_step: Records of later steps are dropped first: a resumed run makes them again.
+    """
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        records = [record for record in read_metrics(path) if record["step"] <= last_step] if path.exists() else []
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
+        os.replace(partial, path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def log(self, step: int, values: Values) -> None:
+        """Append one record."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoardTracker:
+    """Writes scalars for TensorBoard (the `tensorboard` extra).
+
+    Args:
+        folder: Log folder.
+        last_step: Later steps are hidden: a resumed run makes them again.
+    """
+
+    def __init__(self, folder: Path, last_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=last_step + 1)
+
+    def log(self, step: int, values: Values) -> None:
+        """Add one scalar a value."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write out what is pending."""
+        self._writer.close()
+
+
+class Trackers:
+    """Several trackers as one."""
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self._trackers = trackers
+
+    def log(self, step: int, values: Values) -> None:
+        """Pass the values on to each."""
+        for tracker in self._trackers:
+            tracker.log(step, values)
+
+    def close(self) -> None:
+        """Close each."""
+        for tracker in self._trackers:
+            tracker.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Read a metrics file; a last line that was cut off by a kill is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        records.append(record)
+    return records

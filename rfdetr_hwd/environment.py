@@ -1,0 +1,62 @@
+"""What a run ran on: versions and devices, for the run folder and for `rfdetr-hwd doctor`."""
+
+import importlib.metadata
+import platform
+from typing import Any
+
+import torch
+
+from rfdetr_hwd import __version__
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "rfdetr",
+    "pytorch_wavelets",
+    "PyWavelets",
+    "pycocotools",
+    "faster-coco-eval",
+    "supervision",
+    "pydantic",
+    "safetensors",
+    "numpy",
+    "pillow",
+)
+"""The packages whose versions a result depends on."""
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions and devices as JSON values; a package that is missing has the version `null`."""
+    return {
+        "rfdetr_hwd": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "devices": describe_devices(),
+    }
+
+
+def describe_devices() -> list[dict[str, Any]]:
+    """Return the CUDA devices: name, memory in GiB, compute capability, and whether bfloat16 is native."""
+    if not torch.cuda.is_available():
+        return []
+    devices = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        capability = (properties.major, properties.minor)
+        devices.append(
+            {
+                "name": properties.name,
+                "memory_gib": round(properties.total_memory / 2**30, 1),
+                "compute_capability": ".".join(map(str, capability)),
+                "native_bfloat16": capability >= (8, 0),
+            }
+        )
+    return devices
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""Stride-2 downsampling layers. Torch only."""

@@ -1,0 +1,95 @@
+r"""The mathematics of Haar wavelet downsampling, as pure functions.
+
+The discrete Haar transform (DWT) followed by a 1x1 convolution is linear and shift-invariant over 2x2 blocks, so it is
+a 2x2 stride-2 convolution. With the 1x1 weight W[o, b, c] (band-major, as in the code of Xu et al., "Haar wavelet
+downsampling", Pattern Recognition 2023) and the analysis kernels K[b, i, j]:
+
+    k2[o, c, i, j] = sum_b W[o, b, c] K[b, i, j]          2x2, stride 2, no padding
+    k3             = k2 with a zero row above and a zero column to the left: 3x3, stride 2, padding 1
+
+`conv(x, k3)` equals DWT with zero padding and 1x1, at even and odd sizes; it is a kernel of the stock RF-DETR shape.
+"""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+HAAR_BANDS = ("LL", "cH", "cV", "cD")
+"""Band order. cH, cV and cD are PyWavelets' names; Xu et al. write HL, LH and HH for them."""
+
+
+def haar_kernels(dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
+    """Return the orthonormal 2x2 Haar analysis kernels.
+
+    Returns:
+        Tensor of shape (4, 2, 2): the bands of `HAAR_BANDS`, each with entries of +-1/2.
+
+    Example:
+        >>> haar_kernels()[0].tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
+    """
+    signs = [[[1, 1], [1, 1]], [[1, 1], [-1, -1]], [[1, -1], [1, -1]], [[1, -1], [-1, 1]]]
+    return torch.tensor(signs, dtype=dtype, device=device) / 2
+
+
+def fold_haar(weight: Tensor) -> Tensor:
+    """Fold a band-major 1x1 weight behind the Haar transform into the equal 2x2 stride-2 kernel.
+
+    Written as additions in the weight's own dtype, because a matrix product would be lowered by mixed precision.
+
+    Args:
+        weight: Shape (O, 4C, 1, 1), channel index `band * C + c`.
+
+    Returns:
+        Kernel of shape (O, C, 2, 2), in channels-last memory format.
+    """
+    low, horizontal, vertical, diagonal = (weight.flatten(1) * 0.5).chunk(4, dim=1)  # each (O, C)
+    top, top_difference = low + horizontal, vertical + diagonal
+    bottom, bottom_difference = low - horizontal, vertical - diagonal
+    corners = [top + top_difference, top - top_difference, bottom + bottom_difference, bottom - bottom_difference]
+    folded = torch.stack(corners, dim=1)  # (O, 4, C)
+    return folded.view(len(weight), 2, 2, -1).permute(0, 3, 1, 2)  # (O, C, 2, 2)
+
+
+def unfold_haar(kernel: Tensor) -> Tensor:
+    """Return the band-major 1x1 weight whose fold is a 2x2 kernel: the inverse of `fold_haar`.
+
+    Args:
+        kernel: Shape (O, C, 2, 2).
+
+    Returns:
+        Weight of shape (O, 4C, 1, 1).
+    """
+    bands = torch.einsum("ocij,bij->obc", kernel, haar_kernels(kernel.dtype, kernel.device))  # K is orthonormal
+    return bands.flatten(1)[..., None, None]
+
+
+def embed_2x2_in_3x3(kernel: Tensor) -> Tensor:
+    """Embed a 2x2 stride-2 kernel in the 3x3 stride-2 padding-1 kernel that computes the same.
+
+    Args:
+        kernel: Shape (O, C, 2, 2).
+
+    Returns:
+        Kernel of shape (O, C, 3, 3) whose first row and first column are zero.
+    """
+    return F.pad(kernel, (1, 0, 1, 0))
+
+
+def conv2x2_stride2(x: Tensor, kernel: Tensor) -> Tensor:
+    """Convolve with a 2x2 kernel at stride 2, zeros appended below and to the right of odd sizes.
+
+    Args:
+        x: Shape (N, C, H, W).
+        kernel: Shape (O, C, 2, 2).
+
+    Returns:
+        Shape (N, O, ceil(H / 2), ceil(W / 2)).
+    """
+    return F.conv2d(pad_to_even(x), kernel, stride=2)
+
+
+def pad_to_even(x: Tensor) -> Tensor:
+    """Append a zero row and a zero column where the height or the width is odd."""
+    height, width = x.shape[-2:]
+    return F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x

@@ -1,0 +1,1 @@
+"""RF-DETR with a swapped downsampler: build, load, swap."""

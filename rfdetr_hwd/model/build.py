@@ -1,0 +1,75 @@
+"""From configuration to model: the stock network, then the swap; weights come last, into the swapped network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from rfdetr_hwd.config import DownsampleSection, ModelSection
+from rfdetr_hwd.model.swap import Replacement, swap_downsample
+from rfdetr_hwd.model.upstream import StockModel, build_stock_model
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model ready to train or to load.
+
+    Attributes:
+        stock: The upstream model around the (swapped) network.
+        class_names: Class names in label order.
+        replacements: What the swap replaced.
+    """
+
+    stock: StockModel
+    class_names: tuple[str, ...]
+    replacements: list[Replacement]
+
+    @property
+    def network(self) -> nn.Module:
+        """The network: images (N, 3, R, R) to raw outputs."""
+        return self.stock.network
+
+
+def build_model(model: ModelSection, downsample: DownsampleSection, class_names: Sequence[str]) -> BuiltModel:
+    """Build the configured network with random weights and swap its downsampler.
+
+    Args:
+        model: The `model` section.
+        downsample: The `downsample` section.
+        class_names: Class names in label order.
+
+    Raises:
+        SwapError: The swap would replace nothing.
+        DownsampleError: The downsampler is unknown or refuses its options.
+    """
+    stock = build_stock_model(
+        model.variant,
+        len(class_names),
+        dropout=model.dropout,
+        drop_path=model.drop_path,
+        projector_scale=list(model.levels),
+        resolution=model.resolution,
+        num_queries=model.num_queries,
+        group_detr=model.group_detr,
+        freeze_encoder=model.freeze_encoder,
+        gradient_checkpointing=model.gradient_checkpointing,
+    )
+    options = {"backend": downsample.backend} if downsample.name == "hwd" else {}
+    replacements = swap_downsample(stock.network, downsample.name, **options)
+    return BuiltModel(stock, tuple(class_names), replacements)
+
+
+def load_model(
+    model: ModelSection, downsample: DownsampleSection, class_names: Sequence[str], state: dict[str, Tensor]
+) -> BuiltModel:
+    """Rebuild a trained model from what its checkpoint records.
+
+    Args:
+        model: The `model` section it was trained with.
+        downsample: The `downsample` section it was trained with.
+        class_names: Class names in label order.
+        state: State dict of the network; every key must match.
+    """
+    built = build_model(model, downsample, class_names)
+    built.network.load_state_dict(state)
+    return built

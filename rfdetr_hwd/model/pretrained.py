@@ -1,0 +1,33 @@
+"""Find the weights that `model.pretrain_weights` names: the published ones, or a file."""
+
+from pathlib import Path
+
+from rfdetr_hwd.config import ModelSection
+from rfdetr_hwd.model.upstream import coco_class_names, published_weights
+from rfdetr_hwd.model.weights import SourceWeights, WeightsError, read_pth
+
+
+def find_source(model: ModelSection) -> SourceWeights | None:
+    """Return the pretrained weights of a model, fetched if they are the published ones; `None` for a random start.
+
+    Raises:
+        WeightsError: They are missing, cannot be fetched or cannot be read.
+    """
+    if model.pretrain_weights is None:
+        return None
+    if model.pretrain_weights != "auto":
+        path = Path(model.pretrain_weights)
+        if not path.is_file():
+            raise WeightsError(f"model.pretrain_weights: there is no file or run folder {path}")
+        return read_pth(path)
+    published = published_weights(model.variant)
+    try:
+        path = published.fetch()
+    except (OSError, ValueError) as error:
+        reason = str(error).split("(Caused")[0].strip() or type(error).__name__
+        raise WeightsError(
+            f"the published weights of RF-DETR {model.variant} cannot be had: {reason}. Put {published.path.name} from "
+            f"{published.url} at {published.path}, or start from random weights with model.pretrain_weights=null"
+        ) from None
+    source = read_pth(path)
+    return SourceWeights(source.state, coco_class_names(), f"{path} (published)")

@@ -1,0 +1,231 @@
+"""The only door to the RF-DETR engine: nothing else in the package imports `rfdetr`.
+
+Facts of rfdetr 1.11 that the rest of the package relies on live here: where the strided convolutions are, which
+learning rate a parameter gets, how the loss is normalised, where the published weights come from.
+"""
+
+import dataclasses
+import hashlib
+import logging
+import math
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+from torch import Tensor, nn
+
+_pixel_limit = PIL.Image.MAX_IMAGE_PIXELS
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # it scripts functions with torch.jit.script
+    from rfdetr import config as rfdetr_config
+    from rfdetr.assets.coco_classes import COCO_CLASSES
+    from rfdetr.assets.model_weights import ModelWeights, download_pretrain_weights, get_model_cache_dir
+    from rfdetr.models._defaults import MODEL_DEFAULTS
+    from rfdetr.models.lwdetr import build_criterion_from_config, build_model_from_config
+    from rfdetr.models.postprocess import PostProcess
+PIL.Image.MAX_IMAGE_PIXELS = _pixel_limit  # the import raises the decompression-bomb limit for the whole process
+
+logging.getLogger("rf-detr").setLevel(logging.ERROR)  # it warns of DINOv2 weights that are never wanted here
+
+POSITION_EMBEDDINGS = "backbone.0.encoder.encoder.embeddings.position_embeddings"
+_UNUSED_PARAMETER = "backbone.0.encoder.encoder.embeddings.mask_token"  # of DINOv2's pre-training
+
+_VARIANTS = {
+    "nano": rfdetr_config.RFDETRNanoConfig,
+    "small": rfdetr_config.RFDETRSmallConfig,
+    "medium": rfdetr_config.RFDETRMediumConfig,
+    "base": rfdetr_config.RFDETRBaseConfig,
+    "large": rfdetr_config.RFDETRLargeConfig,
+}
+
+
+@dataclass(frozen=True)
+class StockModel:
+    """A stock RF-DETR network and what is needed around it.
+
+    Attributes:
+        network: Called with images (N, 3, R, R); returns `pred_logits` (N, Q, classes + 1) and `pred_boxes`
+            (N, Q, 4) as normalised cxcywh, with `aux_outputs` and `enc_outputs` for the loss.
+        config: The `rfdetr` model configuration it was built from.
+    """
+
+    network: nn.Module
+    config: Any
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square input in pixels."""
+        return int(self.config.resolution)
+
+    @property
+    def resolution_step(self) -> int:
+        """Pixels that every input side must be a multiple of."""
+        return int(self.config.patch_size * self.config.num_windows)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Feature levels of the projector, in ascending order."""
+        return tuple(self.config.projector_scale)
+
+
+def build_stock_model(
+    variant: str, num_classes: int, *, dropout: float = 0.0, drop_path: float = 0.0, **overrides: Any
+) -> StockModel:
+    """Build a stock RF-DETR network with random weights.
+
+    Args:
+        variant: nano, small, medium, base or large.
+        num_classes: Classes of the dataset, labelled 0 to `num_classes - 1`; upstream adds one unused logit.
+        dropout: Dropout of the decoder.
+        drop_path: Stochastic depth of the encoder.
+        overrides: Fields of `rfdetr`'s model configuration; `None` leaves the variant's own.
+    """
+    chosen = {key: value for key, value in overrides.items() if value is not None}
+    if "num_queries" in chosen:
+        chosen["num_select"] = min(chosen["num_queries"], _VARIANTS[variant].model_fields["num_select"].default)
+    if variant == "base":
+        # With its own 37 positions upstream would fetch DINOv2 from a hub while it builds.
+        chosen["positional_encoding_size"] = chosen.get("resolution", 560) // 14
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rfdetr_config.PretrainWeightsCompatibilityWarning)
+        config = _VARIANTS[variant](num_classes=num_classes, pretrain_weights=None, device="cpu", **chosen)
+    train_config = _train_config(drop_path=drop_path)
+    network = build_model_from_config(config, train_config, dataclasses.replace(MODEL_DEFAULTS, dropout=dropout))
+    network.get_parameter(_UNUSED_PARAMETER).requires_grad_(False)
+    return StockModel(network, config)
+
+
+class DetectionLoss(nn.Module):
+    """Upstream's set criterion, weighted and summed, with the box count given from outside.
+
+    Args:
+        model: The stock model whose outputs are scored.
+    """
+
+    def __init__(self, model: StockModel) -> None:
+        super().__init__()
+        self.criterion, _ = build_criterion_from_config(model.config, _train_config())
+        self.criterion.train()
+
+    def count_boxes(self, targets: Iterable[dict[str, Tensor]]) -> int:
+        """Return the number of matched boxes that the loss of these targets is summed over.
+
+        Every query group is matched to every box, so groups multiply the count.
+        """
+        groups = 1 if self.criterion.sum_group_losses else self.criterion.group_detr
+        return groups * sum(len(target["labels"]) for target in targets)
+
+    def forward(
+        self, outputs: dict[str, Any], targets: list[dict[str, Tensor]], num_boxes: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted loss and its terms.
+
+        Args:
+            outputs: Float32 outputs of the network.
+            targets: For each image `labels` (n,) int64 and `boxes` (n, 4) normalised cxcywh.
+            num_boxes: Normaliser, used verbatim: the box count of the whole update.
+
+        Returns:
+            The scalar to backpropagate, and the weighted, detached terms it is the sum of.
+        """
+        terms = self.criterion(outputs, targets, num_boxes=num_boxes)
+        weights = self.criterion.weight_dict
+        weighted = {name: terms[name] * weights[name] for name in sorted(weights) if name in terms}
+        return sum(weighted.values(), start=next(iter(weighted.values())) * 0), {
+            name: value.detach() for name, value in weighted.items()
+        }
+
+
+def build_postprocess(model: StockModel) -> nn.Module:
+    """Return the decoder of outputs: `(outputs, sizes (N, 2) as height, width)` -> boxes, scores and labels.
+
+    One dictionary an image: `boxes` (K, 4) xyxy in pixels of that size, `scores` (K,) descending, `labels` (K,).
+    """
+    postprocess: nn.Module = PostProcess(num_select=model.config.num_select)
+    return postprocess
+
+
+def learning_rates(
+    network: nn.Module,
+    config: Any,
+    *,
+    lr: float,
+    lr_encoder: float,
+    layer_decay: float,
+    component_decay: float,
+    weight_decay: float,
+) -> Iterator[tuple[str, nn.Parameter, float, float]]:
+    """Yield (name, parameter, learning rate, weight decay) of every trainable parameter, by upstream's recipe.
+
+    The encoder's rate is `lr_encoder * component_decay**2 * layer_decay**(depth below the top)`, without weight decay
+    on scales, biases, norms and embeddings; the decoder's is `lr * component_decay`; everything else gets `lr`.
+    """
+    num_layers = config.out_feature_indexes[-1] + 1
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if name.startswith("backbone.0.encoder."):
+            depth = num_layers + 1 - _encoder_layer(name, num_layers)
+            undecayed = any(part in name for part in ("gamma", "pos_embed", "rel_pos", "bias", "norm", "embeddings"))
+            rate = lr_encoder * component_decay**2 * layer_decay**depth
+            yield name, parameter, rate, 0.0 if undecayed else weight_decay
+        else:
+            yield name, parameter, lr * (component_decay if "transformer.decoder" in name else 1.0), weight_decay
+
+
+def position_grid_side(position_embeddings: Tensor) -> int:
+    """Return the side of the square grid of position embeddings (1, side**2 + 1, D), the class token left out."""
+    return math.isqrt(position_embeddings.shape[1] - 1)
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """A published checkpoint: where it is kept, where it comes from, what it hashes to."""
+
+    path: Path
+    url: str
+    md5: str
+
+    def fetch(self) -> Path:
+        """Download the file unless it is there, check its MD5 and return its path.
+
+        Raises:
+            OSError: It cannot be downloaded or written.
+            ValueError: Its MD5 is not the published one.
+        """
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            download_pretrain_weights(str(self.path))
+        digest = hashlib.md5(self.path.read_bytes(), usedforsecurity=False).hexdigest()
+        if digest != self.md5:
+            raise ValueError(
+                f"{self.path} has MD5 {digest}, the published file has {self.md5}; remove it to fetch again"
+            )
+        return self.path
+
+
+def published_weights(variant: str) -> PublishedWeights:
+    """Return the published COCO checkpoint of a variant."""
+    filename = _VARIANTS[variant].model_fields["pretrain_weights"].default
+    asset = ModelWeights.from_filename(filename)
+    return PublishedWeights(Path(get_model_cache_dir()) / filename, asset.url, asset.md5_hash)
+
+
+def coco_class_names() -> list[str]:
+    """Return the class name of each row of a published class head; unused rows are empty."""
+    return [COCO_CLASSES.get(category_id, "") for category_id in range(max(COCO_CLASSES) + 1)]
+
+
+def _train_config(**settings: Any) -> Any:
+    return rfdetr_config.TrainConfig(dataset_dir=".", output_dir=".", **settings)
+
+
+def _encoder_layer(name: str, num_layers: int) -> int:
+    if "embeddings" in name:
+        return 0
+    if ".layer." in name:
+        return int(name.split(".layer.")[1].split(".")[0]) + 1
+    return num_layers + 1
