@@ -84,8 +84,9 @@ def draw_scene(rng: Generator, spec: ShapesSpec) -> tuple[PIL.Image.Image, list[
     objects: list[dict[str, object]] = []
     taken: list[tuple[float, float, float, float]] = []
     for _ in range(int(rng.integers(1, spec.max_objects + 1))):
-        low, high = _SIDES[rng.choice(len(_SIDES), p=[0.3, 0.45, 0.25])]
-        side = float(rng.uniform(low, min(high, spec.height - 4)))
+        low, high = _SIDES[rng.choice(len(_SIDES), p=[0.2, 0.4, 0.4])]
+        limit = min(spec.width, spec.height) - 4
+        side = float(rng.uniform(min(low, 0.8 * limit), min(high, limit)))
         x, y = float(rng.uniform(1, spec.width - side - 1)), float(rng.uniform(1, spec.height - side - 1))
         label = int(rng.integers(len(CLASS_NAMES)))
         if any(_overlap((x, y, side, side), other) > 0.1 for other in taken):

@@ -5,7 +5,7 @@ sha256 of every file last; then one rename puts it there. Weights are safetensor
 `weights_only=True`, the record is JSON: reading a checkpoint runs no code.
 
     step-00000190/
-        manifest.json           format, step, sha256 and size of every file
+        manifest.json           format, step, sha256 and size of every file, and its own sha256
         record.json             what rebuilds the model, and the figures, for people and programs
         weights.safetensors     plain weights
         ema.safetensors         averaged weights, if there is an average
@@ -161,7 +161,8 @@ def save_checkpoint(
         }
         for path in partial.iterdir():
             _flush(path)
-        manifest = {"format": FORMAT, "step": step, "files": files}
+        manifest: dict[str, Any] = {"format": FORMAT, "step": step, "files": files}
+        manifest["sha256"] = _manifest_sha256(manifest)
         (partial / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
         _flush(partial / _MANIFEST)
         _flush(partial)
@@ -184,10 +185,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: It is not a checkpoint, or a file is missing or not what was written; the message names it.
     """
     manifest = _read_json(folder / _MANIFEST, folder)
-    if manifest.get("format") != FORMAT or not isinstance(manifest.get("files"), dict):
-        raise CheckpointError(
-            f"{folder} has the checkpoint format {manifest.get('format')!r}; this version reads {FORMAT}"
-        )
+    if manifest.pop("sha256", None) != _manifest_sha256(manifest):
+        raise CheckpointError(f"{folder} is damaged: {_MANIFEST} is not what was written (sha256 differs)")
+    if manifest["format"] != FORMAT:
+        raise CheckpointError(f"{folder} has the checkpoint format {manifest['format']!r}; this version reads {FORMAT}")
     for name, expected in manifest["files"].items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
@@ -259,6 +260,11 @@ def _read_json(path: Path, folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{folder} is damaged: {path.name} holds no object")
     return content
+
+
+def _manifest_sha256(manifest: Mapping[str, Any]) -> str:
+    """Return the hash of a manifest's content, its own hash left out."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -46,7 +46,11 @@ class SpaceToDepth(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, O, ceil(H / 2), ceil(W / 2))."""
-        return F.conv2d(F.pixel_unshuffle(pad_to_even(x), 2), self.weight)
+        x = pad_to_even(x)
+        batch, channels, height, width = x.shape
+        blocks = x.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
+        # F.pixel_unshuffle does the same, and leaves an empty batch as it is
+        return F.conv2d(blocks.reshape(batch, 4 * channels, height // 2, width // 2), self.weight)
 
 
 @register_downsample("hwd")
@@ -110,6 +114,8 @@ def _library_haar_bands(x: Tensor) -> Tensor:
     function rather than its module, so that no filter buffer enters a state dict or follows a module to bfloat16.
     """
     lowlevel, low_pass, high_pass = _library_haar()
+    if not len(x):  # which the library cannot reshape
+        return pad_to_even(x)[..., ::2, ::2].repeat(1, 4, 1, 1)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     low, high = (torch.tensor(taps, dtype=x.dtype, device=x.device) for taps in (low_pass, high_pass))
     filters = (low[None, None, :, None], high[None, None, :, None], low[None, None, None], high[None, None, None])

@@ -1,0 +1,154 @@
+"""Train, evaluate, predict and resume through the installed command, on a tiny real model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import PIL.Image
+import pytest
+import torch
+import yaml
+
+from rfdetr_hwd.engine.checkpoint import open_checkpoint
+from rfdetr_hwd.engine.tracking import read_metrics
+from tests.integration.conftest import Run
+
+
+def test_a_run_leaves_what_it_promises(trained: Path) -> None:
+    assert {path.name for path in trained.iterdir()} == {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "best",
+    }
+    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["step-00000003", "step-00000006"]
+    checkpoint = open_checkpoint(trained / "checkpoints" / "step-00000006")
+    assert checkpoint.record["class_names"] == ["circle", "square", "triangle", "star"]
+    assert checkpoint.record["category_ids"] == [1, 2, 3, 4]
+    assert yaml.safe_load((trained / "config.yaml").read_text()) == checkpoint.record["config"]
+    records = read_metrics(trained / "metrics.jsonl")
+    assert [record["step"] for record in records if "loss" in record] == [1, 2, 3, 4, 5, 6]
+    assert [record["step"] for record in records if "ema/AP" in record] == [3, 6]
+    assert "torch" in json.loads((trained / "environment.json").read_text())["packages"]
+
+
+@pytest.mark.parametrize("which", ["ema", "plain"])
+def test_evaluate_equals_the_evaluation_in_training(trained: Path, command: Run, tmp_path: Path, which: str) -> None:
+    newest = trained / "checkpoints" / "step-00000006"
+    result = command("evaluate", "--weights", newest, "--which", which, "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    in_training = read_metrics(trained / "metrics.jsonl")[-1]
+    assert content["figures"] == {
+        name.removeprefix(f"{which}/"): value for name, value in in_training.items() if name.startswith(f"{which}/")
+    }
+    protocol = content["protocol"]
+    assert protocol["weights"] == which
+    assert protocol["weights_sha256"] == open_checkpoint(newest).weights_sha256(which)
+    assert (protocol["max_dets"], protocol["resolution"]) == ([1, 10, 100], 64)
+    detections = json.loads((tmp_path / "predictions.json").read_text())
+    assert len(detections) > 10
+    assert {d["category_id"] for d in detections} <= {1, 2, 3, 4}
+
+
+def test_predict_draws_and_lists(trained: Path, command: Run, shapes_root: Path, tmp_path: Path) -> None:
+    result = command("predict", shapes_root / "test", "--weights", trained, "--out", tmp_path, "--threshold", 0.0)
+    assert result.returncode == 0, result.stderr
+    entries = json.loads((tmp_path / "detections.json").read_text())
+    assert [Path(entry["image"]).name for entry in entries] == ["test_00000.jpg", "test_00001.jpg"]
+    for entry in entries:
+        with PIL.Image.open(entry["picture"]) as picture:
+            assert picture.size == (96, 80)
+        assert 0 < len(entry["detections"]) <= 10
+        for detection in entry["detections"]:
+            x0, y0, x1, y1 = detection["box_xyxy"]
+            assert 0 <= x0 <= x1 <= 96
+            assert 0 <= y0 <= y1 <= 80
+    assert (tmp_path / "overview.png").exists()
+
+
+def weights_and_state(run: Path, step: int) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    checkpoint = open_checkpoint(run / "checkpoints" / f"step-{step:08d}")
+    tensors = {f"{kind}/{k}": v for kind in checkpoint.weights_kinds for k, v in checkpoint.weights(kind).items()}
+    training = checkpoint.training()
+    for index, entry in training["optimizer"]["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in entry.items()}
+    tensors["random"] = training["random"]["torch"]
+    return tensors, training["state"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resume_is_exact(trained: Path, command: Run, config_file: Path, tmp_path: Path, workers: int) -> None:
+    """A run killed after its first epoch and resumed is the uninterrupted run, to the bit."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, symlinks=True)
+    shutil.rmtree(run / "checkpoints" / "step-00000006")
+    result = command("train", "--resume", run, f"data.workers={workers}")
+    assert result.returncode == 0, result.stderr
+    assert "resumed from" in result.stdout
+    expected, expected_state = weights_and_state(trained, 6)
+    resumed, state = weights_and_state(run, 6)
+    assert state == expected_state
+    assert resumed.keys() == expected.keys()
+    assert [key for key in expected if not torch.equal(resumed[key], expected[key])] == []
+    assert read_metrics(run / "metrics.jsonl") == read_metrics(trained / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("left_out", ["random", "ema", "optimizer"])
+def test_the_test_of_resume_can_fail(trained: Path, tmp_path: Path, left_out: str) -> None:
+    """Negative controls: the comparison above sees each part of the state."""
+    expected, _ = weights_and_state(trained, 6)
+    earlier, _ = weights_and_state(trained, 3)
+    assert any(not torch.equal(earlier[key], expected[key]) for key in expected if key.startswith(left_out))
+
+
+def test_two_runs_with_one_seed_are_one_run(trained: Path, command: Run, config_file: Path, tmp_path: Path) -> None:
+    result = command("train", "--config", config_file, f"output.dir={tmp_path / 'run'}", "data.workers=2")
+    assert result.returncode == 0, result.stderr
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl") == read_metrics(trained / "metrics.jsonl")
+    assert "AP" in result.stdout
+
+
+def test_fine_tuning_starts_from_a_run_with_other_classes(trained: Path, command: Run, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
+
+    write_shapes(root, ShapesSpec(train=4, valid=2, test=1, width=96, height=80, max_objects=2))
+    for split in ("train", "valid", "test"):
+        path = root / split / "_annotations.coco.json"
+        path.write_text(path.read_text().replace('"star"', '"comet"'))
+    result = command(
+        "train", "--config", trained / "config.yaml", f"data.root={root}", f"output.dir={tmp_path / 'run'}",
+        f"model.pretrain_weights={trained}", "train.epochs=1",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "3 of 4 classes known" in result.stdout.replace("\n", " ")
+
+
+def test_two_ranks_are_one_process(command: Run, config_file: Path, tmp_path: Path) -> None:
+    """torchrun with two processes makes the same updates, and evaluates each image once."""
+    import os
+    import subprocess
+    import sys
+
+    plain = ["model.dropout=0", "model.drop_path=0", "train.epochs=1", "train.micro_batch=null"]
+    single, double = tmp_path / "single", tmp_path / "double"
+    assert command("train", "--config", config_file, f"output.dir={single}", *plain).returncode == 0
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29511"]
+    result = subprocess.run(
+        [*launcher, "-m", "rfdetr_hwd", "train", "--config", str(config_file), f"output.dir={double}", *plain],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    records = [read_metrics(run / "metrics.jsonl") for run in (single, double)]
+    assert len(records[0]) == len(records[1]) == 4
+    for one, two in zip(*records, strict=True):
+        if "grad_norm" in one:
+            assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
+    detections = [open_checkpoint(run / "checkpoints" / "step-00000003").weights("plain") for run in (single, double)]
+    for key, value in detections[0].items():
+        torch.testing.assert_close(detections[1][key], value, rtol=1e-3, atol=2e-4)

@@ -1,0 +1,74 @@
+"""The autocast state inside the model's forward is the same in train, validation, evaluate and predict."""
+
+from pathlib import Path
+from unittest import mock
+
+import PIL.Image
+import pytest
+import torch
+
+from rfdetr_hwd import amp
+from rfdetr_hwd.commands import evaluate as evaluate_command
+from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.config import Config
+from rfdetr_hwd.detector import Detector
+from rfdetr_hwd.layers.downsample import HWD
+
+State = tuple[bool, torch.dtype, bool]
+
+
+@pytest.fixture
+def observed(monkeypatch: pytest.MonkeyPatch) -> list[State]:
+    """Every forward of an HWD module notes the state it sees."""
+    seen: list[State] = []
+    forward = HWD.forward
+
+    def watched(self: HWD, x: torch.Tensor) -> torch.Tensor:
+        seen.append((torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"), self.training))
+        return forward(self, x)
+
+    monkeypatch.setattr(HWD, "forward", watched)
+    return seen
+
+
+@pytest.fixture
+def pretended_gpu():
+    """The precision decision sees a GPU; tensors stay on the CPU."""
+    amp._say_once.cache_clear()
+    cuda = mock.Mock(wraps=torch.cuda)
+    cuda.is_available = lambda: True
+    cuda.is_bf16_supported = lambda including_emulation=True: True
+    with mock.patch("rfdetr_hwd.amp.torch.cuda.is_available", side_effect=_only_for_amp):
+        with mock.patch("torch.cuda.is_bf16_supported", return_value=True):
+            yield
+
+
+def _only_for_amp() -> bool:
+    import inspect
+
+    callers = [frame.filename for frame in inspect.stack()[:12]]
+    return any(name.endswith(("rfdetr_hwd/amp.py", "torch/amp/autocast_mode.py")) for name in callers[1:6])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="pretends a GPU where there is none")
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.usefixtures("pretended_gpu")
+def test_every_forward_sees_the_same_precision(
+    observed: list[State], tiny_config: Config, tmp_path: Path, enabled: bool
+) -> None:
+    config_file = tmp_path / "c.yaml"
+    config_file.write_text(tiny_config.model_copy(update={"amp": enabled}).to_yaml())
+    run = Path(tiny_config.output.dir)
+    train_command.run(config_file, None, ["train.epochs=1", "downsample.backend=pytorch_wavelets"])
+    training = {state[:2] for state in observed if state[2]}
+    validation = {state[:2] for state in observed if not state[2]}
+    observed.clear()
+    evaluate_command.run(run, None, "val", tmp_path / "out", "auto", [])
+    evaluation = {state[:2] for state in observed}
+    observed.clear()
+    Detector.load(run).predict([PIL.Image.new("RGB", (50, 40))])
+    prediction = {state[:2] for state in observed}
+    assert training == validation == evaluation == prediction
+    assert {state[0] for state in training} == {enabled}
+    if enabled:
+        assert training == {(True, torch.bfloat16)}

@@ -1,0 +1,19 @@
+"""Metrics files always parse, and a resumed run neither repeats nor skips a step."""
+
+from pathlib import Path
+
+from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
+
+
+def test_records_after_the_resumed_step_are_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    tracker = JsonLinesTracker(path, last_step=0)
+    for step in range(1, 6):
+        tracker.log(step, {"loss": step / 10})
+    tracker.close()
+    with path.open("a") as file:
+        file.write('{"step": 6, "lo')  # a kill cut it off
+    tracker = JsonLinesTracker(path, last_step=3)
+    tracker.log(4, {"loss": 0.4})
+    tracker.close()
+    assert read_metrics(path) == [{"step": step, "loss": step / 10} for step in range(1, 5)]

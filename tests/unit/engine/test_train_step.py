@@ -1,0 +1,102 @@
+"""The update is the same however it is cut, and a gradient that is not finite changes nothing."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rfdetr_hwd.config import DownsampleSection, ModelSection
+from rfdetr_hwd.data.loader import Batch
+from rfdetr_hwd.engine.train_step import NonFiniteError, StepResult, train_step
+from rfdetr_hwd.model.build import BuiltModel, build_model
+from rfdetr_hwd.model.upstream import DetectionLoss
+
+ARGS = SimpleNamespace(amp=True)
+
+
+@pytest.fixture(scope="module")
+def model() -> BuiltModel:
+    section = ModelSection(resolution=64, pretrain_weights=None, num_queries=10, group_detr=2)
+    return build_model(section, DownsampleSection(), ["a", "b", "c"])
+
+
+def batches(sizes: list[int]) -> list[Batch]:
+    """Sixteen images with 0 to 3 boxes each, cut into micro-batches."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(16, 3, 64, 64, generator=generator)
+    targets = []
+    for index in range(16):
+        count = index % 4
+        boxes = torch.rand(count, 4, generator=generator) * 0.3 + 0.2
+        targets.append({"labels": torch.randint(0, 3, (count,), generator=generator), "boxes": boxes})
+    cuts = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+    return [
+        Batch(images[a:b], targets[a:b], tuple(range(a, b)), torch.zeros(b - a, 2))
+        for a, b in zip(cuts, cuts[1:], strict=False)
+    ]
+
+
+def update(model: BuiltModel, micro_batches: list[Batch], clip: float = 0.0) -> tuple[StepResult, torch.nn.Module]:
+    network = copy.deepcopy(model.network).train()
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.01)
+    return train_step(network, DetectionLoss(model.stock), micro_batches, optimizer, ARGS, clip), network
+
+
+@pytest.mark.parametrize("sizes", [[4, 4, 4, 4], [8, 8], [1, 15], [3, 5, 8]])
+def test_accumulation_does_not_change_the_update(model: BuiltModel, sizes: list[int]) -> None:
+    whole, expected = update(model, batches([16]))
+    parts, network = update(model, batches(sizes))
+    torch.testing.assert_close(parts.loss, whole.loss, rtol=1e-5, atol=0)
+    torch.testing.assert_close(parts.grad_norm, whole.grad_norm, rtol=1e-5, atol=0)
+    moved = torch.cat([(a - b).flatten() for a, b in zip(network.parameters(), expected.parameters(), strict=True)])
+    step = torch.cat(
+        [(a - b).flatten() for a, b in zip(expected.parameters(), model.network.parameters(), strict=True)]
+    )
+    assert moved.norm() / step.norm() < 1e-5
+
+
+def test_a_normaliser_of_each_micro_batch_would_change_it(model: BuiltModel) -> None:
+    """The control: upstream's accumulation normalises by the micro-batch, and the test above would see it."""
+    whole, _ = update(model, batches([16]))
+    parts = [update(model, [batch])[0].grad_norm for batch in batches([4, 4, 4, 4])]
+    assert abs(float(torch.stack(parts).mean() / whole.grad_norm) - 1) > 1e-3
+
+
+def test_a_batch_that_does_not_count_changes_nothing(model: BuiltModel) -> None:
+    from dataclasses import replace
+
+    expected, network = update(model, batches([16]))
+    filler = replace(batches([4, 12])[0], counts=False)
+    result, other = update(model, [*batches([16]), filler])
+    torch.testing.assert_close(result.loss, expected.loss)
+    for a, b in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_gradient_is_clipped(model: BuiltModel) -> None:
+    free, _ = update(model, batches([16]))
+    clipped, network = update(model, batches([16]), clip=0.1)
+    torch.testing.assert_close(clipped.grad_norm, free.grad_norm)
+    step = torch.cat([(a - b).flatten() for a, b in zip(network.parameters(), model.network.parameters(), strict=True)])
+    torch.testing.assert_close(step.norm(), torch.tensor(0.1 * 0.01), rtol=1e-2, atol=0)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step(model: BuiltModel) -> None:
+    network = copy.deepcopy(model.network).train()
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.01)
+    criterion = DetectionLoss(model.stock)
+
+    class Poisoned:
+        count_boxes = criterion.count_boxes
+
+        def __call__(self, outputs: object, targets: object, num_boxes: float) -> object:
+            loss, terms = criterion(outputs, targets, num_boxes)
+            return loss * float("nan"), {**terms, "loss_ce": terms["loss_ce"] * float("nan")}
+
+    with pytest.raises(NonFiniteError) as caught:
+        train_step(network, Poisoned(), batches([8, 8]), optimizer, ARGS, 0.1)
+    assert caught.value.image_ids == tuple(range(16))
+    assert caught.value.terms["loss_ce"] != caught.value.terms["loss_ce"]
+    for a, b in zip(network.parameters(), model.network.parameters(), strict=True):
+        assert torch.equal(a, b)

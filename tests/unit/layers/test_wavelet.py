@@ -1,0 +1,63 @@
+"""The Haar identities: against PyWavelets, against a worked example, and back."""
+
+import numpy as np
+import pytest
+import pywt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rfdetr_hwd.layers.wavelet import embed_2x2_in_3x3, fold_haar, haar_kernels, pad_to_even, unfold_haar
+
+
+def transform(x: torch.Tensor) -> torch.Tensor:
+    """Haar DWT of (N, C, H, W) by convolution, band-major (N, 4C, H', W')."""
+    channels = x.shape[1]
+    kernels = haar_kernels(x.dtype).repeat_interleave(channels, 0)[:, None]  # (4C, 1, 2, 2)
+    return F.conv2d(pad_to_even(x).repeat(1, 4, 1, 1), kernels, stride=2, groups=4 * channels)
+
+
+def test_worked_example() -> None:
+    image = torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8], [0, 0, 1, 0], [0, 0, 0, 0]])
+    low, horizontal, vertical, diagonal = transform(image[None, None])[0]
+    assert low.tolist() == [[7.0, 11.0], [0.0, 0.5]]
+    assert horizontal.tolist() == [[-4.0, -4.0], [0.0, 0.5]]
+    assert vertical.tolist() == [[-1.0, -1.0], [0.0, 0.5]]
+    assert diagonal.tolist() == [[0.0, 0.0], [0.0, 0.5]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**31))
+def test_bands_are_pywavelets(height: int, width: int, seed: int) -> None:
+    image = np.random.default_rng(seed).normal(size=(height, width))
+    approximation, (horizontal, vertical, diagonal) = pywt.dwt2(image, "haar", mode="zero")
+    ours = transform(torch.from_numpy(image)[None, None])[0].numpy()
+    np.testing.assert_allclose(ours, [approximation, horizontal, vertical, diagonal], atol=1e-12)
+
+
+def test_kernels_are_orthonormal() -> None:
+    kernels = haar_kernels(torch.float64).flatten(1)
+    assert torch.equal(kernels @ kernels.T, torch.eye(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7), (6, 7), (1, 1), (2, 3)])
+def test_folded_kernels_equal_transform_and_1x1(size: tuple[int, int]) -> None:
+    weight = torch.randn(5, 12, 1, 1, dtype=torch.float64)
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    expected = F.conv2d(transform(x), weight)
+    kernel = fold_haar(weight)
+    torch.testing.assert_close(F.conv2d(pad_to_even(x), kernel, stride=2), expected, atol=1e-12, rtol=0)
+    stock = F.conv2d(x, embed_2x2_in_3x3(kernel), stride=2, padding=1)
+    torch.testing.assert_close(stock, expected, atol=1e-12, rtol=0)
+
+
+def test_fold_and_unfold_are_inverse() -> None:
+    weight = torch.randn(5, 12, 1, 1, dtype=torch.float64)
+    torch.testing.assert_close(unfold_haar(fold_haar(weight)), weight, atol=1e-12, rtol=0)
+
+
+def test_fold_is_the_stated_sum() -> None:
+    weight = torch.randn(5, 12, 1, 1, dtype=torch.float64)
+    stated = torch.einsum("obc,bij->ocij", weight.view(5, 4, 3), haar_kernels(torch.float64))
+    torch.testing.assert_close(fold_haar(weight), stated, atol=1e-12, rtol=0)

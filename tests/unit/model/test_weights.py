@@ -1,0 +1,162 @@
+"""Every tensor is loaded, mapped, new or left out, with a reason; anything else is an error."""
+
+import argparse
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from rfdetr_hwd.config import DownsampleSection, ModelSection
+from rfdetr_hwd.model.build import BuiltModel, build_model
+from rfdetr_hwd.model.pretrained import find_source
+from rfdetr_hwd.model.upstream import POSITION_EMBEDDINGS, build_stock_model, coco_class_names, published_weights
+from rfdetr_hwd.model.weights import SourceWeights, WeightsError, load_weights, read_pth
+
+ATTENTION = "transformer.decoder.layers.0.cross_attn.attention_weights"
+
+
+@pytest.fixture(scope="module")
+def published() -> SourceWeights:
+    """Weights shaped as the published Nano's: P4 alone, 13 groups of 300 queries, 91 class rows, 384 px."""
+    network = build_stock_model("nano", 90).network
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    return SourceWeights(network.state_dict(), coco_class_names(), "published")
+
+
+def build(class_names: list[str], name: str = "hwd", **settings: object) -> BuiltModel:
+    section = ModelSection(**{"resolution": 128, "num_queries": 30, "group_detr": 2, **settings})
+    return build_model(section, DownsampleSection(name=name), class_names)
+
+
+def test_adding_p5_maps_the_published_weights(published: SourceWeights) -> None:
+    model = build(["car", "blob", "person"])
+    fresh = {key: value.clone() for key, value in model.network.state_dict().items()}
+    report = load_weights(model.stock, model.class_names, published, strict=True)
+    state = model.network.state_dict()
+    assert sorted([*report.loaded, *report.mapped, *report.new]) == sorted(state)
+    assert set(report.new.values()) == {"level P5"}
+    assert set(report.left_out.values()) == {"query group beyond group_detr"}
+    for key in report.loaded:
+        assert torch.equal(state[key], published.state[key]), key
+    for key in report.new:
+        assert torch.equal(state[key], fresh[key]), key
+    person, car = coco_class_names().index("person"), coco_class_names().index("car")
+    for head in ("class_embed", "transformer.enc_out_class_embed.1"):
+        weight, old = state[f"{head}.weight"], published.state[f"{head}.weight"]
+        assert torch.equal(weight[[0, 2]], old[[car, person]])
+        assert torch.equal(weight[1], fresh[f"{head}.weight"][1])
+    queries = published.state["query_feat.weight"].view(13, 300, -1)
+    assert torch.equal(state["query_feat.weight"].view(2, 30, -1), queries[:2, :30])
+    assert state[POSITION_EMBEDDINGS].shape == (1, 8 * 8 + 1, 384)
+    assert torch.equal(state[POSITION_EMBEDDINGS][:, 0], published.state[POSITION_EMBEDDINGS][:, 0])
+
+
+def test_the_new_level_starts_low_in_the_attention(published: SourceWeights) -> None:
+    model = build(["person"])
+    load_weights(model.stock, model.class_names, published, strict=True)
+    attention = model.network.get_submodule(ATTENTION)
+    old_weight, old_bias = published.state[f"{ATTENTION}.weight"], published.state[f"{ATTENTION}.bias"]
+    query = torch.randn(100, 256)
+    new = attention(query).view(100, 16, 2, 2)  # query, head, level, point
+    torch.testing.assert_close(new[:, :, 0], (query @ old_weight.T + old_bias).view(100, 16, 2))
+    assert new.flatten(2).softmax(-1).view(100, 16, 2, 2)[:, :, 1].sum(-1).max() < 0.01
+
+
+def test_with_the_level_moved_proposals_keep_their_size(published: SourceWeights) -> None:
+    model = build(["person"], levels=("P3", "P4", "P5"))
+    report = load_weights(model.stock, model.class_names, published, strict=True)
+    key = "transformer.enc_out_bbox_embed.0.layers.2.bias"
+    expected = published.state[key] - torch.tensor([0, 0, math.log(2), math.log(2)])
+    torch.testing.assert_close(model.network.state_dict()[key], expected)
+    stage = "backbone.0.projector.stages.{}.0.cv1.conv.weight"
+    assert torch.equal(model.network.state_dict()[stage.format(1)], published.state[stage.format(0)])
+    assert report.mapped[stage.format(1)] == "level moved"
+
+
+def test_the_same_model_takes_every_key(published: SourceWeights) -> None:
+    model = build_model(ModelSection(levels=("P4",)), DownsampleSection(name="conv3x3"), coco_class_names()[:90])
+    names = [*coco_class_names()[:90]]
+    report = load_weights(model.stock, names, SourceWeights(published.state, names, "same"), strict=True)
+    assert len(report.loaded) == len(model.network.state_dict())
+    assert report.rows() == [("loaded", len(report.loaded), "as they are")]
+
+
+def test_another_downsampler_starts_fresh(published: SourceWeights) -> None:
+    source = build(["a"], name="conv3x3")
+    model = build(["a"], name="hwd")
+    weights = SourceWeights(source.network.state_dict(), ["a"], "stock P5")
+    report = load_weights(model.stock, model.class_names, weights, strict=True)
+    assert set(report.new.values()) == {"downsampler"}
+    assert len(report.new) == 4
+
+
+def test_what_no_rule_explains_is_an_error(published: SourceWeights) -> None:
+    state = {key: value for key, value in published.state.items() if key != "bbox_embed.layers.0.weight"}
+    model = build(["person"])
+    broken = SourceWeights(state, coco_class_names(), "broken.pth")
+    with pytest.raises(
+        WeightsError, match=r"broken.pth does not fit.*bbox_embed.layers.0.weight.*strict_weights=false"
+    ):
+        load_weights(model.stock, model.class_names, broken, strict=True)
+    assert "bbox_embed.layers.0.weight" in load_weights(model.stock, model.class_names, broken, strict=False).new
+
+
+def test_weights_of_something_else_are_refused_even_when_not_strict() -> None:
+    model = build(["person"])
+    alien = SourceWeights({"conv.weight": torch.zeros(3)}, [], "alien.pth")
+    with pytest.raises(WeightsError, match="alien.pth does not fit"):
+        load_weights(model.stock, model.class_names, alien, strict=False)
+
+
+def test_upstream_files_are_read_with_their_class_names(tmp_path: Path, published: SourceWeights) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"model": published.state, "args": argparse.Namespace(class_names=["x", "y"])}, path)
+    assert read_pth(path).class_names == ["x", "y"]
+    torch.save({"model": published.state}, path)
+    assert read_pth(path).class_names == coco_class_names()
+
+
+class Malicious:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.target,))
+
+
+def test_files_that_carry_code_run_nothing(tmp_path: Path) -> None:
+    path, target = tmp_path / "bad.pth", tmp_path / "ran"
+    torch.save({"model": {}, "x": Malicious(target)}, path)
+    with pytest.raises(WeightsError, match="cannot be loaded safely|can be loaded safely"):
+        read_pth(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])
+def test_broken_files_are_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="bad.pth"):
+        read_pth(path)
+
+
+def test_missing_weights_name_file_address_and_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RF_HOME", str(tmp_path))
+    monkeypatch.setattr("rfdetr_hwd.model.upstream.download_pretrain_weights", _no_network)
+    with pytest.raises(WeightsError) as caught:
+        find_source(ModelSection())
+    for part in ("rf-detr-nano.pth", published_weights("nano").url, "model.pretrain_weights=null", "no route"):
+        assert part in str(caught.value)
+    with pytest.raises(WeightsError, match="there is no file or run folder nowhere.pth"):
+        find_source(ModelSection(pretrain_weights="nowhere.pth"))
+    (tmp_path / "rf-detr-nano.pth").write_bytes(b"something else")
+    with pytest.raises(WeightsError, match="MD5"):
+        find_source(ModelSection())
+
+
+def _no_network(path: str) -> None:
+    raise OSError("no route to host")

@@ -1,0 +1,125 @@
+"""The configuration refuses what it does not know, and says what would be right."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rfdetr_hwd.config import RESOLUTION_STEP, Config, ConfigError, known_keys, load_config, parse_config
+
+NEEDED = ["data.root=d", "output.dir=o"]
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_shipped_configurations_are_valid_and_documented(path: Path) -> None:
+    load_config(path, NEEDED)
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for word in ("command:", "hardware:", "expect:"):
+        assert any(word in line for line in header), word
+
+
+def test_overrides_are_dotted_yaml() -> None:
+    config = parse_config(
+        {"train": {"epochs": 5, "lr": 1}}, [*NEEDED, "train.epochs=12", "model.levels=[P4]", "amp=off"]
+    )
+    assert (config.train.epochs, config.train.lr, config.model.levels, config.amp) == (12, 1.0, ("P4",), False)
+    assert parse_config({}, [*NEEDED, "train.lr=1e-4"]).train.lr == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epocs=3", "train.epocs: unknown key; the nearest known key is train.epochs"),
+        ("trian.lr=1", "trian: unknown key; the nearest known key is train"),
+        ("train.epochs=0", "train.epochs = 0: input should be greater than 0"),
+        ("train.lr=.nan", "train.lr = nan"),
+        ("amp=perhaps", "amp = 'perhaps'"),
+        ("model.variant=huge", "'nano', 'small', 'medium', 'base' or 'large'"),
+        ("model.resolution=100", "100 is not a multiple of 32; the nearest is 96"),
+        ("model.levels=[P5,P4]", "ascending"),
+        ("train.micro_batch=99", "micro_batch 99 is larger than batch_size 16"),
+        ("novalue", "write key=value"),
+        ("train.epochs=[", "not valid YAML"),
+        ("train=3", "train = 3"),
+    ],
+)
+def test_bad_overrides_are_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({}, [*NEEDED, override])
+    assert message in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_missing_sections_name_the_keys() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({})
+    assert "data.root: required" in str(caught.value)
+    assert "output.dir: required" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &x [1]\nb: *x\n", "aliases"),
+        ("train: {epochs: 1}\ntrain: {epochs: 2}\n", "stands twice"),
+        ("- 1\n", "mapping of sections"),
+        ("a: [\n", "not valid YAML"),
+        ("", "mapping of sections"),
+        ("a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
+        ("#" * (1 << 20) + "\n", "at most 1048576"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="c.yaml") as caught:
+        load_config(path)
+    assert message in str(caught.value)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="none.yaml: No such file"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        parse_config({}, NEEDED).train.epochs = 3  # type: ignore[misc]
+
+
+def test_every_field_is_documented() -> None:
+    def undocumented(section: type, prefix: str = "") -> list[str]:
+        missing = []
+        for name, field in section.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and hasattr(inner, "model_fields"):
+                missing += undocumented(inner, f"{prefix}{name}.")
+            elif not field.description:
+                missing.append(prefix + name)
+        return missing
+
+    assert undocumented(Config) == []
+
+
+def test_resolved_yaml_reads_back(tmp_path: Path) -> None:
+    config = parse_config({}, [*NEEDED, "train.lr=3e-7", "output.trackers=[tensorboard]"])
+    (tmp_path / "c.yaml").write_text(config.to_yaml())
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+@given(st.dictionaries(st.sampled_from([*known_keys(), "x.y", ""]), st.text(max_size=12), max_size=4))
+def test_any_override_is_answered_or_accepted(values: dict[str, str]) -> None:
+    try:
+        parse_config({}, [*NEEDED, *(f"{key}={value}" for key, value in values.items())])
+    except ConfigError as error:
+        assert str(error)
+
+
+def test_resolution_steps_are_upstreams() -> None:
+    from rfdetr_hwd.model.upstream import build_stock_model
+
+    for variant, step in RESOLUTION_STEP.items():
+        model = build_stock_model(variant, 2, resolution=step * 2, num_queries=4, group_detr=1)
+        assert model.resolution_step == step

@@ -1,0 +1,93 @@
+"""Imports go one way, one file names autocast, one file imports rfdetr."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import rfdetr_hwd
+
+PACKAGE = Path(rfdetr_hwd.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+EVERYWHERE = {"errors"}
+ALLOWED = {
+    "": {"cli", "amp", "config", "detector", "layers"},  # the lazy public names
+    "__main__": {"cli"},
+    "cli": {""},
+    "errors": set(),
+    "config": set(),
+    "amp": set(),
+    "environment": {""},
+    "layers": {"amp"},
+    "model": {"config", "layers"},
+    "engine": {"amp"},
+    "data": set(),
+    "metrics": set(),
+    "report": set(),
+    "run_folder": {"config", "engine"},
+    "detector": {"amp", "config", "data", "engine", "model", "run_folder"},
+    "commands": {"config", "data", "detector", "engine", "environment", "metrics", "model", "report", "run_folder"},
+}
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return "" if parts == ("__init__",) else parts[0]
+
+
+def imported_modules(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    here = room(path)
+    targets = {
+        name.removeprefix("rfdetr_hwd").lstrip(".").split(".")[0]
+        for name in imported_modules(path)
+        if name.split(".")[0] == "rfdetr_hwd"
+    }
+    assert targets <= ALLOWED[here] | EVERYWHERE | {here}
+
+
+def test_only_one_file_names_autocast() -> None:
+    naming = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and "autocast" in node.attr)
+        or (isinstance(node, ast.Name) and "autocast" in node.id)
+        or (isinstance(node, ast.alias) and "autocast" in node.name)
+    }
+    assert naming == {"amp.py"}
+
+
+def test_only_one_file_imports_the_engine() -> None:
+    importing = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        if any(name.split(".")[0] == "rfdetr" for name in imported_modules(path))
+    }
+    assert importing == {"model/upstream.py"}
+
+
+def test_configuration_and_command_line_import_no_torch() -> None:
+    for name in ("config.py", "cli.py", "errors.py", "__init__.py"):
+        assert not {"torch", "rfdetr", "torchvision"} & {m.split(".")[0] for m in imported_modules(PACKAGE / name)}
+
+
+def test_nothing_unpickles_freely() -> None:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                called = ast.unparse(node.func)
+                assert called not in {"pickle.load", "pickle.loads"}, path
+                if called == "torch.load":
+                    assert {k.arg: ast.unparse(k.value) for k in node.keywords}.get("weights_only") == "True", path
