@@ -33,7 +33,7 @@ class ShapesSpec:
         seed: Seed of everything.
     """
 
-    train: int = 480
+    train: int = 400
     valid: int = 64
     test: int = 12
     width: int = 192
@@ -107,15 +107,17 @@ def _categories() -> list[dict[str, object]]:
 
 
 def _background(rng: Generator, spec: ShapesSpec) -> PIL.Image.Image:
-    """Return smooth colour noise of two scales and a fine grain."""
+    """Return greyish noise: smooth at two scales, a tint, and a fine grain."""
     size = (spec.width, spec.height)
-    texture = np.zeros((spec.height, spec.width, 3))
+    texture = np.zeros((spec.height, spec.width))
     for cells, strength in ((3, 40.0), (20, 20.0)):
-        coarse = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+        coarse = rng.integers(0, 256, (cells, cells), dtype=np.uint8)
         smooth = PIL.Image.fromarray(coarse).resize(size, PIL.Image.Resampling.BICUBIC)
         texture += (np.asarray(smooth, dtype=float) / 127.5 - 1) * strength
-    texture += rng.normal(0, 6, texture.shape) + rng.uniform(90, 160, 3)
-    return PIL.Image.fromarray(np.clip(texture, 0, 255).astype(np.uint8))
+    pixels = (
+        texture[..., None] + rng.normal(0, 6, (*texture.shape, 3)) + rng.uniform(100, 150) + rng.uniform(-15, 15, 3)
+    )
+    return PIL.Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def _outline(label: int, rng: Generator, side: float) -> np.ndarray:

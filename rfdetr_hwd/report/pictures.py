@@ -1,6 +1,7 @@
 """Draw detections on images, through supervision."""
 
 import PIL.Image
+import PIL.ImageOps
 import supervision as sv
 
 
@@ -33,7 +34,6 @@ def grid(images: list[PIL.Image.Image], columns: int, side: int) -> PIL.Image.Im
     rows = -(-len(images) // columns)
     sheet = PIL.Image.new("RGB", (min(columns, len(images)) * side, rows * side), "white")
     for index, image in enumerate(images):
-        cell = image.copy()
-        cell.thumbnail((side - 4, side - 4))
+        cell = PIL.ImageOps.contain(image, (side - 4, side - 4))
         sheet.paste(cell, ((index % columns) * side + 2, (index // columns) * side + 2))
     return sheet

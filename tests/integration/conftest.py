@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from rfdetr_hwd.cli import app
 from tests.conftest import TINY_MODEL
 
 COMMAND = Path(sys.executable).parent / "rfdetr-hwd"
@@ -28,6 +30,19 @@ def command() -> Run:
             timeout=300,
             env={**os.environ, "OMP_NUM_THREADS": "2", **environment},
         )
+
+    return run
+
+
+@pytest.fixture
+def cli() -> Run:
+    """Run `rfdetr-hwd` inside this process, for what ends before or soon after the model is built."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
     return run
 

@@ -7,7 +7,6 @@ import PIL.Image
 import pytest
 import torch
 
-from rfdetr_hwd import amp
 from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.config import Config
@@ -33,21 +32,13 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> list[State]:
 
 @pytest.fixture
 def pretended_gpu():
-    """The precision decision sees a GPU; tensors stay on the CPU."""
-    amp._say_once.cache_clear()
-    cuda = mock.Mock(wraps=torch.cuda)
-    cuda.is_available = lambda: True
-    cuda.is_bf16_supported = lambda including_emulation=True: True
-    with mock.patch("rfdetr_hwd.amp.torch.cuda.is_available", side_effect=_only_for_amp):
-        with mock.patch("torch.cuda.is_bf16_supported", return_value=True):
-            yield
-
-
-def _only_for_amp() -> bool:
-    import inspect
-
-    callers = [frame.filename for frame in inspect.stack()[:12]]
-    return any(name.endswith(("rfdetr_hwd/amp.py", "torch/amp/autocast_mode.py")) for name in callers[1:6])
+    """The precision decision, and torch's own check of it, see a GPU; tensors stay on the CPU."""
+    with (
+        mock.patch("rfdetr_hwd.amp._cuda_runs_bfloat16", return_value=True),
+        mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
+        mock.patch("torch.cuda.is_bf16_supported", return_value=True),
+    ):
+        yield
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="pretends a GPU where there is none")

@@ -17,6 +17,7 @@ from rfdetr_hwd.data.loader import (
 )
 from rfdetr_hwd.data.source import DatasetError, DetectionData, find_layout, read_split
 
+WHOLE = Share()
 AUGMENTATION = Augmentation(seed=3, flip=0.5, crop=0.5, min_crop=0.5)
 
 
@@ -25,9 +26,7 @@ def data(shapes_root: Path) -> DetectionData:
     return read_split(find_layout(shapes_root).split("train"))
 
 
-def loader(
-    data: DetectionData, micro_batch: int | None = None, workers: int = 0, share: Share = Share()
-) -> TrainLoader:
+def loader(data: DetectionData, micro_batch: int | None = None, workers: int = 0, share: Share = WHOLE) -> TrainLoader:
     order = TrainOrder(len(data), batch_size=4, seed=3, resolutions=[64, 96])
     return TrainLoader(DetectionDataset(data, AUGMENTATION), order, micro_batch, workers, share)
 
