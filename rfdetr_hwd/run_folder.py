@@ -97,6 +97,10 @@ class RunFolder:
         """Return the configuration of the run, with overrides."""
         return parse_config(read_yaml(self._config_file), overrides, origin=str(self._config_file))
 
+    def has_checkpoints(self) -> bool:
+        """Return whether there is a checkpoint to resume from; a run that was killed early has none."""
+        return bool(list_checkpoints(self.checkpoints))
+
     def save(self, learner: Learner, state: TrainState, record: Mapping[str, Any], keep_last: int) -> Path:
         """Write a checkpoint of the state, point `best` to the best one, and remove the oldest.
 

@@ -63,32 +63,35 @@ def run(config: Path | None, resume: Path | None, overrides: list[str]) -> None:
 
 
 def _train(config: Config, device: torch.device, resumed: RunFolder | None) -> None:
+    """Build the parts of a run and fit."""
     train_data, val_data = _read_data(config)
     _seed(config.train.seed)
-    model = _build_model(config, train_data, is_fresh=resumed is None)
+    is_restored = resumed is not None and resumed.has_checkpoints()
+    model = _build_model(config, train_data, is_fresh=not is_restored)
     folder = resumed or _create_folder(config)
     model.network.to(device)
     state = TrainState()
     share = Share(distributed.rank(), distributed.world_size())
-    loader = _train_loader(config, model, train_data, share)
-    learner = _build_learner(config.train, model, loader.updates_per_epoch, device, lambda: state.step)
-    if resumed is not None:
-        _restore(resumed, learner, state)
-    tracker = _build_tracker(config, folder, state.step, loader.updates_per_epoch)
-    record = {
-        "config": config.model_dump(mode="json"),
-        "class_names": model.class_names,
-        "category_ids": train_data.category_ids,
-        "annotations_sha256": train_data.fingerprint,
-    }
+    loader = _build_train_loader(config, model, train_data, share)
+    learner = _build_learner(config.train, model, loader.updates_per_epoch, device, state)
+    if is_restored:
+        _restore(folder, learner, state)
     around = Surroundings(
         loader=loader,
         criterion=DetectionLoss(model.stock).to(device),
         evaluate=_build_evaluation(config, model, val_data, share, device),
-        save=functools.partial(_save, folder, learner, record, config.output.keep_last),
-        tracker=tracker,
+        save=functools.partial(_save, folder, learner, _record(config, train_data), config.output.keep_last),
+        tracker=_build_tracker(config, folder, state.step, loader.updates_per_epoch),
         device=device,
     )
+    _fit(config, learner, around, state, folder)
+    if distributed.is_main():
+        say(f"best: {state.best_weights} AP {state.best_ap:.4f} at step {state.best_step}, in {folder.best}")
+        say(f"to measure it: rfdetr-hwd evaluate --weights {shlex.quote(str(folder.path))}")
+
+
+def _fit(config: Config, learner: Learner, around: Surroundings, state: TrainState, folder: RunFolder) -> None:
+    """Run the loop; say how to go on when it is interrupted, and what was wrong when it cannot go on."""
     plan = Plan(
         epochs=config.train.epochs,
         evaluate_every=config.evaluation.every,
@@ -106,13 +109,21 @@ def _train(config: Config, device: torch.device, resumed: RunFolder | None) -> N
         ) from None
     except KeyboardInterrupt:
         if distributed.is_main():
-            say(f"\ninterrupted at step {state.step}; to go on: {_resume_command(folder)}")
+            command = f"rfdetr-hwd train --resume {shlex.quote(str(folder.path))}"
+            say(f"\ninterrupted at step {state.step}; to go on from the last checkpoint: {command}")
         raise
     finally:
-        tracker.close()
-    if distributed.is_main():
-        say(f"best: {state.best_weights} AP {state.best_ap:.4f} at step {state.best_step}, in {folder.best}")
-        say(f"to measure it: rfdetr-hwd evaluate --weights {shlex.quote(str(folder.path))}")
+        around.tracker.close()
+
+
+def _record(config: Config, data: DetectionData) -> dict[str, Any]:
+    """Return what a checkpoint needs to rebuild its model and to know its classes."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "class_names": data.class_names,
+        "category_ids": data.category_ids,
+        "annotations_sha256": data.fingerprint,
+    }
 
 
 def _read_data(config: Config) -> tuple[DetectionData, DetectionData]:
@@ -172,7 +183,7 @@ def _create_folder(config: Config) -> RunFolder:
 
 
 def _build_learner(
-    train: TrainSection, model: BuiltModel, updates_per_epoch: int, device: torch.device, step: Any
+    train: TrainSection, model: BuiltModel, updates_per_epoch: int, device: torch.device, state: TrainState
 ) -> Learner:
     network = model.network
     rates = learning_rates(
@@ -194,11 +205,11 @@ def _build_learner(
             total_steps=train.epochs * updates_per_epoch,
             final_factor=train.lr_final_factor,
         ),
-        average=build_average(network, train.ema_decay, train.ema_tau, step) if train.ema else None,
+        average=build_average(network, train.ema_decay, train.ema_tau, lambda: state.step) if train.ema else None,
     )
 
 
-def _train_loader(config: Config, model: BuiltModel, data: DetectionData, share: Share) -> TrainLoader:
+def _build_train_loader(config: Config, model: BuiltModel, data: DetectionData, share: Share) -> TrainLoader:
     train, augment = config.train, config.data.augment
     resolution = model.stock.resolution
     sides = multi_scale_resolutions(resolution, model.stock.resolution_step) if train.multi_scale else [resolution]
@@ -232,7 +243,12 @@ def _build_tracker(config: Config, folder: RunFolder, step: int, updates_per_epo
         ConsoleTracker(step, total, config.train.batch_size, config.train.epochs),
     ]
     if "tensorboard" in config.output.trackers:
-        trackers.append(TensorBoardTracker(folder.path / "tensorboard", step))
+        try:
+            trackers.append(TensorBoardTracker(folder.path / "tensorboard", step))
+        except ModuleNotFoundError:
+            raise ConfigError(
+                "output.trackers: run `pip install tensorboard` first, or leave tensorboard out"
+            ) from None
     return Trackers(trackers)
 
 
@@ -254,7 +270,3 @@ def _save(
     if distributed.is_main():
         folder.save(learner, state, record, keep_last)
     distributed.barrier()
-
-
-def _resume_command(folder: RunFolder) -> str:
-    return f"rfdetr-hwd train --resume {shlex.quote(str(folder.path))}"
