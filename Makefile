@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-RUN ?= demo
+DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-gpu lint format types golden clean
+.PHONY: help install demo test test-all test-gpu lint format types bench clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,11 +20,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(INSTALLED)  ## Train, evaluate and predict on the built-in dataset, in demo/
-	rm -rf $(RUN)
-	$(BIN)/rfdetr-hwd data demo --out $(RUN)/data
-	$(BIN)/rfdetr-hwd train --config configs/demo.yaml data.root=$(RUN)/data output.dir=$(RUN)/run
-	$(BIN)/rfdetr-hwd evaluate --weights $(RUN)/run --out $(RUN)/evaluation
-	$(BIN)/rfdetr-hwd predict $(RUN)/data/test --weights $(RUN)/run --out $(RUN)/pictures
+	rm -rf $(DEMO)
+	$(BIN)/rfdetr-hwd data demo --out $(DEMO)/data
+	$(BIN)/rfdetr-hwd train --config configs/demo.yaml data.root=$(DEMO)/data output.dir=$(DEMO)/run
+	$(BIN)/rfdetr-hwd evaluate --weights $(DEMO)/run --out $(DEMO)/evaluation
+	$(BIN)/rfdetr-hwd predict $(DEMO)/data/test --weights $(DEMO)/run --out $(DEMO)/pictures
 
 test: $(INSTALLED) lint types  ## Lint, check types and run the tests, without a GPU and without network
 	$(BIN)/pytest -m "not gpu and not slow"
@@ -46,8 +46,8 @@ format: $(INSTALLED)  ## Rewrite to style
 types: $(INSTALLED)  ## Check types
 	$(BIN)/mypy
 
-golden: $(INSTALLED)  ## Rewrite the golden values in tests/golden
-	REWRITE_GOLDEN=1 $(BIN)/pytest -m "not gpu and not slow" -k golden
+bench: $(INSTALLED)  ## Time the downsamplers against the stock convolution, into benchmarks/
+	$(BIN)/python scripts/bench_downsample.py
 
 clean:  ## Remove the environment, caches and the demo
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

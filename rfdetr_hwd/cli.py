@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import signal
 import sys
 import warnings
 from enum import StrEnum
@@ -21,6 +22,10 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Work on datasets.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(data_app, name="data")
+downsample_app = typer.Typer(help="Show the downsamplers.", rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(downsample_app, name="downsample")
+benchmark_app = typer.Typer(help="Time things.", rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(benchmark_app, name="benchmark")
 
 
 class SplitName(StrEnum):
@@ -85,6 +90,29 @@ def predict(
 
 
 @app.command()
+def export(
+    weights: WeightsPath,
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    overrides: Overrides = None,
+    format: Annotated[str, typer.Option(help="rfdetr, onnx, openvino, tensorrt, ...")] = "rfdetr",
+    which: Annotated[WeightsKind, typer.Option(help="Which weights; auto: the better ones.")] = WeightsKind.auto,
+    images: Annotated[Path | None, typer.Option(help="Images to compare on, not the validation split.")] = None,
+    check_ap: Annotated[bool, typer.Option("--check-ap", help="Also compare AP over the validation split.")] = False,
+) -> None:
+    """Fold the model into stock RF-DETR, write it, and show that it is the same."""
+    _call(
+        "export",
+        weights=weights,
+        format=format,
+        out=out,
+        which=which.value,
+        images=images,
+        check_ap=check_ap,
+        overrides=overrides or [],
+    )
+
+
+@app.command()
 def doctor() -> None:
     """Show versions and devices, and what is missing."""
     _call("doctor")
@@ -97,6 +125,22 @@ def data_demo(
 ) -> None:
     """Write the built-in dataset of coloured shapes."""
     _call("data", "run_demo", out=out, seed=seed)
+
+
+@downsample_app.command("list")
+def downsample_list() -> None:
+    """List the registered downsamplers."""
+    _call("downsample", "run_list")
+
+
+@benchmark_app.command("op")
+def benchmark_op(
+    batch: Annotated[int, typer.Option(help="Maps of one pass.")] = 4,
+    rounds: Annotated[int, typer.Option(help="Times that every downsampler is measured.")] = 21,
+    out: Annotated[Path | None, typer.Option(help="Folder of the dated JSON file.")] = None,
+) -> None:
+    """Time the downsamplers against the stock convolution."""
+    _call("benchmark", "run_op", batch=batch, rounds=rounds, out=out)
 
 
 def _print_version(wanted: bool) -> None:
@@ -119,6 +163,7 @@ def _call(module: str, function: str = "run", /, **arguments: Any) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("rfdetr_hwd").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", message="OpenCV .* is not installed", category=UserWarning)  # supervision's
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         getattr(importlib.import_module(f"rfdetr_hwd.commands.{module}"), function)(**arguments)
     except UserError as error:

@@ -33,7 +33,7 @@ Level = Literal["P3", "P4", "P5"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 RESOLUTION_STEP: dict[str, int] = {"nano": 32, "small": 32, "medium": 32, "base": 56, "large": 32}
-"""Pixels that the input side must be a multiple of: patch size times windows per side."""
+"""Pixels that the input side must be a multiple of: patch size times windows per side; twice that at the stem."""
 
 
 class ConfigError(UserError):
@@ -56,7 +56,7 @@ class ModelSection(Section):
     levels: tuple[Level, ...] = ("P4", "P5")
     """Feature levels of the projector, in ascending order. The stride-2 convolution is in P5 alone."""
     resolution: PositiveInt | None = None
-    """Side of the square input in pixels, a multiple of 32 (base: 56)."""
+    """Side of the square input in pixels, a multiple of 32 (base: 56); at the stem, of twice that."""
     pretrain_weights: str | None = "auto"
     """`auto`: the variant's published COCO weights; a path: a run, a checkpoint or a .pth; `null`: a random start."""
     strict_weights: bool = True
@@ -78,10 +78,6 @@ class ModelSection(Section):
     def _check(self) -> Self:
         if not self.levels or list(self.levels) != sorted(set(self.levels)):
             raise ValueError(f"levels must be a non-empty ascending choice of P3, P4, P5, not {list(self.levels)}")
-        step = RESOLUTION_STEP[self.variant]
-        if self.resolution is not None and self.resolution % step:
-            nearest = max(step, round(self.resolution / step) * step)
-            raise ValueError(f"resolution {self.resolution} is not a multiple of {step}; the nearest is {nearest}")
         return self
 
 
@@ -89,11 +85,15 @@ class DownsampleSection(Section):
     """What stands in for the stride-2 convolution."""
 
     name: str = "hwd"
-    """A registered downsampler: hwd, conv3x3 (stock RF-DETR), conv2x2, spd."""
-    site: Literal["projector"] = "projector"
-    """Where it goes: `projector` is the P5 branch of the multi-scale projector."""
+    """A name of `rfdetr-hwd downsample list` (conv3x3 is stock RF-DETR), or a class as package.module:Class."""
+    site: Literal["projector", "stem"] = "projector"
+    """Where it goes: the P5 branch of the projector, or before the patch embedding, at twice the resolution."""
     backend: Literal["fused", "pytorch_wavelets"] = "fused"
-    """How hwd computes: one convolution with the folded kernel, or the reference library. Same parameters."""
+    """How hwd and dwt compute: one convolution with the folded kernel, or the reference library. Same parameters."""
+    init: Literal["default", "equal"] = "default"
+    """`equal` starts hwd, spd and conv2x2 from the same folded kernels, for a comparison."""
+    options: dict[str, str | int | float | bool] = {}
+    """Options of the downsampler, such as `wavelet` of dwt."""
 
 
 class AugmentSection(Section):
@@ -212,6 +212,15 @@ class Config(Section):
     evaluation: EvaluationSection = EvaluationSection()
     output: OutputSection
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        step = RESOLUTION_STEP[self.model.variant] * (2 if self.downsample.site == "stem" else 1)
+        side = self.model.resolution
+        if side is not None and side % step:
+            nearest = max(step, round(side / step) * step)
+            raise ValueError(f"model.resolution {side} is not a multiple of {step}; the nearest is {nearest}")
+        return self
+
     def to_yaml(self) -> str:
         """Return the resolved configuration as YAML that `load_config` reads back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
@@ -292,6 +301,11 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def override_keys(overrides: Iterable[str]) -> list[str]:
+    """Return the dotted keys that overrides assign."""
+    return [override.partition("=")[0].strip() for override in overrides]
+
+
 def _merge_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
     for override in overrides:
@@ -300,7 +314,7 @@ def _merge_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dic
             raise ConfigError(f"{override!r} is not an override: write key=value, for example train.epochs=12")
         try:
             value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with more refusals
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError, ValueError):
             raise ConfigError(f"the value of {key} is not valid YAML: {text!r}") from None
         _assign(merged, key.strip().split("."), value)
     return merged
@@ -326,7 +340,7 @@ def _explain(detail: ErrorDetails) -> str:
                 key = ", ".join(f"{key}.{name}" for name, child in field.model_fields.items() if child.is_required())
             return f"{key}: required; set it in the file or as {key}=VALUE"
         case "value_error":
-            return f"{key}: {str(detail['ctx']['error'])}"
+            return f"{key}: {detail['ctx']['error']}" if key else str(detail["ctx"]["error"])
         case _:
             message = detail["msg"][0].lower() + detail["msg"][1:]
             return f"{key} = {detail['input']!r}: {message}"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.config import Config
-from rfdetr_hwd.data.transforms import preprocess
+from rfdetr_hwd.data.transforms import preprocess, to_rgb
 from rfdetr_hwd.engine.checkpoint import Checkpoint
 from rfdetr_hwd.model.build import BuiltModel, load_model
 from rfdetr_hwd.model.upstream import build_postprocess
@@ -41,18 +41,19 @@ class Detector:
         self.postprocess = build_postprocess(model.stock)
 
     @classmethod
-    def load(cls, path: str | Path, which: str = "auto") -> Self:
+    def load(cls, path: str | Path, which: str = "auto", overrides: Sequence[str] = ()) -> Self:
         """Rebuild a detector from a run folder (its best weights) or a checkpoint folder.
 
         Args:
             path: The folder.
             which: `ema`, `plain`, or `auto`: what the training found better.
+            overrides: `key=value` assignments on the recorded configuration; the model stays as recorded.
 
         Raises:
             CheckpointError: The path is not such a folder, is damaged, or has no such weights.
         """
         checkpoint = find_checkpoint(Path(path))
-        config, class_names = read_record(checkpoint)
+        config, class_names = read_record(checkpoint, overrides)
         kinds = checkpoint.weights_kinds
         better = checkpoint.record.get("better_weights")
         weights = which if which != "auto" else better if better in kinds else kinds[0]
@@ -68,14 +69,14 @@ class Detector:
         """Detect objects.
 
         Args:
-            images: RGB images of any size.
+            images: Images of any size and mode.
             threshold: Lowest score to keep, in [0, 1].
 
         Returns:
             For each image its detections: `xyxy` (K, 4) in pixels, `confidence` (K,), `class_id` (K,) as label and
             `data["class_name"]` (K,), by falling confidence.
         """
-        batch = torch.stack([preprocess(image, self.resolution) for image in images]).to(self.device)
+        batch = torch.stack([preprocess(to_rgb(image), self.resolution) for image in images]).to(self.device)
         sizes = torch.tensor([[image.height, image.width] for image in images], device=self.device)
         with torch.inference_mode():
             outputs = forward_in_amp(self.network, batch, self.config)

@@ -4,8 +4,6 @@ import importlib.metadata
 import platform
 from typing import Any
 
-import torch
-
 from rfdetr_hwd import __version__
 
 PACKAGES = (
@@ -38,6 +36,10 @@ def describe_environment() -> dict[str, Any]:
 
 def describe_devices() -> list[dict[str, Any]]:
     """Return the CUDA devices: name, memory in GiB, compute capability, and whether bfloat16 is native."""
+    try:
+        import torch  # late: `doctor` runs where it is missing
+    except ImportError:
+        return []
     if not torch.cuda.is_available():
         return []
     devices = []

@@ -15,7 +15,7 @@ TINY_MODEL = {"resolution": 64, "pretrain_weights": None, "num_queries": 10, "gr
 def shapes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in dataset, small."""
     root = tmp_path_factory.mktemp("shapes")
-    write_shapes(root, ShapesSpec(train=10, valid=4, test=2, width=96, height=80, max_objects=3))
+    write_shapes(root, ShapesSpec(train=24, valid=8, test=2, width=96, height=80, max_objects=2))
     return root
 
 

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
-
-from rfdetr_hwd.metrics.coco import COCO_FIGURES
+from rich.text import Text
 
 
 def say(text: str) -> None:
@@ -14,15 +13,18 @@ def say(text: str) -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a small table."""
-    table = Table(*header, title=title, title_justify="left", title_style="bold")
+    """Print a small table under a title. The cells are plain text: a class may be called `car [rear]`."""
+    table = Table(*header)
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(Text(str(cell)) for cell in row))
+    say(title)
     Console().print(table)
 
 
 def print_figures(title: str, figures: dict[str, float]) -> None:
     """Print COCO's figures, four digits each, and the AP of each class."""
+    from rfdetr_hwd.metrics.coco import COCO_FIGURES  # late: `doctor` prints where torch is missing
+
     extra = [name for name in figures if name.startswith("AP@")]
     names = [*COCO_FIGURES, *extra]
     print_table(title, ("figure", "value"), [(name, f"{figures[name]:.4f}") for name in names])

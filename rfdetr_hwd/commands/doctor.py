@@ -11,6 +11,7 @@ from rfdetr_hwd.environment import describe_devices, describe_environment
 from rfdetr_hwd.errors import UserError
 
 _IMPORTS = {
+    "torch": "torch",
     "torchvision": "torchvision",
     "rfdetr": "rfdetr",
     "pytorch_wavelets": "pytorch_wavelets",

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rfdetr_hwd.commands.console import print_figures, say
-from rfdetr_hwd.config import Config, load_config, parse_config
-from rfdetr_hwd.data.loader import DetectionDataset, EvalLoader, Share
+from rfdetr_hwd.config import Config, ConfigError, load_config
 from rfdetr_hwd.data.source import check_images_exist, find_layout, read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine import distributed
-from rfdetr_hwd.engine.evaluator import evaluate
+from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.metrics.coco import CocoMetric
 
 
@@ -36,42 +35,33 @@ def run(
         UserError: What the user gave is wrong.
     """
     with distributed.process_group() as device:
-        detector = Detector.load(weights, which)
-        settings = _settings(detector.config, config, overrides)
+        detector = Detector.load(weights, which, () if config else overrides)
+        settings = load_config(config, overrides) if config else detector.config
+        folder = _make_folder(out or _default_folder(weights, split))
         layout = find_layout(settings.data.root, settings.data.format)
         data = read_split(layout.split(split, settings.data.val if split == "val" else settings.data.test))
         check_images_exist(data)
-        metric = CocoMetric(
-            data.ground_truth(),
-            data.category_ids_of(detector.class_names),
-            settings.evaluation.max_dets,
-            settings.evaluation.backend,
-        )
-        loader = EvalLoader(
-            DetectionDataset(data),
-            detector.resolution,
-            settings.evaluation.batch_size,
-            settings.data.workers,
-            Share(distributed.rank(), distributed.world_size()),
-        )
-        figures = evaluate(detector.network, loader, detector.postprocess, metric, settings, device)
+        evaluation = Evaluation.build(detector.model, data, settings, device)
+        figures = evaluation.measure(detector.network)
         if distributed.is_main():
-            folder = out or _default_folder(weights, split)
-            _write(folder, figures, metric, _protocol(detector, settings, metric, str(data.images)))
-            print_figures(f"{data.images} with {detector.weights} weights of {detector.checkpoint.path}", figures)
+            _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation.metric, data.images))
+            print_figures(f"{data.images}\n{detector.weights} weights of {detector.checkpoint.path}", figures)
             say(f"figures: {folder / 'metrics.json'}\ndetections: {folder / 'predictions.json'}")
 
 
-def _settings(recorded: Config, config: Path | None, overrides: list[str]) -> Config:
-    """Return data, precision and evaluation as asked, and the model as the checkpoint records it."""
-    asked = load_config(config, overrides) if config else parse_config(recorded.model_dump(mode="json"), overrides)
-    return asked.model_copy(update={"model": recorded.model, "downsample": recorded.downsample})
+def _make_folder(folder: Path) -> Path:
+    """Make the output folder before anything long is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out: cannot write to {folder}: {error.strerror}") from None
+    return folder
 
 
-def _protocol(detector: Detector, settings: Config, metric: CocoMetric, images: str) -> dict[str, Any]:
+def _protocol(detector: Detector, settings: Config, metric: CocoMetric, images: Path) -> dict[str, Any]:
     return {
         **metric.protocol,
-        "data": images,
+        "data": str(images),
         "resolution": detector.resolution,
         "preprocessing": "square resize, bilinear, antialiased",
         "precision": "bfloat16 autocast" if settings.amp and detector.device.type == "cuda" else "float32",
@@ -83,10 +73,11 @@ def _protocol(detector: Detector, settings: Config, metric: CocoMetric, images: 
 
 
 def _write(folder: Path, figures: dict[str, float], metric: CocoMetric, protocol: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"figures": figures, "protocol": protocol}
-    (folder / "metrics.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
-    (folder / "predictions.json").write_text(json.dumps(metric.detections), encoding="utf-8")
+    contents = {"predictions.json": metric.detections, "metrics.json": {"figures": figures, "protocol": protocol}}
+    for name, content in contents.items():
+        partial = folder / f".{name}.partial"
+        partial.write_text(json.dumps(content, indent=2 if name == "metrics.json" else None), encoding="utf-8")
+        partial.replace(folder / name)
 
 
 def _default_folder(weights: Path, split: str) -> Path:

@@ -32,8 +32,11 @@ def run(source: Path, weights: Path, out: Path, threshold: float) -> None:
     if not 0 <= threshold <= 1:
         raise ConfigError(f"--threshold {threshold} is not between 0 and 1")
     paths = _find_images(source)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out: cannot write to {out}: {error.strerror}") from None
     detector = Detector.load(weights)
-    out.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
     drawn: list[PIL.Image.Image] = []
     for start in range(0, len(paths), _BATCH):
@@ -44,6 +47,7 @@ def run(source: Path, weights: Path, out: Path, threshold: float) -> None:
         for (path, image), detections in zip(readable, results, strict=True):
             picture = draw_detections(image, detections)
             target = out / _picture_name(path, source)
+            target.parent.mkdir(parents=True, exist_ok=True)
             picture.save(target)
             entries.append({"image": str(path), "picture": str(target), "detections": _as_json(detections)})
             drawn = (drawn + [picture])[:_OVERVIEW]
@@ -78,10 +82,10 @@ def _read(paths: list[Path]) -> list[tuple[Path, PIL.Image.Image]]:
     return readable
 
 
-def _picture_name(path: Path, source: Path) -> str:
-    """Return a file name that no other image of the source has."""
+def _picture_name(path: Path, source: Path) -> Path:
+    """Return a path that no other image of the source has: its own below the source, and `.png`."""
     relative = path.relative_to(source) if source.is_dir() else Path(path.name)
-    return "-".join(relative.parts) + ".png"
+    return relative.with_name(f"{relative.name}.png")
 
 
 def _as_json(detections: sv.Detections) -> list[dict[str, Any]]:

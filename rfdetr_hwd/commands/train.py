@@ -1,41 +1,41 @@
 """`rfdetr-hwd train`: build everything a configuration names, and fit."""
 
 import functools
+import importlib.util
 import random
 import shlex
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from rfdetr_hwd.commands.console import print_table, say
 from rfdetr_hwd.config import Config, ConfigError, TrainSection, load_config
 from rfdetr_hwd.data.loader import (
     Augmentation,
     DetectionDataset,
-    EvalLoader,
-    Share,
+    Shard,
     TrainLoader,
     TrainOrder,
     multi_scale_resolutions,
 )
-from rfdetr_hwd.data.source import DetectionData, check_images_exist, find_layout, read_split
+from rfdetr_hwd.data.source import DatasetError, DetectionData, check_images_exist, find_layout, read_split
 from rfdetr_hwd.engine import distributed
-from rfdetr_hwd.engine.checkpoint import TrainState, newest_checkpoint
-from rfdetr_hwd.engine.console import ConsoleTracker
-from rfdetr_hwd.engine.evaluator import evaluate
+from rfdetr_hwd.engine.checkpoint import Checkpoint, TrainState
 from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average
+from rfdetr_hwd.engine.progress import ConsoleTracker
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, NullTracker, TensorBoardTracker, Tracker, Trackers
 from rfdetr_hwd.engine.train_step import NonFiniteError
-from rfdetr_hwd.engine.trainer import Learner, Plan, Surroundings, fit
+from rfdetr_hwd.engine.trainer import Learner, LoopParts, Plan, fit
 from rfdetr_hwd.environment import describe_environment
 from rfdetr_hwd.errors import UserError
-from rfdetr_hwd.metrics.coco import CocoMetric
+from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.pretrained import find_source
-from rfdetr_hwd.model.upstream import DetectionLoss, build_postprocess, learning_rates
+from rfdetr_hwd.model.upstream import DetectionLoss, learning_rates
 from rfdetr_hwd.model.weights import SourceWeights, load_weights
 from rfdetr_hwd.run_folder import RunFolder, find_checkpoint, read_record
 
@@ -57,40 +57,56 @@ def run(config: Path | None, resume: Path | None, overrides: list[str]) -> None:
     """
     if (config is None) == (resume is None):
         raise ConfigError("give --config FILE for a new run, or --resume RUN_DIR to continue one")
-    settings = load_config(config, overrides) if config else RunFolder.open(resume or Path()).config(overrides)
-    with distributed.process_group() as device:
-        _train(settings, device, RunFolder(resume) if resume else None)
+    folder = RunFolder.open(resume) if resume else None
+    settings = load_config(config, overrides) if config else RunFolder(resume or Path()).config(overrides)
+    if "tensorboard" in settings.output.trackers and importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError("output.trackers: run `pip install tensorboard` first, or leave tensorboard out")
+    with distributed.process_group() as device, ExitStack() as stack:
+        train_data, val_data = _read_data(settings)
+        _seed(settings.train.seed)
+        if folder is not None and distributed.is_main():
+            stack.enter_context(folder.lock())
+            folder.write_config(settings)
+        checkpoint = folder.newest(distributed.is_main()) if folder and folder.has_checkpoints() else None
+        model = _build_model(settings, train_data, is_fresh=checkpoint is None)
+        if folder is None:
+            folder = _create_folder(settings, stack)
+        _train(settings, folder, model, checkpoint, (train_data, val_data), device)
 
 
-def _train(config: Config, device: torch.device, resumed: RunFolder | None) -> None:
-    """Build the parts of a run and fit."""
-    train_data, val_data = _read_data(config)
-    _seed(config.train.seed)
-    is_restored = resumed is not None and resumed.has_checkpoints()
-    model = _build_model(config, train_data, is_fresh=not is_restored)
-    folder = resumed or _create_folder(config)
+def _train(
+    config: Config,
+    folder: RunFolder,
+    model: BuiltModel,
+    checkpoint: Checkpoint | None,
+    data: tuple[DetectionData, DetectionData],
+    device: torch.device,
+) -> None:
+    """Put the parts of a run together, restore what a checkpoint holds, and fit."""
+    train_data, val_data = data
     model.network.to(device)
     state = TrainState()
-    share = Share(distributed.rank(), distributed.world_size())
-    loader = _build_train_loader(config, model, train_data, share)
+    loader = _build_train_loader(config, model, train_data)
     learner = _build_learner(config.train, model, loader.updates_per_epoch, device, state)
-    if is_restored:
-        _restore(folder, learner, state)
-    around = Surroundings(
+    record = _record(config, train_data)
+    if checkpoint is not None:
+        _restore(checkpoint, record, learner, state)
+        folder.point_best(state)
+    parts = LoopParts(
         loader=loader,
         criterion=DetectionLoss(model.stock).to(device),
-        evaluate=_build_evaluation(config, model, val_data, share, device),
-        save=functools.partial(_save, folder, learner, _record(config, train_data), config.output.keep_last),
+        evaluate=Evaluation.build(model, val_data, config, device).measure,
+        save=functools.partial(_save, folder, learner, record, config.output.keep_last),
         tracker=_build_tracker(config, folder, state.step, loader.updates_per_epoch),
         device=device,
     )
-    _fit(config, learner, around, state, folder)
+    _fit(config, learner, parts, state, folder)
     if distributed.is_main():
         say(f"best: {state.best_weights} AP {state.best_ap:.4f} at step {state.best_step}, in {folder.best}")
         say(f"to measure it: rfdetr-hwd evaluate --weights {shlex.quote(str(folder.path))}")
 
 
-def _fit(config: Config, learner: Learner, around: Surroundings, state: TrainState, folder: RunFolder) -> None:
+def _fit(config: Config, learner: Learner, parts: LoopParts, state: TrainState, folder: RunFolder) -> None:
     """Run the loop; say how to go on when it is interrupted, and what was wrong when it cannot go on."""
     plan = Plan(
         epochs=config.train.epochs,
@@ -101,7 +117,7 @@ def _fit(config: Config, learner: Learner, around: Surroundings, state: TrainSta
         early_stop=config.train.early_stop,
     )
     try:
-        fit(learner, around, plan, state, config)
+        fit(learner, parts, plan, state, config)
     except NonFiniteError as error:
         raise TrainingError(
             f"the gradient of step {state.step + 1} is not finite; nothing was changed: {error}. Lower train.lr, or "
@@ -113,17 +129,7 @@ def _fit(config: Config, learner: Learner, around: Surroundings, state: TrainSta
             say(f"\ninterrupted at step {state.step}; to go on from the last checkpoint: {command}")
         raise
     finally:
-        around.tracker.close()
-
-
-def _record(config: Config, data: DetectionData) -> dict[str, Any]:
-    """Return what a checkpoint needs to rebuild its model and to know its classes."""
-    return {
-        "config": config.model_dump(mode="json"),
-        "class_names": data.class_names,
-        "category_ids": data.category_ids,
-        "annotations_sha256": data.fingerprint,
-    }
+        parts.tracker.close()
 
 
 def _read_data(config: Config) -> tuple[DetectionData, DetectionData]:
@@ -132,6 +138,8 @@ def _read_data(config: Config) -> tuple[DetectionData, DetectionData]:
     val_data = read_split(layout.split("val", config.data.val))
     for data in (train_data, val_data):
         check_images_exist(data)
+        if not len(data.labels):
+            raise DatasetError(f"{data.images} has no boxes: there is nothing to learn or to measure")
     val_data.category_ids_of(train_data.class_names)
     if distributed.is_main():
         names = ", ".join(train_data.class_names[:8]) + (", ..." if len(train_data.class_names) > 8 else "")
@@ -147,39 +155,56 @@ def _seed(seed: int) -> None:
 
 
 def _build_model(config: Config, data: DetectionData, is_fresh: bool) -> BuiltModel:
+    """Build the model; a fresh one starts from the pretrained weights. The ranks' generators part afterwards."""
     model = build_model(config.model, config.downsample, data.class_names)
     if distributed.is_main():
         sites = len(model.replacements)
-        what = f"{sites} stride-2 convolutions replaced by {config.downsample.name}" if sites else "stock downsampling"
+        what = f"{config.downsample.name} at {sites} sites of the {config.downsample.site}" if sites else "stock"
         parameters = sum(parameter.numel() for parameter in model.network.parameters()) / 1e6
         size = f"{parameters:.1f} M parameters, {model.stock.resolution} px"
-        say(f"model: RF-DETR {config.model.variant}, levels {'+'.join(model.stock.levels)}, {size}; {what}")
-    source = _pretrained_source(config) if is_fresh else None
+        levels = "+".join(model.stock.levels)
+        say(f"model: RF-DETR {config.model.variant}, levels {levels}, {size}; downsampling: {what}")
+    source = _find_source(config) if is_fresh else None
     if source is not None:
         report = load_weights(model.stock, model.class_names, source, config.model.strict_weights)
         if distributed.is_main():
             print_table(f"weights from {source.origin}", ("tensors", "number", "how"), report.rows())
+    _seed(config.train.seed + distributed.rank())
     return model
 
 
-def _pretrained_source(config: Config) -> SourceWeights | None:
+def _find_source(config: Config) -> SourceWeights | None:
     """Return the weights that `model.pretrain_weights` names: a run or checkpoint folder, a file, or the published."""
     named = config.model.pretrain_weights
-    if named is None or named == "auto" or not Path(named).is_dir():
-        return find_source(config.model)
-    checkpoint = find_checkpoint(Path(named))
-    _, class_names = read_record(checkpoint)
-    kind = checkpoint.record.get("better_weights", checkpoint.weights_kinds[0])
-    return SourceWeights(checkpoint.weights(kind), class_names, f"{checkpoint.path} ({kind})")
+    if named is not None and named != "auto" and Path(named).is_dir():
+        checkpoint = find_checkpoint(Path(named))
+        _, class_names = read_record(checkpoint)
+        kind = checkpoint.record.get("better_weights", checkpoint.weights_kinds[0])
+        return SourceWeights(checkpoint.weights(kind), class_names, f"{checkpoint.path} ({kind})")
+    if distributed.is_main():
+        find_source(config.model)  # fetches, so that the other ranks find the file
+    distributed.barrier()
+    return find_source(config.model)
 
 
-def _create_folder(config: Config) -> RunFolder:
-    """Make the run folder on rank 0; the others wait until it is there."""
+def _create_folder(config: Config, stack: ExitStack) -> RunFolder:
+    """Make the run folder on rank 0 and lock it for as long as the stack lasts; the others wait until it is there."""
     if distributed.is_main():
         folder = RunFolder.create(config, describe_environment())
+        stack.enter_context(folder.lock())
         say(f"run folder: {folder.path}")
     distributed.barrier()
     return RunFolder(Path(config.output.dir))
+
+
+def _build_train_loader(config: Config, model: BuiltModel, data: DetectionData) -> TrainLoader:
+    train, augment = config.train, config.data.augment
+    side = model.stock.resolution
+    sides = multi_scale_resolutions(side, model.stock.resolution_step) if train.multi_scale else [side]
+    augmentation = Augmentation(train.seed, augment.flip, augment.crop, augment.min_crop)
+    order = TrainOrder(len(data), train.batch_size, train.seed, sides)
+    shard = Shard(distributed.rank(), distributed.world_size())
+    return TrainLoader(DetectionDataset(data, augmentation), order, train.micro_batch, config.data.workers, shard)
 
 
 def _build_learner(
@@ -209,31 +234,6 @@ def _build_learner(
     )
 
 
-def _build_train_loader(config: Config, model: BuiltModel, data: DetectionData, share: Share) -> TrainLoader:
-    train, augment = config.train, config.data.augment
-    resolution = model.stock.resolution
-    sides = multi_scale_resolutions(resolution, model.stock.resolution_step) if train.multi_scale else [resolution]
-    augmentation = Augmentation(train.seed, augment.flip, augment.crop, augment.min_crop)
-    order = TrainOrder(len(data), train.batch_size, train.seed, sides)
-    return TrainLoader(DetectionDataset(data, augmentation), order, train.micro_batch, config.data.workers, share)
-
-
-def _build_evaluation(
-    config: Config, model: BuiltModel, data: DetectionData, share: Share, device: torch.device
-) -> Any:
-    settings = config.evaluation
-    loader = EvalLoader(DetectionDataset(data), model.stock.resolution, settings.batch_size, config.data.workers, share)
-    metric = CocoMetric(
-        data.ground_truth(), data.category_ids_of(model.class_names), settings.max_dets, settings.backend
-    )
-    postprocess = build_postprocess(model.stock)
-
-    def measure(network: nn.Module) -> dict[str, float]:
-        return evaluate(network, loader, postprocess, metric, config, device)
-
-    return measure
-
-
 def _build_tracker(config: Config, folder: RunFolder, step: int, updates_per_epoch: int) -> Tracker:
     if not distributed.is_main():
         return NullTracker()
@@ -243,30 +243,41 @@ def _build_tracker(config: Config, folder: RunFolder, step: int, updates_per_epo
         ConsoleTracker(step, total, config.train.batch_size, config.train.epochs),
     ]
     if "tensorboard" in config.output.trackers:
-        try:
-            trackers.append(TensorBoardTracker(folder.path / "tensorboard", step))
-        except ModuleNotFoundError:
-            raise ConfigError(
-                "output.trackers: run `pip install tensorboard` first, or leave tensorboard out"
-            ) from None
+        trackers.append(TensorBoardTracker(folder.path / "tensorboard", step))
     return Trackers(trackers)
 
 
-def _restore(folder: RunFolder, learner: Learner, state: TrainState) -> None:
-    """Put the newest whole checkpoint of a run into the learner and the state."""
-    checkpoint, problems = newest_checkpoint(folder.checkpoints)
-    restored = learner.restore(checkpoint.training(), checkpoint.weights)
-    vars(state).update(vars(restored))
-    folder.point_best(state)
+def _record(config: Config, data: DetectionData) -> dict[str, Any]:
+    """Return what a checkpoint needs to rebuild its model and to know its classes."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "class_names": list(data.class_names),
+        "category_ids": list(data.category_ids),
+        "annotations_sha256": data.fingerprint,
+    }
+
+
+def _restore(checkpoint: Checkpoint, record: Mapping[str, Any], learner: Learner, state: TrainState) -> None:
+    """Put a checkpoint into the learner and the state.
+
+    Raises:
+        DatasetError: The training data is not what the checkpoint was trained on.
+    """
+    for key, what in (("class_names", "the classes"), ("annotations_sha256", "the training annotations")):
+        if checkpoint.record[key] != record[key]:
+            raise DatasetError(
+                f"{what} are not those of {checkpoint.path}: was {checkpoint.record[key]}, is {record[key]}. Resume on "
+                "the same data, or start a new run with model.pretrain_weights set to this one"
+            )
+    vars(state).update(vars(learner.restore(checkpoint.training(), checkpoint.weights)))
     if distributed.is_main():
-        for problem in problems:
-            say(f"fell back to an earlier checkpoint: {problem}")
         say(f"resumed from {checkpoint.path} at step {state.step}, epoch {state.epoch}")
 
 
-def _save(
-    folder: RunFolder, learner: Learner, record: dict[str, Any], keep_last: int, state: TrainState, is_best: bool
-) -> None:
+def _save(folder: RunFolder, learner: Learner, record: dict[str, Any], keep_last: int, state: TrainState) -> None:
+    """Write a checkpoint on rank 0; the others contribute their random generators and wait."""
+    training = learner.training_state(state)
     if distributed.is_main():
-        folder.save(learner, state, record, keep_last)
+        weights = {kind: network.state_dict() for kind, network in learner.networks().items()}
+        folder.save(state, record, weights, training, keep_last)
     distributed.barrier()

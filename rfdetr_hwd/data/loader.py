@@ -23,16 +23,16 @@ from rfdetr_hwd.data.transforms import (
     read_image,
 )
 
-_ORDER, _SCALE, _AUGMENT = 0, 1, 2  # streams of randomness, so that no two draws share entropy
+_ORDER, _SCALE, _AUGMENT = 0, 1, 2  # streams of randomness, so that no two draws shard entropy
 
 
-class Key(NamedTuple):
-    """What a dataset is asked for: an image, in an epoch, at a resolution; `counts` as in `Batch`."""
+class SampleKey(NamedTuple):
+    """What a dataset is asked for: an image, in an epoch, at a resolution; `is_counted` as in `Batch`."""
 
     row: int
     epoch: int
     resolution: int
-    counts: bool = True
+    is_counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Batch:
         targets: For each image `labels` (n,) int64 and `boxes` (n, 4) normalised cxcywh.
         image_ids: The dataset's own ids.
         sizes: Shape (N, 2), (height, width) in pixels of the images as they lie on disk.
-        counts: False for a batch that only keeps a rank in step with the others: its loss is nought.
+        is_counted: False for a batch that only keeps a rank in step with the others: its loss is nought.
     """
 
     images: Tensor
     targets: list[dict[str, Tensor]]
     image_ids: tuple[int, ...]
     sizes: Tensor
-    counts: bool = True
+    is_counted: bool = True
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
@@ -90,26 +90,33 @@ class DetectionDataset(Dataset[Batch | ImageError]):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, key: Key) -> Batch | ImageError:
+    def __getitem__(self, key: SampleKey) -> Batch | ImageError:
         """Return a batch of one image, or why it cannot be read: an error raised in a worker would lose its message."""
         try:
             image = read_image(self.data.path(key.row))
         except ImageError as error:
             return error
         image_id = int(self.data.image_ids[key.row])
+        annotated = tuple(self.data.sizes[key.row].tolist())
+        if annotated != (image.height, image.width):
+            height, width = annotated
+            return ImageError(
+                f"image {image_id} of {self.data.name} is annotated as {width}x{height} and decodes to "
+                f"{image.width}x{image.height}: {self.data.path(key.row)}"
+            )
         size = torch.tensor([[image.height, image.width]])
         boxes_xyxy, labels = (torch.from_numpy(array) for array in self.data.objects(key.row))
         if self.augmentation is not None:
             settings = self.augmentation
             transform = build_augmentation(settings.flip, settings.crop, settings.min_crop)
-            entropy = (_AUGMENT, settings.seed, key.epoch, image_id)
+            entropy = (_AUGMENT, settings.seed, key.epoch, image_id % 2**64)
             image, boxes_xyxy, labels = augment(image, boxes_xyxy, labels, transform, entropy)
         target = {"labels": labels, "boxes": normalise_boxes(boxes_xyxy, image.height, image.width)}
-        return Batch(preprocess(image, key.resolution)[None], [target], (image_id,), size, key.counts)
+        return Batch(preprocess(image, key.resolution)[None], [target], (image_id,), size, key.is_counted)
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """The part of the work that is this process's."""
 
     rank: int = 0
@@ -137,12 +144,12 @@ class TrainOrder:
         """Updates of an epoch; the last may be smaller."""
         return -(-self.num_images // self.batch_size)
 
-    def updates(self, epoch: int) -> list[list[Key]]:
+    def updates(self, epoch: int) -> list[list[SampleKey]]:
         """Return the images of each update of an epoch, in order."""
         order = np.random.default_rng([_ORDER, self.seed, epoch]).permutation(self.num_images).tolist()
         return [
             [
-                Key(image, epoch, resolution)
+                SampleKey(image, epoch, resolution)
                 for image in order[update * self.batch_size : (update + 1) * self.batch_size]
             ]
             for update in range(self.updates_per_epoch)
@@ -159,16 +166,16 @@ class TrainLoader:
     Args:
         dataset: The training images.
         order: Which images make up an update.
-        micro_batch: Images of one forward pass; `None`: the whole share of this process.
+        micro_batch: Images of one forward pass; `None`: the whole shard of this process.
         workers: Loader processes.
-        share: This process's part of each update.
+        shard: This process's part of each update.
     """
 
     def __init__(
-        self, dataset: DetectionDataset, order: TrainOrder, micro_batch: int | None, workers: int, share: Share
+        self, dataset: DetectionDataset, order: TrainOrder, micro_batch: int | None, workers: int, shard: Shard
     ) -> None:
         self.dataset, self.order = dataset, order
-        self.micro_batch, self.workers, self.share = micro_batch, workers, share
+        self.micro_batch, self.workers, self.shard = micro_batch, workers, shard
 
     @property
     def updates_per_epoch(self) -> int:
@@ -186,9 +193,9 @@ class TrainLoader:
         for update in plan:
             yield [_checked(next(batches)) for _ in update]
 
-    def _micro_batches(self, update: list[Key]) -> list[list[Key]]:
+    def _micro_batches(self, update: list[SampleKey]) -> list[list[SampleKey]]:
         # A rank left without an image of the last, small update works on one that does not count.
-        mine = update[self.share.rank :: self.share.world_size] or [update[0]._replace(counts=False)]
+        mine = update[self.shard.rank :: self.shard.world_size] or [update[0]._replace(is_counted=False)]
         size = self.micro_batch or len(mine)
         return [mine[start : start + size] for start in range(0, len(mine), size)]
 
@@ -201,12 +208,12 @@ class EvalLoader:
         resolution: Input side.
         batch_size: Images of one forward pass.
         workers: Loader processes.
-        share: This process's part.
+        shard: This process's part.
     """
 
-    def __init__(self, dataset: DetectionDataset, resolution: int, batch_size: int, workers: int, share: Share) -> None:
-        indices = range(len(dataset))[share.rank :: share.world_size]
-        keys = [Key(index, 0, resolution) for index in indices]
+    def __init__(self, dataset: DetectionDataset, resolution: int, batch_size: int, workers: int, shard: Shard) -> None:
+        indices = range(len(dataset))[shard.rank :: shard.world_size]
+        keys = [SampleKey(index, 0, resolution) for index in indices]
         self.batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
         self.dataset, self.workers = dataset, workers
 
@@ -232,7 +239,9 @@ def multi_scale_resolutions(resolution: int, step: int) -> list[int]:
     return [side for side in range(resolution - 5 * step, resolution + 6 * step, step) if side >= 2 * step]
 
 
-def _data_loader(dataset: DetectionDataset, batches: list[list[Key]], workers: int) -> "DataLoader[Batch | ImageError]":
+def _data_loader(
+    dataset: DetectionDataset, batches: list[list[SampleKey]], workers: int
+) -> "DataLoader[Batch | ImageError]":
     return DataLoader(
         dataset,
         batch_sampler=batches,  # keys, where torch expects whole numbers
@@ -253,7 +262,7 @@ def _collate(items: list[Batch | ImageError]) -> Batch | ImageError:
         targets=[target for batch in batches for target in batch.targets],
         image_ids=tuple(image_id for batch in batches for image_id in batch.image_ids),
         sizes=torch.cat([batch.sizes for batch in batches]),
-        counts=all(batch.counts for batch in batches),
+        is_counted=all(batch.is_counted for batch in batches),
     )
 
 

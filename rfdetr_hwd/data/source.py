@@ -197,8 +197,9 @@ def read_split(split: Split) -> DetectionData:
     try:
         used = {annotation.get("category_id") for annotation in annotations}
         classes = sorted((int(c["id"]), str(c["name"])) for c in categories if not _is_grouping(c, categories, used))
-        if not classes:
-            raise DatasetError(f"{where} lists no classes")
+        names = [name for _, name in classes]
+        if not classes or len(set(names)) < len(names):
+            raise DatasetError(f"{where} lists no classes" if not classes else f"{where} lists a class twice: {names}")
         image_ids = np.array([int(image["id"]) for image in images])
         file_names = np.array([str(image["file_name"]) for image in images])
         sizes = np.array([(int(image["height"]), int(image["width"])) for image in images])
@@ -233,11 +234,15 @@ def check_images_exist(data: DetectionData) -> None:
     """
     root = data.images.resolve()
     for index in range(len(data)):
-        path = data.path(index)
-        if not path.resolve().is_relative_to(root):
-            raise DatasetError(f"image {data.image_ids[index]} of {data.name} lies outside {data.images}: {path}")
-        if not path.is_file():
-            raise DatasetError(f"image {data.image_ids[index]} of {data.name} is missing: {path}")
+        path, who = data.path(index), f"image {data.image_ids[index]} of {data.name}"
+        try:
+            is_inside, is_there = path.resolve().is_relative_to(root), path.is_file()
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{who} has a file name that is no path: {error}") from None
+        if not is_inside:
+            raise DatasetError(f"{who} lies outside {data.images}: {path}")
+        if not is_there:
+            raise DatasetError(f"{who} is missing: {path}")
 
 
 def _read_json(path: Path) -> tuple[dict[str, Any], str]:

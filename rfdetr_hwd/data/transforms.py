@@ -36,9 +36,20 @@ def read_image(path: Path) -> PIL.Image.Image:
     """
     try:
         with PIL.Image.open(path, formats=IMAGE_FORMATS) as image:
-            return PIL.ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+            return to_rgb(image)
+    except Exception as error:  # Pillow's decoders raise many kinds, all of them about the file
         raise ImageError(f"cannot decode {path}: {error}") from None
+
+
+def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Turn an image upright as its EXIF orientation says, and convert it to 8-bit RGB.
+
+    16-bit grey is scaled, where Pillow alone would clip it; transparency is dropped.
+    """
+    upright = PIL.ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        upright = PIL.Image.fromarray((np.asarray(upright, dtype=np.uint16) // 257).astype(np.uint8))
+    return upright.convert("RGB")
 
 
 def preprocess(image: PIL.Image.Image, resolution: int) -> Tensor:

@@ -32,6 +32,7 @@ from rfdetr_hwd.errors import UserError
 
 FORMAT = 1
 _MANIFEST, _RECORD, _TRAINING = "manifest.json", "record.json", "training.pt"
+_WEIGHTS = {"plain": "weights.safetensors", "ema": "ema.safetensors"}
 _PARTIAL = ".partial-"
 
 
@@ -51,8 +52,8 @@ class TrainState:
         best_step: The step that reached it.
         best_weights: The weights that reached it, `ema` or `plain`.
         evaluations_since_best: Evaluations since.
-        is_stopped_early: The run ended because AP had stopped rising.
         figures: Figures of the last evaluation, by name.
+        figures_step: The step it was made at.
     """
 
     step: int = 0
@@ -62,8 +63,8 @@ class TrainState:
     best_step: int = 0
     best_weights: str = ""
     evaluations_since_best: int = 0
-    is_stopped_early: bool = False
     figures: dict[str, float] = field(default_factory=dict)
+    figures_step: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,13 @@ class Checkpoint:
         path: The folder.
         record: What rebuilds the model.
         step: Updates made when it was written.
+        sha256: Hash of each file, as it was verified.
     """
 
     path: Path
     record: dict[str, Any]
     step: int
+    sha256: dict[str, str]
 
     @property
     def weights_kinds(self) -> list[str]:
@@ -100,7 +103,7 @@ class Checkpoint:
 
     def weights_sha256(self, kind: str) -> str:
         """Return the sha256 of a weights file."""
-        return _sha256(self._weights_file(kind))
+        return self.sha256[self._weights_file(kind).name]
 
     def training(self) -> dict[str, Any]:
         """Return the training state that `save_checkpoint` was given.
@@ -118,7 +121,7 @@ class Checkpoint:
         return content
 
     def _weights_file(self, kind: str) -> Path:
-        return self.path / {"plain": "weights.safetensors", "ema": "ema.safetensors"}.get(kind, kind)
+        return self.path / _WEIGHTS[kind]
 
 
 def save_checkpoint(
@@ -144,38 +147,53 @@ def save_checkpoint(
         CheckpointError: It cannot be written; what was there before still is.
     """
     partial = folder.parent / f"{_PARTIAL}{folder.name}-{os.getpid()}"
+    replaced = partial.with_name(f"{partial.name}-replaced")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        (partial / _RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
-        for kind, state in weights.items():
-            name = "weights" if kind == "plain" else kind
-            safetensors.torch.save_file(
-                {key: value.detach().cpu().contiguous() for key, value in state.items()},
-                partial / f"{name}.safetensors",
-            )
-        if training is not None:
-            torch.save(dict(training), partial / _TRAINING)
-        files = {
-            path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(partial.iterdir())
-        }
-        for path in partial.iterdir():
-            _flush(path)
-        manifest: dict[str, Any] = {"format": FORMAT, "step": step, "files": files}
-        manifest["sha256"] = _manifest_sha256(manifest)
-        (partial / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-        _flush(partial / _MANIFEST)
-        _flush(partial)
+        _write_files(partial, record, weights, training)
+        _write_manifest(partial, step)
         if folder.exists():  # written before, perhaps damaged since
-            folder.rename(partial.with_name(f"{partial.name}-old"))
-        partial.rename(folder)
+            folder.rename(replaced)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(folder)
+            raise
         _flush(folder.parent)
     except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CheckpointError(f"cannot write the checkpoint {folder}: {reason}") from None
     finally:
-        remove_partial(folder.parent)
+        for path in (partial, replaced):
+            shutil.rmtree(path, ignore_errors=True)
     return folder
+
+
+def _write_files(
+    folder: Path,
+    record: Mapping[str, Any],
+    weights: Mapping[str, Mapping[str, Tensor]],
+    training: Mapping[str, Any] | None,
+) -> None:
+    (folder / _RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    for kind, state in weights.items():
+        tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+        safetensors.torch.save_file(tensors, folder / _WEIGHTS[kind])
+    if training is not None:
+        torch.save(dict(training), folder / _TRAINING)
+
+
+def _write_manifest(folder: Path, step: int) -> None:
+    """Flush every file to the disk and write the manifest last."""
+    files = {path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())}
+    for name in files:
+        _flush(folder / name)
+    manifest: dict[str, Any] = {"format": FORMAT, "step": step, "files": files}
+    manifest["sha256"] = _manifest_sha256(manifest)
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    _flush(folder / _MANIFEST)
+    _flush(folder)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -187,20 +205,22 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     manifest = _read_json(folder / _MANIFEST, folder)
     if manifest.pop("sha256", None) != _manifest_sha256(manifest):
         raise CheckpointError(f"{folder} is damaged: {_MANIFEST} is not what was written (sha256 differs)")
-    if manifest["format"] != FORMAT:
-        raise CheckpointError(f"{folder} has the checkpoint format {manifest['format']!r}; this version reads {FORMAT}")
+    if manifest.get("format") != FORMAT:
+        written = manifest.get("format")
+        raise CheckpointError(f"{folder} has the checkpoint format {written!r}; this version reads {FORMAT}")
     for name, expected in manifest["files"].items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise CheckpointError(f"{folder} is damaged: {name} is missing")
         if path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
             raise CheckpointError(f"{folder} is damaged: {name} is not what was written (sha256 differs)")
-    return Checkpoint(folder, _read_json(folder / _RECORD, folder), int(manifest["step"]))
+    hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    return Checkpoint(folder, _read_json(folder / _RECORD, folder), int(manifest["step"]), hashes)
 
 
-def list_checkpoints(parent: Path, prefix: str = "step-") -> list[Path]:
+def list_checkpoints(parent: Path) -> list[Path]:
     """Return the checkpoint folders of a run, newest first."""
-    return sorted(parent.glob(f"{prefix}[0-9]*"), reverse=True)
+    return sorted(parent.glob("step-[0-9]*"), reverse=True)
 
 
 def remove_partial(parent: Path) -> None:
@@ -209,7 +229,7 @@ def remove_partial(parent: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def newest_checkpoint(parent: Path, prefix: str = "step-") -> tuple[Checkpoint, list[str]]:
+def newest_checkpoint(parent: Path) -> tuple[Checkpoint, list[str]]:
     """Open the newest whole checkpoint of a run.
 
     Returns:
@@ -219,7 +239,7 @@ def newest_checkpoint(parent: Path, prefix: str = "step-") -> tuple[Checkpoint, 
         CheckpointError: There is none that is whole.
     """
     problems: list[str] = []
-    for path in list_checkpoints(parent, prefix):
+    for path in list_checkpoints(parent):
         try:
             return open_checkpoint(path), problems
         except CheckpointError as error:
@@ -233,7 +253,7 @@ def random_state() -> dict[str, Any]:
     name, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
         "python": [version, list(internal), gauss],
         "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
     }
@@ -243,7 +263,7 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
     """Restore what `random_state` returned."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"][0])
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]

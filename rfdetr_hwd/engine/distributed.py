@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -61,22 +61,21 @@ def gradient_sync(network: nn.Module, is_last: bool) -> Iterator[None]:
         yield
 
 
-def mean_over_ranks(value: float, device: torch.device) -> float:
-    """Return the mean of a number over the processes."""
-    if world_size() == 1:
-        return value
-    total = torch.tensor(value, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return float(total) / world_size()
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Return the sum of a tensor over the processes."""
+    if world_size() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """Return the value of every process, in order of rank, on every process."""
+    """Return the value of every process, in order of rank, on rank 0; the others get their own alone."""
     if world_size() == 1:
         return [value]
-    gathered: list[Any] = [None] * world_size()
-    dist.all_gather_object(gathered, value)
-    return gathered
+    gathered: list[Any] | None = [None] * world_size() if is_main() else None
+    dist.gather_object(value, gathered)
+    return gathered if gathered is not None else [value]
 
 
 def broadcast_object(value: Any) -> Any:

@@ -47,7 +47,7 @@ def evaluate(
         network: Restored to its mode when the pass ends, in whatever way.
         loader: This process's share of the images, each once.
         postprocess: Decodes float32 outputs to `boxes`, `scores` and `labels` for sizes (N, 2).
-        metric: Reset first; holds all detections afterwards, on every rank.
+        metric: Reset first; holds all detections afterwards, on rank 0.
         args: Precision, for `amp_context`.
         device: Where the network is.
 
@@ -65,9 +65,9 @@ def evaluate(
                 metric.update(batch.image_ids, postprocess(outputs, batch.sizes))
     finally:
         network.train(was_training)
-    shares = gather_objects(metric.detections)
+    gathered = gather_objects(metric.detections)
     metric.reset()
-    for detections in shares:
+    for detections in gathered:
         metric.add(detections)
     figures: dict[str, float] = broadcast_object(metric.compute() if is_main() else None)
     return figures

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
-from rfdetr_hwd.engine.distributed import gradient_sync, mean_over_ranks
+from rfdetr_hwd.engine.distributed import gradient_sync, sum_over_ranks, world_size
 
 
 class MicroBatch(Protocol):
@@ -21,7 +21,7 @@ class MicroBatch(Protocol):
     @property
     def image_ids(self) -> tuple[int, ...]: ...
     @property
-    def counts(self) -> bool: ...
+    def is_counted(self) -> bool: ...
 
 
 class Criterion(Protocol):
@@ -38,7 +38,7 @@ class StepResult:
     """What an update measured, as tensors, so that reading them stays the caller's choice.
 
     Attributes:
-        loss: Scalar; on several ranks, this rank's part.
+        loss: Scalar; on several ranks this rank's part, whose mean over the ranks is the loss.
         terms: Weighted loss terms, which the loss is the sum of.
         grad_norm: Norm of the gradient before clipping.
     """
@@ -78,28 +78,30 @@ def train_step(
         clip: Largest gradient norm; 0 does not clip.
 
     Raises:
-        NonFiniteError: The gradient is not finite; the weights are as they were.
+        NonFiniteError: The loss or the gradient is not finite; the weights are as they were.
     """
     num_boxes = _num_boxes(criterion, micro_batches)
     terms: dict[str, Tensor] = {}
     for index, batch in enumerate(micro_batches):
         with gradient_sync(network, is_last=index == len(micro_batches) - 1):
             outputs = forward_in_amp(network, batch.images, args)
-            loss, batch_terms = criterion(outputs, batch.targets, num_boxes=num_boxes)
-            (loss * float(batch.counts)).backward()
+            batch_loss, batch_terms = criterion(outputs, batch.targets, num_boxes=num_boxes)
+            (batch_loss * float(batch.is_counted)).backward()
         for name, value in batch_terms.items():
-            terms[name] = terms.get(name, 0) + value * float(batch.counts)
+            terms[name] = terms.get(name, 0) + value * float(batch.is_counted)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     grad_norm = nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
-    if not torch.isfinite(grad_norm):  # waits for the device; matching boxes on the host has waited already
+    loss = torch.stack(list(terms.values())).sum()
+    if not torch.isfinite(loss + grad_norm):  # waits for the device; matching boxes on the host has waited already
         image_ids = [image_id for batch in micro_batches for image_id in batch.image_ids]
         raise NonFiniteError(image_ids, {name: float(value) for name, value in terms.items()})
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return StepResult(torch.stack(list(terms.values())).sum(), terms, grad_norm)
+    return StepResult(loss, terms, grad_norm)
 
 
 def _num_boxes(criterion: Criterion, micro_batches: Sequence[MicroBatch]) -> float:
     """Return the normaliser: the box count of the update, over the number of ranks that gradients are averaged over."""
-    mine = sum(criterion.count_boxes(batch.targets) for batch in micro_batches if batch.counts)
-    return max(1.0, mean_over_ranks(mine, micro_batches[0].images.device))
+    mine = sum(criterion.count_boxes(batch.targets) for batch in micro_batches if batch.is_counted)
+    total = sum_over_ranks(torch.tensor(float(mine), device=micro_batches[0].images.device))
+    return max(1.0, float(total)) / world_size()

@@ -4,29 +4,51 @@ Contract of a downsampler: built with `(in_channels, out_channels, **options)`; 
 (N, O, ceil(H / 2), ceil(W / 2)); no bias, no norm, no activation, because those stay with the site.
 """
 
+import importlib
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from rfdetr_hwd.errors import UserError
-
-_REGISTRY: dict[str, Callable[..., nn.Module]] = {}
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
 
 class DownsampleError(UserError):
-    """A downsampler that does not exist or cannot be built."""
+    """A downsampler that does not exist, cannot be built or does not keep the contract."""
 
     exit_code = 2
 
 
-def register_downsample(name: str) -> Callable[[Builder], Builder]:
+@dataclass(frozen=True)
+class Registered:
+    """A downsampler as it is listed.
+
+    Attributes:
+        builder: Its class.
+        mathematics: What it computes, in a line.
+        reference: Where it comes from.
+    """
+
+    builder: Callable[..., nn.Module]
+    mathematics: str
+    reference: str
+
+
+_REGISTRY: dict[str, Registered] = {}
+
+
+def register_downsample(name: str, mathematics: str = "", reference: str = "-") -> Callable[[Builder], Builder]:
     """Register a downsampler under a name; use as a decorator of its class.
 
     Args:
         name: What `downsample.name` calls it.
+        mathematics: What it computes, in a line.
+        reference: Where it comes from.
 
     Raises:
         DownsampleError: The name is taken.
@@ -44,33 +66,83 @@ def register_downsample(name: str) -> Callable[[Builder], Builder]:
 
     def register(builder: Builder) -> Builder:
         if name in _REGISTRY:
-            raise DownsampleError(f"the downsampler {name!r} is registered already, as {_REGISTRY[name].__qualname__}")
-        _REGISTRY[name] = builder
+            taken = _REGISTRY[name].builder.__qualname__
+            raise DownsampleError(f"the downsampler {name!r} is registered already, as {taken}")
+        summary = mathematics or (inspect.getdoc(builder) or "").partition("\n")[0]
+        _REGISTRY[name] = Registered(builder, summary, reference)
         return builder
 
     return register
 
 
 def build_downsample(name: str, in_channels: int, out_channels: int, **options: object) -> nn.Module:
-    """Build a registered downsampler.
+    """Build a downsampler and check that it keeps the contract.
 
     Args:
-        name: A name of `list_downsamples()`.
+        name: A name of `list_downsamples()`, or `package.module:Class` for a class that can be imported.
         in_channels: C of the input (N, C, H, W).
         out_channels: O of the output (N, O, ceil(H / 2), ceil(W / 2)).
         options: The downsampler's own, for example `backend` of hwd.
 
     Raises:
-        DownsampleError: The name is unknown or an option is not accepted.
+        DownsampleError: The name is unknown, an option is not accepted, or the contract is not kept; the message says
+            which.
     """
-    if name not in _REGISTRY:
-        raise DownsampleError(f"unknown downsampler {name!r}; known are {', '.join(list_downsamples())}")
+    builder = _import_class(name) if ":" in name else _find(name)
     try:
-        return _REGISTRY[name](in_channels, out_channels, **options)
+        inspect.signature(builder).bind(in_channels, out_channels, **options)
     except TypeError as error:
-        raise DownsampleError(f"the downsampler {name!r} does not accept {options}: {error}") from None
+        raise DownsampleError(f"the downsampler {name!r} does not accept {options or 'no options'}: {error}") from None
+    module = builder(in_channels, out_channels, **options)
+    _check_contract(module, name, in_channels, out_channels)
+    return module
 
 
-def list_downsamples() -> list[str]:
-    """Return the registered names, sorted."""
-    return sorted(_REGISTRY)
+def list_downsamples() -> dict[str, Registered]:
+    """Return what is registered, in order of registration."""
+    return dict(_REGISTRY)
+
+
+def _find(name: str) -> Callable[..., nn.Module]:
+    if name not in _REGISTRY:
+        known = ", ".join(sorted(_REGISTRY))
+        raise DownsampleError(f"unknown downsampler {name!r}; known are {known}, or a class as package.module:Class")
+    return _REGISTRY[name].builder
+
+
+def _import_class(name: str) -> Callable[..., nn.Module]:
+    module_name, _, class_name = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except ImportError as error:
+        raise DownsampleError(
+            f"downsample.name={name}: the module cannot be imported ({error}). Install it, or put its folder on "
+            "PYTHONPATH"
+        ) from None
+    except (AttributeError, ValueError):
+        raise DownsampleError(f"downsample.name={name}: {module_name} has no {class_name!r}") from None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise DownsampleError(f"downsample.name={name} is not a class derived from torch.nn.Module")
+    return found
+
+
+@torch.no_grad()
+def _check_contract(module: nn.Module, name: str, in_channels: int, out_channels: int) -> None:
+    """Run a module on small inputs and compare the shapes with the contract."""
+    sizes = [(4, 6)] if getattr(module, "needs_even_sizes", False) else [(4, 6), (5, 7)]
+    was_training = module.training
+    module.eval()
+    for height, width in sizes:
+        expected = (1, out_channels, -(-height // 2), -(-width // 2))
+        given = f"an input of shape {(1, in_channels, height, width)}"
+        try:
+            output = module(torch.zeros(1, in_channels, height, width))
+        except Exception as error:  # a user's module raises anything
+            raise DownsampleError(f"the downsampler {name!r} fails on {given}: {error}") from error
+        if not isinstance(output, Tensor) or tuple(output.shape) != expected:
+            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise DownsampleError(
+                f"the downsampler {name!r} breaks the contract: {given} gives {got}, not {expected} (N, O, ceil(H/2), "
+                "ceil(W/2)). Pad odd sizes, or set needs_even_sizes = True on the class"
+            )
+    module.train(was_training)

@@ -10,6 +10,9 @@ downsampling", Pattern Recognition 2023) and the analysis kernels K[b, i, j]:
 `conv(x, k3)` equals DWT with zero padding and 1x1, at even and odd sizes; it is a kernel of the stock RF-DETR shape.
 """
 
+import functools
+
+import pywt
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -93,3 +96,53 @@ def pad_to_even(x: Tensor) -> Tensor:
     """Append a zero row and a zero column where the height or the width is odd."""
     height, width = x.shape[-2:]
     return F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
+
+
+def space_to_depth(x: Tensor) -> Tensor:
+    """Move 2x2 blocks to channels `c * 4 + i * 2 + j`, zeros appended at odd sizes.
+
+    What `torch.nn.functional.pixel_unshuffle` does, which leaves an empty batch as it is.
+
+    Args:
+        x: Shape (N, C, H, W).
+
+    Returns:
+        Shape (N, 4C, ceil(H / 2), ceil(W / 2)).
+    """
+    x = pad_to_even(x)
+    batch, channels, height, width = x.shape
+    blocks = x.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
+    return blocks.reshape(batch, 4 * channels, height // 2, width // 2)
+
+
+def haar_bands(x: Tensor) -> Tensor:
+    """Return the Haar transform of (N, C, H, W), shape (N, 4, C, ceil(H / 2), ceil(W / 2)), by additions alone."""
+    x = pad_to_even(x) / 2
+    a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
+    top, bottom, top_difference, bottom_difference = a + b, c + d, a - b, c - d
+    bands = [top + bottom, top - bottom, top_difference + bottom_difference, top_difference - bottom_difference]
+    return torch.stack(bands, dim=1)
+
+
+@functools.cache
+def analysis_kernels(wavelet: str) -> Tensor:
+    """Return the analysis kernels of a discrete wavelet for cross-correlation.
+
+    Args:
+        wavelet: A name of PyWavelets.
+
+    Returns:
+        Shape (4, L, L), float64: the bands LL, cH, cV, cD, L the filter length.
+    """
+    low, high = (torch.tensor(f[::-1], dtype=torch.float64) for f in pywt.Wavelet(wavelet).filter_bank[:2])
+    return torch.stack([low.outer(low), high.outer(low), low.outer(high), high.outer(high)])
+
+
+def pad_circular(x: Tensor, margin: int) -> Tensor:
+    """Continue (N, C, H, W) circularly by a margin on every side, as often around as it takes."""
+    height, width = x.shape[-2:]
+    if margin <= min(height, width):
+        return F.pad(x, (margin, margin, margin, margin), mode="circular") if margin else x
+    rows = torch.arange(-margin, height + margin, device=x.device) % height
+    columns = torch.arange(-margin, width + margin, device=x.device) % width
+    return x[..., rows[:, None], columns]

@@ -45,6 +45,7 @@ def build_model(model: ModelSection, downsample: DownsampleSection, class_names:
     stock = build_stock_model(
         model.variant,
         len(class_names),
+        doubled_stem=downsample.site == "stem",
         dropout=model.dropout,
         drop_path=model.drop_path,
         projector_scale=list(model.levels),
@@ -54,8 +55,10 @@ def build_model(model: ModelSection, downsample: DownsampleSection, class_names:
         freeze_encoder=model.freeze_encoder,
         gradient_checkpointing=model.gradient_checkpointing,
     )
-    options = {"backend": downsample.backend} if downsample.name == "hwd" else {}
-    replacements = swap_downsample(stock.network, downsample.name, **options)
+    options = dict(downsample.options)
+    if downsample.name in ("hwd", "dwt"):
+        options.setdefault("backend", downsample.backend)
+    replacements = swap_downsample(stock.network, downsample.name, downsample.site, downsample.init, **options)
     return BuiltModel(stock, tuple(class_names), replacements)
 
 

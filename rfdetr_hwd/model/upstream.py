@@ -9,12 +9,13 @@ import hashlib
 import logging
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
+import torch
 from torch import Tensor, nn
 
 _pixel_limit = PIL.Image.MAX_IMAGE_PIXELS
@@ -30,6 +31,7 @@ PIL.Image.MAX_IMAGE_PIXELS = _pixel_limit  # the import raises the decompression
 
 logging.getLogger("rf-detr").setLevel(logging.ERROR)  # it warns of DINOv2 weights that are never wanted here
 
+PATCH_EMBEDDING = "backbone.0.encoder.encoder.embeddings.patch_embeddings.projection"
 POSITION_EMBEDDINGS = "backbone.0.encoder.encoder.embeddings.position_embeddings"
 _UNUSED_PARAMETER = "backbone.0.encoder.encoder.embeddings.mask_token"  # of DINOv2's pre-training
 
@@ -72,13 +74,20 @@ class StockModel:
 
 
 def build_stock_model(
-    variant: str, num_classes: int, *, dropout: float = 0.0, drop_path: float = 0.0, **overrides: Any
+    variant: str,
+    num_classes: int,
+    *,
+    doubled_stem: bool = False,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+    **overrides: Any,
 ) -> StockModel:
     """Build a stock RF-DETR network with random weights.
 
     Args:
         variant: nano, small, medium, base or large.
         num_classes: Classes of the dataset, labelled 0 to `num_classes - 1`; upstream adds one unused logit.
+        doubled_stem: Twice the patch size, and by default twice the resolution: the tokens stay what they are.
         dropout: Dropout of the decoder.
         drop_path: Stochastic depth of the encoder.
         overrides: Fields of `rfdetr`'s model configuration; `None` leaves the variant's own.
@@ -86,16 +95,28 @@ def build_stock_model(
     chosen = {key: value for key, value in overrides.items() if value is not None}
     if "num_queries" in chosen:
         chosen["num_select"] = min(chosen["num_queries"], _VARIANTS[variant].model_fields["num_select"].default)
-    if variant == "base":
-        # With its own 37 positions upstream would fetch DINOv2 from a hub while it builds.
-        chosen["positional_encoding_size"] = chosen.get("resolution", 560) // 14
+    fields = _VARIANTS[variant].model_fields
+    scale = 2 if doubled_stem else 1
+    chosen["patch_size"] = scale * fields["patch_size"].default
+    chosen.setdefault("resolution", scale * fields["resolution"].default)
+    # Given, because with its own 37 positions Base would fetch DINOv2 from a hub while it is built.
+    chosen["positional_encoding_size"] = chosen["resolution"] // chosen["patch_size"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rfdetr_config.PretrainWeightsCompatibilityWarning)
         config = _VARIANTS[variant](num_classes=num_classes, pretrain_weights=None, device="cpu", **chosen)
-    train_config = _train_config(drop_path=drop_path)
-    network = build_model_from_config(config, train_config, dataclasses.replace(MODEL_DEFAULTS, dropout=dropout))
+    return StockModel(_build_network(config, dropout, drop_path), config)
+
+
+def rebuild_stock_model(model: StockModel) -> StockModel:
+    """Return a stock model of the same configuration with random weights."""
+    return StockModel(_build_network(model.config), model.config)
+
+
+def _build_network(config: Any, dropout: float = 0.0, drop_path: float = 0.0) -> nn.Module:
+    defaults = dataclasses.replace(MODEL_DEFAULTS, dropout=dropout)
+    network: nn.Module = build_model_from_config(config, _train_config(drop_path=drop_path), defaults)
     network.get_parameter(_UNUSED_PARAMETER).requires_grad_(False)
-    return StockModel(network, config)
+    return network
 
 
 class DetectionLoss(nn.Module):
@@ -229,3 +250,59 @@ def _encoder_layer(name: str, num_layers: int) -> int:
     if ".layer." in name:
         return int(name.split(".layer.")[1].split(".")[0]) + 1
     return num_layers + 1
+
+
+def save_rfdetr(model: StockModel, class_names: Sequence[str], path: Path) -> None:
+    """Write a stock model as a checkpoint that `rfdetr.RFDETR.from_checkpoint` loads, class names included.
+
+    Args:
+        model: The stock model.
+        class_names: Class names in label order.
+        path: The `.pth`; written beside its place first, then renamed.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    names = list(class_names)
+    content = {
+        "model": {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()},
+        "args": {"num_classes": len(names), "class_names": names, "pretrain_weights": None},
+        "model_name": type(model.config).__name__.removesuffix("Config"),
+        "model_config": model.config.model_dump(exclude={"device", "pretrain_weights"}),
+    }
+    partial = path.with_name(f".{path.name}.partial")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+@dataclass(frozen=True)
+class ReleasedModel:
+    """A checkpoint as `rfdetr` itself loads it.
+
+    Attributes:
+        network: The network, in evaluation mode, on the CPU.
+        class_names: Class names in label order.
+    """
+
+    network: nn.Module
+    class_names: list[str]
+    _model: Any
+
+    def export(self, format: str, folder: Path) -> Path:
+        """Write the model in another format with upstream's exporter and return the file.
+
+        Raises:
+            ImportError: The packages that the format needs are not installed; the message says which.
+            ValueError: The format is unknown.
+        """
+        return Path(self._model.export(output_dir=str(folder), format=format, verbose=False, output_name="model"))
+
+
+def load_released(path: Path) -> ReleasedModel:
+    """Load a checkpoint with `rfdetr.RFDETR.from_checkpoint`, as any user of RF-DETR would."""
+    from rfdetr import RFDETR
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = RFDETR.from_checkpoint(str(path.resolve()), device="cpu")
+    return ReleasedModel(model.model.model.cpu().eval(), list(model.class_names), model)

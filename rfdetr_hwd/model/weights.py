@@ -19,11 +19,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.layers.linear import LinearDownsample
+from rfdetr_hwd.layers.stem import DownsampledPatchEmbedding
 from rfdetr_hwd.model import upstream
 from rfdetr_hwd.model.upstream import StockModel
 
 NEW_LEVEL_LOGIT = -6.0
-"""Attention logit of a level that the source does not have, relative to the mean of those it has: a share of 0.2 %."""
+"""Attention logit of a level that the source does not have, below the mean of those it has, in every head.
+
+By Jensen's inequality its points have together at most exp(-6) = 0.25 % of what the old points have, at every query.
+"""
 
 _STAGE = re.compile(r"(.*projector\.stages(?:_sampling)?\.)(\d+)(\..*)")
 _GROUP = re.compile(r"transformer\.enc_out(?:put|put_norm|_bbox_embed|_class_embed)\.(\d+)\.")
@@ -156,6 +161,8 @@ class _Mapper:
             report.new[key] = f"level {self.model.levels[int(stage[2])]}"
             return fresh
         source_key = f"{stage[1]}{self.level_map[int(stage[2])]}{stage[3]}" if stage else key
+        if key.startswith(f"{upstream.PATCH_EMBEDDING}.") and key not in self.source.state:
+            return self._stem(key, fresh, report)
         old = self.source.state.get(source_key)
         if old is None:
             report.new[key] = "downsampler" if stage and "stages_sampling" in key else _UNFIT
@@ -191,15 +198,45 @@ class _Mapper:
             return self._proposal_size(old)
         if old.shape == fresh.shape:
             return old, ""
-        if key == upstream.POSITION_EMBEDDINGS:
+        if "stages_sampling" in key and old.shape[2:] == (3, 3):
+            return self._warm_start(key, old)
+        if key == upstream.POSITION_EMBEDDINGS and old.shape[-1] == fresh.shape[-1]:
             return _resize_positions(old, fresh), "positions resized"
         if key in ("refpoint_embed.weight", "query_feat.weight"):
             return self._queries(old, fresh)
         return None, "downsampler" if "stages_sampling" in key else _UNFIT
 
+    def _warm_start(self, key: str, kernel: Tensor) -> tuple[Tensor | None, str]:
+        """Fit a linear downsampler to the stock 3x3 that stood in its place."""
+        module = self.model.network.get_submodule(key.rpartition(".")[0])
+        if not isinstance(module, LinearDownsample):
+            return None, "downsampler"
+        kept = module.fit(kernel)
+        return module.weight.detach(), f"warm start from the stock 3x3, {kept:.0%} of its energy kept"
+
+    def _stem(self, key: str, fresh: Tensor, report: LoadReport) -> Tensor:
+        """Start the embedding of the bands from a stock patch embedding; the downsampler starts as Haar analysis."""
+        stem = self.model.network.get_submodule(upstream.PATCH_EMBEDDING)
+        kernel, bias = (self.source.state.get(f"{upstream.PATCH_EMBEDDING}.{name}") for name in ("weight", "bias"))
+        if not isinstance(stem, DownsampledPatchEmbedding) or kernel is None or bias is None:
+            report.new[key] = _UNFIT
+            return fresh
+        if ".downsample." in key:
+            report.new[key] = "downsampler"
+            return fresh
+        if kernel.shape[2:] != stem.conv.weight.shape[2:]:
+            report.new[key] = _UNFIT
+            return fresh
+        self.used |= {f"{upstream.PATCH_EMBEDDING}.weight", f"{upstream.PATCH_EMBEDDING}.bias"}
+        stem.start_from(kernel, bias)
+        report.mapped[key] = "patch embedding of the 2x2-averaged image"
+        return stem.conv.weight.detach() if key.endswith("weight") else stem.conv.bias.detach()  # type: ignore[union-attr]
+
     def _class_rows(self, old: Tensor, fresh: Tensor) -> tuple[Tensor | None, str]:
         if list(self.class_names) == list(self.source.class_names) and old.shape == fresh.shape:
             return old, ""
+        if old.shape[1:] != fresh.shape[1:]:
+            return None, _UNFIT
         rows = {name: row for row, name in enumerate(self.source.class_names) if name and row < len(old)}
         value = fresh.clone()
         known = [(label, rows[name]) for label, name in enumerate(self.class_names) if name in rows]
@@ -209,16 +246,19 @@ class _Mapper:
             value[label] = old[row]
         return value, f"class head by name: {len(known)} of {len(self.class_names)} classes known"
 
-    def _attention_levels(self, old: Tensor, fresh: Tensor, *, is_logit: bool, is_bias: bool) -> tuple[Tensor, str]:
+    def _attention_levels(
+        self, old: Tensor, fresh: Tensor, *, is_logit: bool, is_bias: bool
+    ) -> tuple[Tensor | None, str]:
         if self.source.levels == self.model.levels:
             return old, ""
-        heads = self.model.config.ca_nheads
-        old_levels = old.unflatten(0, (heads, len(self.source.levels), -1))
-        value = fresh.clone().unflatten(0, (heads, len(self.model.levels), -1))  # (heads, levels, points..., ...)
-        if is_logit and is_bias:
-            value[:] = old.mean() + NEW_LEVEL_LOGIT
-        elif is_logit:
-            value[:] = 0
+        heads, rest = self.model.config.ca_nheads, fresh.shape[1:]
+        points = len(fresh) // (heads * len(self.model.levels))
+        if old.shape != (heads * len(self.source.levels) * points, *rest):
+            return None, _UNFIT
+        old_levels = old.reshape(heads, len(self.source.levels), points, *rest)
+        value = fresh.clone().reshape(heads, len(self.model.levels), points, *rest)
+        if is_logit:
+            value[:] = old_levels.mean(dim=(1, 2), keepdim=True) + (NEW_LEVEL_LOGIT if is_bias else 0.0)
         for new, level in self.level_map.items():
             value[:, new] = old_levels[:, level]
         return value.flatten(0, 2), "attention over the new levels"
@@ -233,6 +273,8 @@ class _Mapper:
     def _queries(self, old: Tensor, fresh: Tensor) -> tuple[Tensor | None, str]:
         groups, wanted = self.source.num_groups, self.model.config.group_detr
         num_queries = self.model.config.num_queries
+        if len(old) % groups:
+            return None, _UNFIT
         grouped = old.unflatten(0, (groups, -1))[:wanted, :num_queries].flatten(0, 1)
         if grouped.shape != fresh.shape:
             return None, "more queries or groups than the weights have"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rfdetr_hwd.engine.checkpoint import newest_checkpoint
+from rfdetr_hwd.run_folder import RunFolder
 from tests.integration.conftest import Run
 
 
@@ -67,6 +69,55 @@ def test_broken_annotations_are_named(
     refused(result, 1, "train/_annotations.coco.json", message)
 
 
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("train.lr=5", "train.lr cannot be changed"),
+        ("model.num_queries=5", "model.num_queries cannot"),
+        ("x=1", "x cannot"),
+    ],
+)
+def test_a_resumed_run_stays_the_same_run(cli: Run, trained: Path, override: str, part: str) -> None:
+    before = files(trained)
+    refused(cli("train", "--resume", trained, override), 2, part, "train.epochs")
+    assert files(trained) == before
+
+
+def test_a_resumed_run_stays_on_its_data(cli: Run, trained: Path, shapes_root: Path, tmp_path: Path) -> None:
+    root, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(shapes_root, root)
+    shutil.copytree(trained, run, symlinks=True)
+    path = root / "train" / "_annotations.coco.json"
+    path.write_text(path.read_text() + " ")
+    refused(cli("train", "--resume", run, f"data.root={root}"), 1, "the training annotations are not those of")
+
+
+def test_two_processes_do_not_train_in_one_folder(cli: Run, trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, symlinks=True)
+    with RunFolder(run).lock():
+        refused(cli("train", "--resume", run), 2, "is in use")
+
+
+def test_a_run_without_a_checkpoint_starts_anew(cli: Run, trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, symlinks=True)
+    shutil.rmtree(run / "checkpoints")
+    (run / "best").unlink()
+    assert cli("train", "--resume", run).returncode == 0
+    assert (run / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
+
+
+def test_a_model_stays_what_it_was_trained_as(cli: Run, trained: Path) -> None:
+    refused(cli("evaluate", "--weights", trained, "model.resolution=128"), 2, "model.resolution cannot be changed")
+
+
+def test_an_output_path_that_is_a_file_is_refused_at_once(cli: Run, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused(cli("evaluate", "--weights", trained, "--out", tmp_path / "file"), 2, "--out: cannot write")
+    refused(cli("predict", trained, "--weights", trained, "--out", tmp_path / "file"), 2)
+
+
 def test_a_truncated_image_is_named(cli: Run, config_file: Path, shapes_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(shapes_root, root)
@@ -92,13 +143,13 @@ def test_a_checkpoint_of_something_else_is_refused(cli: Run, shapes_root: Path, 
 def test_a_damaged_checkpoint_named_by_path_is_refused(cli: Run, trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run, symlinks=True)
-    weights = run / "checkpoints" / "step-00000006" / "ema.safetensors"
+    weights = run / "checkpoints" / "step-00000012" / "ema.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     refused(cli("evaluate", "--weights", weights.parent), 1, "ema.safetensors", "damaged")
     result = cli("train", "--resume", run)
     assert result.returncode == 0, result.stderr
-    assert "fell back to an earlier checkpoint" in result.stdout
-    assert "ema.safetensors" in result.stdout
+    assert (run / "checkpoints" / "damaged-step-00000012").is_dir()
+    assert newest_checkpoint(run / "checkpoints")[0].step == 12
 
 
 def test_other_classes_are_refused(cli: Run, trained: Path, shapes_root: Path, tmp_path: Path) -> None:

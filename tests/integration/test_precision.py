@@ -1,6 +1,7 @@
 """The autocast state inside the model's forward is the same in train, validation, evaluate and predict."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import PIL.Image
@@ -11,7 +12,7 @@ from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.layers.downsample import HWD
+from rfdetr_hwd.layers.hwd import HWD
 
 State = tuple[bool, torch.dtype, bool]
 
@@ -23,7 +24,8 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> list[State]:
     forward = HWD.forward
 
     def watched(self: HWD, x: torch.Tensor) -> torch.Tensor:
-        seen.append((torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"), self.training))
+        if x.shape[-1] == x.shape[-2]:  # the check of the contract, before there is a model, is not square
+            seen.append((torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"), self.training))
         return forward(self, x)
 
     monkeypatch.setattr(HWD, "forward", watched)
@@ -32,9 +34,11 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> list[State]:
 
 @pytest.fixture
 def pretended_gpu():
-    """The precision decision, and torch's own check of it, see a GPU; tensors stay on the CPU."""
+    """The precision decision, and torch's own check of it, find a GPU; tensors stay on the CPU."""
+    cuda = SimpleNamespace(is_available=lambda: True, is_bf16_supported=lambda including_emulation: True)
+    seen_by_amp = SimpleNamespace(cuda=cuda, autocast=torch.autocast, bfloat16=torch.bfloat16)
     with (
-        mock.patch("rfdetr_hwd.amp._cuda_runs_bfloat16", return_value=True),
+        mock.patch("rfdetr_hwd.amp.torch", seen_by_amp),
         mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
         mock.patch("torch.cuda.is_bf16_supported", return_value=True),
     ):

@@ -10,14 +10,15 @@ from rfdetr_hwd.data.loader import (
     Batch,
     DetectionDataset,
     EvalLoader,
-    Share,
+    Shard,
     TrainLoader,
     TrainOrder,
     multi_scale_resolutions,
 )
 from rfdetr_hwd.data.source import DatasetError, DetectionData, find_layout, read_split
 
-WHOLE = Share()
+WHOLE = Shard()
+NUM_IMAGES, BATCH_SIZE = 24, 7  # three updates of 7, one of 3
 AUGMENTATION = Augmentation(seed=3, flip=0.5, crop=0.5, min_crop=0.5)
 
 
@@ -26,30 +27,31 @@ def data(shapes_root: Path) -> DetectionData:
     return read_split(find_layout(shapes_root).split("train"))
 
 
-def loader(data: DetectionData, micro_batch: int | None = None, workers: int = 0, share: Share = WHOLE) -> TrainLoader:
-    order = TrainOrder(len(data), batch_size=4, seed=3, resolutions=[64, 96])
-    return TrainLoader(DetectionDataset(data, AUGMENTATION), order, micro_batch, workers, share)
+def loader(data: DetectionData, micro_batch: int | None = None, workers: int = 0, shard: Shard = WHOLE) -> TrainLoader:
+    order = TrainOrder(len(data), batch_size=BATCH_SIZE, seed=3, resolutions=[64, 96])
+    return TrainLoader(DetectionDataset(data, AUGMENTATION), order, micro_batch, workers, shard)
 
 
 def images(updates: list[list[Batch]]) -> dict[int, torch.Tensor]:
     """Return every image by its id."""
-    pairs = [pair for update in updates for b in update if b.counts for pair in zip(b.image_ids, b.images, strict=True)]
+    batches = [batch for update in updates for batch in update if batch.is_counted]
+    pairs = [pair for batch in batches for pair in zip(batch.image_ids, batch.images, strict=True)]
     assert len({image_id for image_id, _ in pairs}) == len(pairs)
     return dict(pairs)
 
 
 def test_each_image_comes_once_in_another_order_each_epoch(data: DetectionData) -> None:
     orders = [[i for update in loader(data).epoch(epoch) for b in update for i in b.image_ids] for epoch in (0, 1)]
-    assert sorted(orders[0]) == sorted(orders[1]) == list(range(10))
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(NUM_IMAGES))
     assert orders[0] != orders[1]
 
 
-@pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.parametrize("first", [0, 1, 3])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_can_be_entered_at_any_update(data: DetectionData, first: int, workers: int) -> None:
     whole = list(loader(data).epoch(1))
     rest = list(loader(data, workers=workers).epoch(1, first))
-    assert len(rest) == 3 - first
+    assert len(rest) == 4 - first
     for expected, update in zip(whole[first:], rest, strict=True):
         assert [b.image_ids for b in update] == [b.image_ids for b in expected]
         assert all(torch.equal(a.images, b.images) for a, b in zip(update, expected, strict=True))
@@ -59,7 +61,7 @@ def test_an_epoch_can_be_entered_at_any_update(data: DetectionData, first: int, 
 @pytest.mark.parametrize("micro_batch", [None, 1, 3])
 def test_cuts_and_ranks_do_not_change_the_images(data: DetectionData, world_size: int, micro_batch: int | None) -> None:
     whole = list(loader(data).epoch(0))
-    parts = [list(loader(data, micro_batch, share=Share(rank, world_size)).epoch(0)) for rank in range(world_size)]
+    parts = [list(loader(data, micro_batch, shard=Shard(rank, world_size)).epoch(0)) for rank in range(world_size)]
     for index, expected in enumerate(whole):
         together = images([part[index] for part in parts])
         assert together.keys() == images([expected]).keys()
@@ -67,8 +69,8 @@ def test_cuts_and_ranks_do_not_change_the_images(data: DetectionData, world_size
 
 
 def test_a_rank_without_an_image_keeps_in_step(data: DetectionData) -> None:
-    parts = [list(loader(data, share=Share(rank, 3)).epoch(0)) for rank in range(3)]
-    assert [[b.counts for b in part[-1]] for part in parts] == [[True], [True], [False]]
+    parts = [list(loader(data, shard=Shard(rank, 4)).epoch(0)) for rank in range(4)]
+    assert [[b.is_counted for b in part[-1]] for part in parts] == [[True], [True], [True], [False]]
 
 
 def test_the_scale_changes_from_update_to_update(data: DetectionData) -> None:
@@ -87,11 +89,11 @@ def test_loading_leaves_the_global_generator_alone(data: DetectionData) -> None:
 def test_evaluation_sees_each_image_once_with_its_size(data: DetectionData, world_size: int) -> None:
     seen = []
     for rank in range(world_size):
-        for batch in EvalLoader(DetectionDataset(data), 64, 3, 0, Share(rank, world_size)):
+        for batch in EvalLoader(DetectionDataset(data), 64, 3, 0, Shard(rank, world_size)):
             assert batch.images.shape[1:] == (3, 64, 64)
             assert batch.sizes.tolist() == [[80, 96]] * len(batch.image_ids)
             seen += batch.image_ids
-    assert sorted(seen) == list(range(10))
+    assert sorted(seen) == list(range(NUM_IMAGES))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -1,6 +1,7 @@
 """A checkpoint is whole or absent, damage is found and named, and loading runs no code."""
 
 import errno
+import hashlib
 import random
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     for kind, state in WEIGHTS.items():
         assert torch.equal(checkpoint.weights(kind)["w"], state["w"])
     assert checkpoint.training()["state"] == {"step": 3}
+    digest = hashlib.sha256((checkpoint.path / "ema.safetensors").read_bytes()).hexdigest()
+    assert checkpoint.weights_sha256("ema") == digest
     assert {p.name for p in checkpoint.path.iterdir()} == {
         "manifest.json",
         "record.json",
@@ -74,10 +77,18 @@ def test_without_a_whole_one_it_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["rename", "fsync", "save_file"])
-def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_write_that_fails_leaves_the_old_one(
+    tmp_path: Path, failing: str, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save(tmp_path, 1)
+    rename = Path.rename
 
-    def fail(*_: object, **__: object) -> None:
+    def fail(path: object, *_: object, **__: object) -> object:
+        if failing == "rename" and "partial" not in Path(str(path)).name:
+            return rename(path, *_)  # setting the old one aside, and putting it back
+        if failing == "rename" and Path(str(path)).name.endswith("-replaced"):
+            return rename(path, *_)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     target = {
@@ -87,8 +98,8 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path, failing: str, mon
     }
     with monkeypatch.context() as patched:
         patched.setattr(*target[failing], fail)
-        with pytest.raises(CheckpointError, match="step-00000002: No space left on device"):
-            save(tmp_path, 2)
+        with pytest.raises(CheckpointError, match=f"step-0000000{step}: No space left on device"):
+            save(tmp_path, step)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert newest_checkpoint(tmp_path)[0].step == 1
 
@@ -96,7 +107,7 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path, failing: str, mon
 def test_a_kill_inside_a_save_leaves_nothing_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1)
     with monkeypatch.context() as patched:
-        patched.setattr(module, "remove_partial", lambda _: None)  # a killed process cleans nothing
+        patched.setattr(module.shutil, "rmtree", lambda *_, **__: None)  # a killed process cleans nothing
         patched.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             save(tmp_path, 2)

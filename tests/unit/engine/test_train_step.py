@@ -67,7 +67,7 @@ def test_a_batch_that_does_not_count_changes_nothing(model: BuiltModel) -> None:
     from dataclasses import replace
 
     expected, network = update(model, batches([16]))
-    filler = replace(batches([4, 12])[0], counts=False)
+    filler = replace(batches([4, 12])[0], is_counted=False)
     result, other = update(model, [*batches([16]), filler])
     torch.testing.assert_close(result.loss, expected.loss)
     for a, b in zip(network.parameters(), other.parameters(), strict=True):

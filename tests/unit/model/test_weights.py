@@ -53,15 +53,17 @@ def test_adding_p5_maps_the_published_weights(published: SourceWeights) -> None:
     assert torch.equal(state[POSITION_EMBEDDINGS][:, 0], published.state[POSITION_EMBEDDINGS][:, 0])
 
 
-def test_the_new_level_starts_low_in_the_attention(published: SourceWeights) -> None:
+def test_the_new_level_starts_low_in_every_head_at_every_query(published: SourceWeights) -> None:
     model = build(["person"])
-    load_weights(model.stock, model.class_names, published, strict=True)
+    state = {**published.state, f"{ATTENTION}.bias": torch.randn(32) * 4}  # heads that differ
+    load_weights(model.stock, model.class_names, SourceWeights(state, published.class_names, "x"), strict=True)
     attention = model.network.get_submodule(ATTENTION)
-    old_weight, old_bias = published.state[f"{ATTENTION}.weight"], published.state[f"{ATTENTION}.bias"]
     query = torch.randn(100, 256)
     new = attention(query).view(100, 16, 2, 2)  # query, head, level, point
-    torch.testing.assert_close(new[:, :, 0], (query @ old_weight.T + old_bias).view(100, 16, 2))
-    assert new.flatten(2).softmax(-1).view(100, 16, 2, 2)[:, :, 1].sum(-1).max() < 0.01
+    expected = query @ state[f"{ATTENTION}.weight"].T + state[f"{ATTENTION}.bias"]
+    torch.testing.assert_close(new[:, :, 0], expected.view(100, 16, 2), atol=1e-5, rtol=1e-5)
+    share = new.flatten(2).softmax(-1).view(100, 16, 2, 2)[:, :, 1].sum(-1)
+    assert share.max() <= math.exp(-6)
 
 
 def test_with_the_level_moved_proposals_keep_their_size(published: SourceWeights) -> None:
@@ -83,9 +85,25 @@ def test_the_same_model_takes_every_key(published: SourceWeights) -> None:
     assert report.rows() == [("loaded", len(report.loaded), "as they are")]
 
 
-def test_another_downsampler_starts_fresh(published: SourceWeights) -> None:
+def test_a_linear_downsampler_starts_from_the_stock_kernel(published: SourceWeights) -> None:
     source = build(["a"], name="conv3x3")
     model = build(["a"], name="hwd")
+    weights = SourceWeights(source.network.state_dict(), ["a"], "stock P5")
+    report = load_weights(model.stock, model.class_names, weights, strict=True)
+    assert report.new == {}
+    warm = {key: why for key, why in report.mapped.items() if "warm start" in why}
+    assert len(warm) == 4
+    for key, why in warm.items():
+        kernel = source.network.state_dict()[key].double()
+        kept = kernel[..., 1:, 1:].square().sum() / kernel.square().sum()
+        assert why == f"warm start from the stock 3x3, {float(kept):.0%} of its energy kept"
+        folded = model.network.get_submodule(key.removesuffix(".weight")).fold()
+        torch.testing.assert_close(folded[..., 1:, 1:], kernel[..., 1:, 1:], atol=1e-6, rtol=0)
+        assert folded[..., 0, :].abs().max() == 0
+
+
+def test_a_nonlinear_downsampler_starts_fresh(published: SourceWeights) -> None:
+    source, model = build(["a"], name="conv3x3"), build(["a"], name="maxpool")
     weights = SourceWeights(source.network.state_dict(), ["a"], "stock P5")
     report = load_weights(model.stock, model.class_names, weights, strict=True)
     assert set(report.new.values()) == {"downsampler"}
@@ -101,6 +119,23 @@ def test_what_no_rule_explains_is_an_error(published: SourceWeights) -> None:
     ):
         load_weights(model.stock, model.class_names, broken, strict=True)
     assert "bbox_embed.layers.0.weight" in load_weights(model.stock, model.class_names, broken, strict=False).new
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_embed.weight": torch.zeros(91, 128)},
+        {f"{ATTENTION}.weight": torch.zeros(48, 256)},
+        {"query_feat.weight": torch.zeros(3901, 256)},
+        {POSITION_EMBEDDINGS: torch.zeros(1, 577, 768)},
+    ],
+)
+def test_shapes_that_no_rule_maps_are_named(published: SourceWeights, changes: dict[str, torch.Tensor]) -> None:
+    source = SourceWeights({**published.state, **changes}, published.class_names, "odd.pth")
+    model = build(["person"])
+    with pytest.raises(WeightsError, match=f"odd.pth does not fit.*{next(iter(changes))}"):
+        load_weights(model.stock, model.class_names, source, strict=True)
+    assert next(iter(changes)) in load_weights(model.stock, model.class_names, source, strict=False).new
 
 
 def test_weights_of_something_else_are_refused_even_when_not_strict() -> None:

@@ -1,0 +1,161 @@
+"""`rfdetr-hwd export`: hand a trained model to the RF-DETR ecosystem, and show that it is the same model."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rfdetr_hwd.commands.console import say
+from rfdetr_hwd.config import ConfigError
+from rfdetr_hwd.data.source import DatasetError, DetectionData, find_layout, read_split
+from rfdetr_hwd.data.transforms import preprocess, read_image
+from rfdetr_hwd.detector import Detector
+from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.evaluation import Evaluation
+from rfdetr_hwd.model.fold import fold_model
+from rfdetr_hwd.model.upstream import ReleasedModel, load_released, save_rfdetr
+
+RELATIVE_TOLERANCE = 1e-5
+"""Largest difference of raw outputs between the trained model and the released one, relative to the largest output."""
+ONNX_TOLERANCE = 1e-3
+"""The same for onnxruntime, whose kernels sum in another order."""
+_NUM_IMAGES = 8
+
+
+class ExportError(UserError):
+    """An export that is not the same model, or cannot be made."""
+
+
+def run(
+    weights: Path, format: str, out: Path, which: str, images: Path | None, check_ap: bool, overrides: list[str]
+) -> None:
+    """Fold, write, load the written file with upstream's own loader, and compare before reporting success.
+
+    Args:
+        weights: Run folder (its best checkpoint) or checkpoint folder.
+        format: `rfdetr`, or a format of upstream's exporter: `onnx`, `openvino`, `tensorrt`, ...
+        out: The file to write.
+        which: `ema`, `plain` or `auto`.
+        images: Folder of images to compare on; by default the validation split the model was trained with.
+        check_ap: Also compare AP over the validation split.
+        overrides: `key=value` assignments, such as `data.root`.
+
+    Raises:
+        UserError: The downsampler does not fold, a format's packages are missing, or the comparison fails.
+    """
+    detector = Detector.load(weights, which, overrides)
+    batch = _read_batch(detector, images)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
+        checkpoint = Path(scratch) / "stock.pth"
+        stock = fold_model(detector.model)
+        save_rfdetr(stock, detector.class_names, checkpoint)
+        released = load_released(checkpoint)
+        _check_released(detector, released, stock.network, batch)
+        written = checkpoint if format == "rfdetr" else _convert(released, format, Path(scratch))
+        if format == "onnx":
+            _check_onnx(written, released, batch)
+        elif format != "rfdetr":
+            say(f"{format}: written by upstream's exporter; not compared, because no runtime for it is used here")
+        if check_ap:
+            _check_ap(detector, released)
+        if written.is_dir():
+            raise ExportError(
+                f"--format {format} writes a folder, which is not supported; use rfdetr and convert from there"
+            )
+        shutil.move(written, out)
+    size = f"{out.stat().st_size / 2**20:.1f} MiB"
+    say(f"written: {out} ({size}, {detector.weights} weights of {detector.checkpoint.path})")
+
+
+def _read_batch(detector: Detector, images: Path | None) -> Tensor:
+    """Return real images as the model sees them, (N, 3, R, R)."""
+    if images is None:
+        data = _validation_data(detector)
+        paths = [data.path(index) for index in range(min(_NUM_IMAGES, len(data)))]
+    else:
+        paths = sorted(path for path in images.rglob("*") if path.is_file())[:_NUM_IMAGES]
+    if not paths:
+        raise ConfigError(f"--images {images} holds no files")
+    return torch.stack([preprocess(read_image(path), detector.resolution) for path in paths])
+
+
+def _validation_data(detector: Detector) -> DetectionData:
+    settings = detector.config.data
+    try:
+        return read_split(find_layout(settings.root, settings.format).split("val", settings.val))
+    except DatasetError as error:
+        raise ConfigError(
+            f"there are no images to compare on: {error}. Give data.root=FOLDER or --images FOLDER"
+        ) from None
+
+
+@torch.inference_mode()
+def _check_released(detector: Detector, released: ReleasedModel, stock: nn.Module, batch: Tensor) -> None:
+    """Compare what upstream's loader made of the file with the trained model: keys, class names, raw outputs."""
+    ours, theirs = stock.state_dict(), released.network.state_dict()
+    shapes = [{key: tuple(value.shape) for key, value in state.items()} for state in (ours, theirs)]
+    if shapes[0] != shapes[1] or any(not torch.equal(theirs[key].cpu(), ours[key].cpu()) for key in ours):
+        raise ExportError(
+            "the file does not load key by key with rfdetr; this is a defect of rfdetr-hwd, please report it"
+        )
+    if released.class_names != list(detector.class_names):
+        raise ExportError(f"rfdetr reads the class names {released.class_names}, not {list(detector.class_names)}")
+    trained = detector.network.float().cpu().eval()(batch)
+    difference = _relative_difference(trained, released.network(batch))
+    say(
+        f"rfdetr: {len(ours)} tensors, every key matched; raw outputs on {len(batch)} images differ by {difference:.1e}"
+    )
+    if difference > RELATIVE_TOLERANCE:
+        raise ExportError(
+            f"the released model's outputs differ by {difference:.1e}, more than {RELATIVE_TOLERANCE:.0e}"
+        )
+
+
+def _convert(released: ReleasedModel, format: str, folder: Path) -> Path:
+    try:
+        return released.export(format, folder)
+    except ImportError as error:
+        raise ExportError(f"--format {format} needs packages that are not installed: {error}") from None
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigError(f"--format {format}: {error}") from None
+
+
+@torch.inference_mode()
+def _check_onnx(path: Path, released: ReleasedModel, batch: Tensor) -> None:
+    """Run the graph with onnxruntime on the same images and compare."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ExportError("--format onnx is checked with onnxruntime: pip install onnxruntime") from None
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    outputs = [session.run(["dets", "labels"], {name: image[None].numpy()}) for image in batch]
+    boxes, logits = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+    expected = released.network(batch)
+    found = {"pred_boxes": torch.from_numpy(boxes), "pred_logits": torch.from_numpy(logits)}
+    difference = _relative_difference(found, expected)
+    say(f"onnx: onnxruntime's outputs on {len(batch)} images differ by {difference:.1e}")
+    if difference > ONNX_TOLERANCE:
+        raise ExportError(f"the ONNX model's outputs differ by {difference:.1e}, more than {ONNX_TOLERANCE:.0e}")
+
+
+def _check_ap(detector: Detector, released: ReleasedModel) -> None:
+    """Evaluate both models over the validation split and print the gap."""
+    data = _validation_data(detector)
+    evaluation = Evaluation.build(detector.model, data, detector.config, detector.device)
+    networks = (detector.network.to(detector.device), released.network.to(detector.device))
+    ap = [evaluation.measure(network)["AP"] for network in networks]
+    say(f"AP over {len(data)} images: trained {ap[0]:.6f}, released {ap[1]:.6f}, gap {ap[1] - ap[0]:+.1e}")
+
+
+def _relative_difference(outputs: dict[str, Any], expected: dict[str, Any]) -> float:
+    """Return the largest difference of boxes and logits, relative to the largest expected value of each."""
+    return max(
+        float((outputs[key] - expected[key]).abs().max() / expected[key].abs().max().clamp_min(1e-12))
+        for key in ("pred_boxes", "pred_logits")
+    )
