@@ -14,7 +14,7 @@ from rfdetr_hwd.layers.linear import LinearDownsample, draw_weight
 from rfdetr_hwd.layers.registry import DownsampleError, register_downsample
 from rfdetr_hwd.layers.wavelet import (
     analysis_kernels,
-    conv2x2_stride2,
+    blocks_to_channels,
     embed_2x2_in_3x3,
     fold_haar,
     haar_kernels,
@@ -33,8 +33,8 @@ class HWD(LinearDownsample):
     Pattern Recognition 2023. Their bias, BatchNorm and ReLU are left out: the site keeps its own norm and activation.
 
     Both backends have the same parameters, state dict, outputs and gradients, and both run under mixed precision:
-    `fused` convolves once with the folded 2x2 kernel, folded in the weight's own precision; `pytorch_wavelets` runs the
-    library's transform in a full-precision island and the 1x1 convolution in the surrounding precision.
+    `fused` is one convolution with the folded 2x2 kernel, folded in the weight's own precision; `pytorch_wavelets` runs
+    the library's transform in a full-precision island and the 1x1 convolution in the surrounding precision.
 
     Args:
         in_channels: C.
@@ -66,7 +66,7 @@ class HWD(LinearDownsample):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, O, ceil(H / 2), ceil(W / 2))."""
         if self.backend == "fused":
-            return conv2x2_stride2(x, fold_haar(self.weight))
+            return F.conv2d(blocks_to_channels(x), fold_haar(self.weight))
         return F.conv2d(_library_bands(pad_to_even(x), "haar", "zero").to(self.weight.dtype), self.weight)
 
     def extra_repr(self) -> str:

@@ -8,7 +8,15 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfdetr_hwd.layers.wavelet import embed_2x2_in_3x3, fold_haar, haar_kernels, pad_to_even, unfold_haar
+from rfdetr_hwd.layers.wavelet import (
+    blocks_to_channels,
+    embed_2x2_in_3x3,
+    fold_haar,
+    haar_bands,
+    haar_kernels,
+    pad_to_even,
+    space_to_depth,
+)
 
 
 def transform(x: torch.Tensor) -> torch.Tensor:
@@ -42,22 +50,41 @@ def test_kernels_are_orthonormal() -> None:
 
 
 @pytest.mark.parametrize("size", [(6, 8), (5, 7), (6, 7), (1, 1), (2, 3)])
-def test_folded_kernels_equal_transform_and_1x1(size: tuple[int, int]) -> None:
+def test_folded_weights_equal_transform_and_1x1(size: tuple[int, int]) -> None:
     weight = torch.randn(5, 12, 1, 1, dtype=torch.float64)
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     expected = F.conv2d(transform(x), weight)
-    kernel = fold_haar(weight)
+    folded = fold_haar(weight)
+    torch.testing.assert_close(F.conv2d(blocks_to_channels(x), folded), expected, atol=1e-12, rtol=0)
+    kernel = folded.view(5, 2, 2, 3).permute(0, 3, 1, 2)  # taps as channels -> (O, C, 2, 2)
     torch.testing.assert_close(F.conv2d(pad_to_even(x), kernel, stride=2), expected, atol=1e-12, rtol=0)
     stock = F.conv2d(x, embed_2x2_in_3x3(kernel), stride=2, padding=1)
     torch.testing.assert_close(stock, expected, atol=1e-12, rtol=0)
 
 
-def test_fold_and_unfold_are_inverse() -> None:
+def test_the_fold_is_its_own_inverse() -> None:
     weight = torch.randn(5, 12, 1, 1, dtype=torch.float64)
-    torch.testing.assert_close(unfold_haar(fold_haar(weight)), weight, atol=1e-12, rtol=0)
+    torch.testing.assert_close(fold_haar(fold_haar(weight)), weight, atol=1e-12, rtol=0)
 
 
-def test_fold_is_the_stated_sum() -> None:
+def test_the_fold_is_the_stated_sum() -> None:
     weight = torch.randn(5, 12, 1, 1, dtype=torch.float64)
-    stated = torch.einsum("obc,bij->ocij", weight.view(5, 4, 3), haar_kernels(torch.float64))
-    torch.testing.assert_close(fold_haar(weight), stated, atol=1e-12, rtol=0)
+    stated = torch.einsum("obc,bij->oijc", weight.view(5, 4, 3), haar_kernels(torch.float64))
+    torch.testing.assert_close(fold_haar(weight), stated.reshape(5, 12, 1, 1), atol=1e-12, rtol=0)
+
+
+def test_the_fold_is_not_lowered_by_mixed_precision() -> None:
+    weight = torch.randn(5, 12, 1, 1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        lowered = fold_haar(weight)
+    assert torch.equal(lowered, fold_haar(weight))
+
+
+def test_transform_by_additions_is_the_transform() -> None:
+    x = torch.randn(2, 3, 5, 8, dtype=torch.float64)
+    torch.testing.assert_close(haar_bands(x).flatten(1, 2), transform(x), atol=1e-12, rtol=0)
+
+
+def test_space_to_depth_is_pixel_unshuffle() -> None:
+    x = torch.randn(2, 3, 6, 8)
+    assert torch.equal(space_to_depth(x), F.pixel_unshuffle(x, 2))
