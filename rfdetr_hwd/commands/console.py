@@ -6,6 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_WIDTH = 140
+"""Columns of a table that goes to a file or a pipe."""
+
 
 def say(text: str) -> None:
     """Print a line, at once."""
@@ -18,7 +21,8 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     say(title)
-    Console().print(table)
+    console = Console()
+    console.print(table, width=console.width if console.is_terminal else _WIDTH)
 
 
 def print_figures(title: str, figures: dict[str, float]) -> None:

@@ -295,7 +295,10 @@ class ReleasedModel:
             ImportError: The packages that the format needs are not installed; the message says which.
             ValueError: The format is unknown.
         """
-        return Path(self._model.export(output_dir=str(folder), format=format, verbose=False, output_name="model"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer warns of every shape that it fixes
+            path = self._model.export(output_dir=str(folder), format=format, verbose=False, output_name="model")
+        return Path(path)
 
 
 def load_released(path: Path) -> ReleasedModel:
