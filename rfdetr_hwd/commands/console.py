@@ -1,5 +1,6 @@
 """What the commands print."""
 
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -21,8 +22,7 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     say(title)
-    console = Console()
-    console.print(table, width=console.width if console.is_terminal else _WIDTH)
+    (Console() if sys.stdout.isatty() else Console(width=_WIDTH)).print(table)
 
 
 def print_figures(title: str, figures: dict[str, float]) -> None:

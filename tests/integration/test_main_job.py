@@ -171,10 +171,12 @@ def test_the_test_of_resume_can_fail(trained: Path, tmp_path: Path, part: str, m
 
 
 def test_two_runs_with_one_seed_are_one_run(trained: Path, command: Run, config_file: Path, tmp_path: Path) -> None:
-    result = command("train", "--config", config_file, f"output.dir={tmp_path / 'run'}", "data.workers=2")
+    run, options = tmp_path / "run", ["data.workers=2", "output.trackers=[tensorboard]"]
+    result = command("train", "--config", config_file, f"output.dir={run}", *options)
     assert result.returncode == 0, result.stderr
     assert read_metrics(tmp_path / "run" / "metrics.jsonl") == read_metrics(trained / "metrics.jsonl")
     assert "AP" in result.stdout
+    assert len(list((run / "tensorboard").glob("events.*"))) == 1
 
 
 def test_fine_tuning_starts_from_a_run_with_other_classes(trained: Path, command: Run, tmp_path: Path) -> None:
