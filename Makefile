@@ -24,7 +24,7 @@ demo: $(INSTALLED)  ## Train, evaluate and predict on the built-in dataset, in d
 	$(BIN)/rfdetr-hwd data demo --out $(DEMO)/data
 	$(BIN)/rfdetr-hwd train --config configs/demo.yaml data.root=$(DEMO)/data output.dir=$(DEMO)/run
 	$(BIN)/rfdetr-hwd evaluate --weights $(DEMO)/run --out $(DEMO)/evaluation
-	$(BIN)/rfdetr-hwd predict $(DEMO)/data/test --weights $(DEMO)/run --out $(DEMO)/pictures
+	$(BIN)/rfdetr-hwd predict $(DEMO)/data/test --weights $(DEMO)/run --out $(DEMO)/pictures --threshold 0.3
 
 test: $(INSTALLED) lint types  ## Lint, check types and run the tests, without a GPU and without network
 	$(BIN)/pytest -m "not gpu and not slow"

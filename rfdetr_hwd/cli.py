@@ -163,7 +163,6 @@ def _call(module: str, function: str = "run", /, **arguments: Any) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.getLogger("rfdetr_hwd").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", message="OpenCV .* is not installed", category=UserWarning)  # supervision's
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         getattr(importlib.import_module(f"rfdetr_hwd.commands.{module}"), function)(**arguments)
     except UserError as error:
@@ -174,5 +173,6 @@ def _call(module: str, function: str = "run", /, **arguments: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; termination unwinds as an exit, so that nothing is left half written."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     app(prog_name="rfdetr-hwd")

@@ -33,7 +33,7 @@ class ShapesSpec:
         seed: Seed of everything.
     """
 
-    train: int = 400
+    train: int = 432
     valid: int = 64
     test: int = 12
     width: int = 192
