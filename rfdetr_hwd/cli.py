@@ -135,8 +135,8 @@ def downsample_list() -> None:
 
 @benchmark_app.command("op")
 def benchmark_op(
-    batch: Annotated[int, typer.Option(help="Maps of one pass.")] = 4,
-    rounds: Annotated[int, typer.Option(help="Times that every downsampler is measured.")] = 21,
+    batch: Annotated[int, typer.Option(help="Maps of one pass.")] = 8,
+    rounds: Annotated[int, typer.Option(help="Times that every downsampler is measured.")] = 15,
     out: Annotated[Path | None, typer.Option(help="Folder of the dated JSON file.")] = None,
 ) -> None:
     """Time the downsamplers against the stock convolution."""

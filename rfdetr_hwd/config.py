@@ -193,7 +193,7 @@ class OutputSection(Section):
     dir: str
     """Run folder. It must be new; `--resume` continues an existing one."""
     save_every: PositiveInt = 1
-    """Epochs between two checkpoints; the last epoch is always saved."""
+    """Epochs between two checkpoints; the last epoch, and one with the best AP so far, are always saved."""
     keep_last: PositiveInt = 2
     """Checkpoints kept beside the best one."""
     trackers: tuple[Literal["tensorboard"], ...] = ()

@@ -38,7 +38,7 @@ TRUST_VARIABLE = "RFDETR_HWD_TRUST"
 """Environment variable: comma-separated downsampler classes (package.module:Class) that a checkpoint may import."""
 
 RESUMABLE = (
-    *("data.root", "data.workers", "evaluation.", "output.save_every", "output.keep_last", "output.trackers", "amp"),
+    *("data.root", "data.workers", "evaluation.", "output.save_every", "output.keep_last", "output.trackers"),
     *("train.epochs", "train.early_stop", "train.log_every", "train.micro_batch"),
 )
 """What may change when a run is resumed: nothing that its updates are made of."""
@@ -134,7 +134,12 @@ class RunFolder:
             ConfigError: An override would change the updates of the run.
         """
         _check_overrides(overrides, RESUMABLE, "a resumed run")
+        recorded = parse_config(read_yaml(self._config_file), origin=str(self._config_file))
         config = parse_config(read_yaml(self._config_file), overrides, origin=str(self._config_file))
+        if recorded.train.schedule == "cosine" and config.train.epochs != recorded.train.epochs:
+            raise ConfigError(
+                "train.epochs cannot be changed for a resumed run with train.schedule=cosine: it bends it"
+            )
         _refuse_untrusted_class(config, str(self.path))
         return config
 

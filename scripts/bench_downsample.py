@@ -7,7 +7,7 @@ from rfdetr_hwd.commands.benchmark import run_op
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of the dated JSON file")
-parser.add_argument("--batch", type=int, default=4, help="maps of one pass")
-parser.add_argument("--rounds", type=int, default=21, help="times that every downsampler is measured")
+parser.add_argument("--batch", type=int, default=8, help="maps of one pass")
+parser.add_argument("--rounds", type=int, default=15, help="times that every downsampler is measured")
 arguments = parser.parse_args()
 run_op(arguments.batch, arguments.rounds, arguments.out)

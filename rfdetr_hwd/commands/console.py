@@ -31,6 +31,11 @@ def print_figures(title: str, figures: dict[str, float]) -> None:
 
     extra = [name for name in figures if name.startswith("AP@")]
     names = [*COCO_FIGURES, *extra]
-    print_table(title, ("figure", "value"), [(name, f"{figures[name]:.4f}") for name in names])
-    classes = [(name.removeprefix("AP/"), f"{value:.4f}") for name, value in figures.items() if name.startswith("AP/")]
+    print_table(title, ("figure", "value"), [(name, _figure(figures[name])) for name in names])
+    classes = [(name.removeprefix("AP/"), _figure(value)) for name, value in figures.items() if name.startswith("AP/")]
     print_table("AP of each class", ("class", "AP"), classes)
+
+
+def _figure(value: float) -> str:
+    """Return four digits; COCO's -1 stands for a figure without ground truth."""
+    return "no objects" if value < 0 else f"{value:.4f}"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rfdetr_hwd.commands.console import say
 from rfdetr_hwd.config import ConfigError
 from rfdetr_hwd.data.source import DatasetError, DetectionData, find_layout, read_split
-from rfdetr_hwd.data.transforms import preprocess, read_image
+from rfdetr_hwd.data.transforms import IMAGE_SUFFIXES, preprocess, read_image
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.evaluation import Evaluation
@@ -23,6 +23,8 @@ RELATIVE_TOLERANCE = 1e-5
 """Largest difference of raw outputs between the trained model and the released one, relative to the largest output."""
 ONNX_TOLERANCE = 1e-3
 """The same for onnxruntime, whose kernels sum in another order."""
+FORMATS = ("rfdetr", "onnx", "openvino", "tensorrt", "tflite", "litert", "executorch", "coreml", "coreai")
+"""A checkpoint of `rfdetr`, and the formats of upstream's exporter."""
 _NUM_IMAGES = 8
 
 
@@ -47,9 +49,11 @@ def run(
     Raises:
         UserError: The downsampler does not fold, a format's packages are missing, or the comparison fails.
     """
+    if format not in FORMATS:
+        raise ConfigError(f"--format {format} is unknown; known are {', '.join(FORMATS)}")
     detector = Detector.load(weights, which, overrides)
     batch = _read_batch(detector, images)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    _make_room(out)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
         checkpoint = Path(scratch) / "stock.pth"
         stock = fold_model(detector.model)
@@ -72,15 +76,26 @@ def run(
     say(f"written: {out} ({size}, {detector.weights} weights of {detector.checkpoint.path})")
 
 
+def _make_room(out: Path) -> None:
+    """Make the folder of the output file before anything long is done."""
+    if out.exists():
+        raise ConfigError(f"--out {out} is there already: name a new file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out: cannot write to {out.parent}: {error.strerror}") from None
+
+
 def _read_batch(detector: Detector, images: Path | None) -> Tensor:
     """Return real images as the model sees them, (N, 3, R, R)."""
     if images is None:
         data = _validation_data(detector)
         paths = [data.path(index) for index in range(min(_NUM_IMAGES, len(data)))]
     else:
-        paths = sorted(path for path in images.rglob("*") if path.is_file())[:_NUM_IMAGES]
+        found = [images] if images.is_file() else images.rglob("*")
+        paths = sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)[:_NUM_IMAGES]
     if not paths:
-        raise ConfigError(f"--images {images} holds no files")
+        raise ConfigError(f"--images {images} is no image and no folder that holds images")
     return torch.stack([preprocess(read_image(path), detector.resolution) for path in paths])
 
 

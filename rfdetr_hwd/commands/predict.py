@@ -11,7 +11,7 @@ from rfdetr_hwd.commands.console import say
 from rfdetr_hwd.config import ConfigError
 from rfdetr_hwd.data.transforms import IMAGE_SUFFIXES, ImageError, read_image
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.report.pictures import draw_detections, grid
+from rfdetr_hwd.report.pictures import draw_detections, draw_overview
 
 _BATCH = 8
 _OVERVIEW = 12
@@ -21,7 +21,7 @@ def run(source: Path, weights: Path, out: Path, threshold: float) -> None:
     """Write drawn images, `detections.json` and an overview picture.
 
     Args:
-        source: An image, or a folder that is searched for images.
+        source: An image, or a folder that is searched for images, with all folders in it but `out`.
         weights: Run folder (its best checkpoint) or checkpoint folder.
         out: Where the pictures and the JSON go.
         threshold: Lowest score to keep, in [0, 1].
@@ -31,14 +31,14 @@ def run(source: Path, weights: Path, out: Path, threshold: float) -> None:
     """
     if not 0 <= threshold <= 1:
         raise ConfigError(f"--threshold {threshold} is not between 0 and 1")
-    paths = _find_images(source)
+    paths = _find_images(source, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out: cannot write to {out}: {error.strerror}") from None
     detector = Detector.load(weights)
     entries: list[dict[str, Any]] = []
-    drawn: list[PIL.Image.Image] = []
+    shown: list[tuple[PIL.Image.Image, sv.Detections]] = []
     for start in range(0, len(paths), _BATCH):
         readable = _read(paths[start : start + _BATCH])
         if not readable:
@@ -47,25 +47,32 @@ def run(source: Path, weights: Path, out: Path, threshold: float) -> None:
         for (path, image), detections in zip(readable, results, strict=True):
             picture = draw_detections(image, detections)
             target = out / _picture_name(path, source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(target)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                picture.save(target)
+            except OSError as error:
+                say(f"not drawn: {path}: {error.strerror or error}")
             entries.append({"image": str(path), "picture": str(target), "detections": _as_json(detections)})
-            drawn = (drawn + [picture])[:_OVERVIEW]
+            shown = [*shown, (image, detections)][:_OVERVIEW]
     if not entries:
         raise ImageError(f"none of the {len(paths)} images of {source} can be decoded")
-    (out / "detections.json").write_text(json.dumps(entries, indent=2), encoding="utf-8")
-    grid(drawn, columns=4, side=320).save(out / "overview.png")
+    try:
+        (out / "detections.json").write_text(json.dumps(entries, indent=2), encoding="utf-8")
+        draw_overview(shown, columns=4, side=320).save(out / "overview.png")
+    except OSError as error:
+        raise ConfigError(f"--out: cannot write to {out}: {error.strerror or error}") from None
     found = sum(len(entry["detections"]) for entry in entries)
     say(f"{found} detections in {len(entries)} of {len(paths)} images with {detector.weights} weights")
     say(f"pictures: {out}\noverview: {out / 'overview.png'}\ndetections: {out / 'detections.json'}")
 
 
-def _find_images(source: Path) -> list[Path]:
+def _find_images(source: Path, out: Path) -> list[Path]:
     if source.is_file():
         return [source]
     if not source.is_dir():
         raise ConfigError(f"there is no image or folder {source}")
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    images = (path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    paths = sorted(path for path in images if not path.resolve().is_relative_to(out.resolve()))
     if not paths:
         raise ConfigError(f"{source} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return paths

@@ -123,10 +123,11 @@ def _fit(config: Config, learner: Learner, parts: LoopParts, state: TrainState, 
             f"the gradient of step {state.step + 1} is not finite; nothing was changed: {error}. Lower train.lr, or "
             "look at these images"
         ) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         if distributed.is_main():
             command = f"rfdetr-hwd train --resume {shlex.quote(str(folder.path))}"
-            say(f"\ninterrupted at step {state.step}; to go on from the last checkpoint: {command}")
+            start = "the last checkpoint" if folder.has_checkpoints() else "the start, for there is no checkpoint yet"
+            say(f"\nstopped at step {state.step}; to go on from {start}: {command}")
         raise
     finally:
         parts.tracker.close()

@@ -17,6 +17,9 @@ from rfdetr_hwd.errors import UserError
 
 Role = Literal["train", "val", "test"]
 
+MAX_COORDINATE = 1e7
+"""Bound on coordinates and, squared, on areas, in pixels."""
+
 _DEFAULT_SPLITS: dict[str, dict[Role, str]] = {
     "coco": {"train": "train2017", "val": "val2017", "test": "test2017"},
     "roboflow": {"train": "train", "val": "valid", "test": "test"},
@@ -200,12 +203,17 @@ def read_split(split: Split) -> DetectionData:
         names = [name for _, name in classes]
         if not classes or len(set(names)) < len(names):
             raise DatasetError(f"{where} lists no classes" if not classes else f"{where} lists a class twice: {names}")
-        image_ids = np.array([int(image["id"]) for image in images])
+        image_ids = np.array([_image_id(image, where) for image in images])
         file_names = np.array([str(image["file_name"]) for image in images])
         sizes = np.array([(int(image["height"]), int(image["width"])) for image in images])
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{where}: an image, annotation or category is malformed: {error!r}") from None
     rows = {int(image_id): row for row, image_id in enumerate(image_ids)}
+    if len(rows) < len(images):
+        twice = next(i for i in image_ids.tolist() if np.count_nonzero(image_ids == i) > 1)
+        raise DatasetError(f"{where} lists image id {twice} twice")
+    if sizes.min() < 1:
+        raise DatasetError(f"{where}: image {image_ids[sizes.min(axis=1).argmin()]} has no width or height")
     labels = {category_id: label for label, (category_id, _) in enumerate(classes)}
     objects = sorted((_object(a, rows, labels, where) for a in annotations), key=lambda item: item[0])
     counts = np.bincount([item[0] for item in objects], minlength=len(images)) if objects else np.zeros(len(images))
@@ -270,6 +278,12 @@ def _entries(content: dict[str, Any], key: str, where: str) -> list[dict[str, An
     return entries
 
 
+def _image_id(image: dict[str, Any], where: str) -> int:
+    if type(image["id"]) is not int or abs(image["id"]) >= 2**63:
+        raise DatasetError(f"{where}: an image id must be a whole number, not {str(image['id'])[:80]!r}")
+    return int(image["id"])
+
+
 def _is_grouping(category: dict[str, Any], categories: list[dict[str, Any]], used: set[Any]) -> bool:
     others = {other.get("supercategory") for other in categories if other is not category}
     return category["id"] == 0 and 0 not in used and category["name"] in others
@@ -284,15 +298,21 @@ def _object(
         bbox, image_id, category_id = annotation["bbox"], annotation["image_id"], annotation["category_id"]
     except KeyError as error:
         raise DatasetError(f"{who} has no {error.args[0]!r}") from None
-    numbers = (int, float)
-    if not (isinstance(bbox, list) and len(bbox) == 4 and all(type(value) in numbers for value in bbox)):
-        raise DatasetError(f"{who}: bbox must be four numbers (x, y, width, height), not {bbox!r}")
+    if not (isinstance(bbox, list) and len(bbox) == 4 and all(map(_is_number, bbox))):
+        raise DatasetError(f"{who}: bbox must be four numbers (x, y, width, height), not {str(bbox)[:80]}")
     x, y, width, height = (float(value) for value in bbox)
-    area = annotation.get("area", width * height)
-    if type(area) not in numbers:
-        raise DatasetError(f"{who}: area must be a number, not {area!r}")
+    area, crowd = annotation.get("area", width * height), annotation.get("iscrowd", 0)
+    if not _is_number(area, MAX_COORDINATE**2):
+        raise DatasetError(f"{who}: area must be a number, not {str(area)[:80]}")
+    if crowd not in (0, 1) or isinstance(crowd, str):
+        raise DatasetError(f"{who}: iscrowd must be 0 or 1, not {crowd!r}")
     if not isinstance(image_id, int) or image_id not in rows:
         raise DatasetError(f"{who} belongs to image {image_id!r}, which is not listed")
     if not isinstance(category_id, int) or category_id not in labels:
         raise DatasetError(f"{who} has the category {category_id!r}, which is not listed")
-    return rows[image_id], (x, y, width, height), labels[category_id], bool(annotation.get("iscrowd", 0)), float(area)
+    return rows[image_id], (x, y, width, height), labels[category_id], bool(crowd), float(area)
+
+
+def _is_number(value: object, bound: float = MAX_COORDINATE) -> bool:
+    """Return whether a JSON value is a number of a size that pixels have; native code crashes on huge ones."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < bound

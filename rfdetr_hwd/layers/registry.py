@@ -4,6 +4,7 @@ Contract of a downsampler: built with `(in_channels, out_channels, **options)`; 
 (N, O, ceil(H / 2), ceil(W / 2)); no bias, no norm, no activation, because those stay with the site.
 """
 
+import difflib
 import importlib
 import inspect
 from collections.abc import Callable
@@ -92,7 +93,8 @@ def build_downsample(name: str, in_channels: int, out_channels: int, **options: 
     try:
         inspect.signature(builder).bind(in_channels, out_channels, **options)
     except TypeError as error:
-        raise DownsampleError(f"the downsampler {name!r} does not accept {options or 'no options'}: {error}") from None
+        accepted = ", ".join(list(inspect.signature(builder).parameters)[2:]) or "none"
+        raise DownsampleError(f"the downsampler {name!r}: {error}; its options are {accepted}") from None
     module = builder(in_channels, out_channels, **options)
     _check_contract(module, name, in_channels, out_channels)
     return module
@@ -106,7 +108,11 @@ def list_downsamples() -> dict[str, Registered]:
 def _find(name: str) -> Callable[..., nn.Module]:
     if name not in _REGISTRY:
         known = ", ".join(sorted(_REGISTRY))
-        raise DownsampleError(f"unknown downsampler {name!r}; known are {known}, or a class as package.module:Class")
+        near = difflib.get_close_matches(name, _REGISTRY, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise DownsampleError(
+            f"unknown downsampler {name!r}; {hint}known are {known}, or a class as package.module:Class"
+        )
     return _REGISTRY[name].builder
 
 

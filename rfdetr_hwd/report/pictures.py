@@ -1,5 +1,7 @@
 """Draw detections on images, through supervision."""
 
+import copy
+
 import PIL.Image
 import PIL.ImageOps
 import supervision as sv
@@ -23,17 +25,23 @@ def draw_detections(image: PIL.Image.Image, detections: sv.Detections) -> PIL.Im
     return labelled
 
 
-def grid(images: list[PIL.Image.Image], columns: int, side: int) -> PIL.Image.Image:
-    """Tile images into one picture, each fitted into a square cell.
+def draw_overview(pairs: list[tuple[PIL.Image.Image, sv.Detections]], columns: int, side: int) -> PIL.Image.Image:
+    """Tile images with their detections into one picture, each enlarged or reduced to a cell before it is drawn on.
 
     Args:
-        images: At least one RGB image.
+        pairs: At least one RGB image with its detections.
         columns: Cells in a row.
-        side: Side of a cell in pixels.
+        side: Longer side of a cell in pixels.
     """
-    rows = -(-len(images) // columns)
-    sheet = PIL.Image.new("RGB", (min(columns, len(images)) * side, rows * side), "white")
-    for index, image in enumerate(images):
+    cells = []
+    for image, detections in pairs:
         cell = PIL.ImageOps.contain(image, (side - 4, side - 4))
-        sheet.paste(cell, ((index % columns) * side + 2, (index // columns) * side + 2))
+        scaled = copy.deepcopy(detections)
+        scaled.xyxy = detections.xyxy * (cell.width / image.width)
+        cells.append(draw_detections(cell, scaled))
+    height = max(cell.height for cell in cells) + 4
+    rows = -(-len(cells) // columns)
+    sheet = PIL.Image.new("RGB", (min(columns, len(cells)) * side, rows * height), "white")
+    for index, cell in enumerate(cells):
+        sheet.paste(cell, ((index % columns) * side + 2, (index // columns) * height + 2))
     return sheet

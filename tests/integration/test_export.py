@@ -70,6 +70,7 @@ def test_what_cannot_be_exported_says_why(trained: Path, cli: Run, config_file: 
     refused(cli("export", "--weights", run, "--out", tmp_path / "x.pth"), 1, "MaxPool", "does not fold into the stock")
     refused(cli("export", "--weights", trained, "--out", tmp_path / "x", "--format", "bogus"), 2, "bogus", "onnx")
     refused(cli("export", "--weights", trained, "--out", tmp_path / "x", "data.root=nowhere"), 2, "--images FOLDER")
+    refused(cli("export", "--weights", trained, "--out", tmp_path), 2, "is there already")
     assert not (tmp_path / "x.pth").exists()
 
 
