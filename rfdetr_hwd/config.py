@@ -268,7 +268,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
     try:
-        values = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with more refusals
+        values = _load_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -283,6 +283,10 @@ def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[
             yield from known_keys(field.annotation, f"{prefix}{name}.")
         else:
             yield prefix + name
+
+
+def _load_yaml(text: str) -> Any:
+    return _StrictLoader(text).get_single_data()
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -313,7 +317,7 @@ def _merge_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dic
         if not separator or not key.strip():
             raise ConfigError(f"{override!r} is not an override: write key=value, for example train.epochs=12")
         try:
-            value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader with more refusals
+            value = _load_yaml(text)
         except (yaml.YAMLError, RecursionError, ValueError):
             raise ConfigError(f"the value of {key} is not valid YAML: {text!r}") from None
         _assign(merged, key.strip().split("."), value)

@@ -64,7 +64,7 @@ def _protocol(detector: Detector, settings: Config, metric: CocoMetric, images: 
         "data": str(images),
         "resolution": detector.resolution,
         "preprocessing": "square resize, bilinear, antialiased",
-        "precision": "bfloat16 autocast" if settings.amp and detector.device.type == "cuda" else "float32",
+        "precision": "bfloat16 mixed" if settings.amp and detector.device.type == "cuda" else "float32",
         "weights": detector.weights,
         "weights_sha256": detector.checkpoint.weights_sha256(detector.weights),
         "checkpoint": str(detector.checkpoint.path),

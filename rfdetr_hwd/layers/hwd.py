@@ -153,8 +153,8 @@ def _why_not(mode: str) -> str:
 def _library_bands(x: Tensor, wavelet: str, mode: str) -> Tensor:
     """Return the band-major bands of pytorch_wavelets, shape (N, 4C, H / 2, W / 2), in full precision.
 
-    Two things are needed under mixed precision, and either alone fails: autocast off, because the library's backward
-    runs outside it, and the input cast, because switching autocast off does not cast. The library is called by its
+    Two things are needed under mixed precision, and either alone fails: switching it off, because the library's
+    backward runs outside it, and casting the input, because switching off does not cast. The library is called by its
     function rather than its module, so that no filter buffer enters a state dict or follows a module to bfloat16.
     """
     if not len(x):  # which the library cannot reshape

@@ -45,7 +45,7 @@ def test_a_run_trains_in_bfloat16_and_evaluates_to_the_same_figures(tiny_config:
     train_command.run(config_file, None, [])
     evaluate_command.run(run / "best", None, "val", tmp_path / "out", "ema", [])
     content = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert content["protocol"]["precision"] == "bfloat16 autocast"
+    assert content["protocol"]["precision"] == "bfloat16 mixed"
     assert content["figures"]["AP"] == pytest.approx(
         next(r for r in reversed(read_metrics(run / "metrics.jsonl")) if "ema/AP" in r)["ema/AP"], abs=1e-3
     )
