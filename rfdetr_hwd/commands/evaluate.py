@@ -37,11 +37,11 @@ def run(
     with distributed.process_group() as device:
         detector = Detector.load(weights, which, () if config else overrides)
         settings = load_config(config, overrides) if config else detector.config
-        folder = _make_folder(out or _default_folder(weights, split))
         layout = find_layout(settings.data.root, settings.data.format)
         data = read_split(layout.split(split, settings.data.val if split == "val" else settings.data.test))
         check_images_exist(data)
         evaluation = Evaluation.build(detector.model, data, settings, device)
+        folder = _make_folder(out or _default_folder(weights, split))
         figures = evaluation.measure(detector.network)
         if distributed.is_main():
             _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation.metric, data.images))

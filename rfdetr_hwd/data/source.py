@@ -206,7 +206,7 @@ def read_split(split: Split) -> DetectionData:
         image_ids = np.array([_image_id(image, where) for image in images])
         file_names = np.array([str(image["file_name"]) for image in images])
         sizes = np.array([(int(image["height"]), int(image["width"])) for image in images])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{where}: an image, annotation or category is malformed: {error!r}") from None
     rows = {int(image_id): row for row, image_id in enumerate(image_ids)}
     if len(rows) < len(images):
