@@ -32,11 +32,11 @@ def run(source: Path, weights: Path, out: Path, threshold: float) -> None:
     if not 0 <= threshold <= 1:
         raise ConfigError(f"--threshold {threshold} is not between 0 and 1")
     paths = _find_images(source, out)
+    detector = Detector.load(weights)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out: cannot write to {out}: {error.strerror}") from None
-    detector = Detector.load(weights)
     entries: list[dict[str, Any]] = []
     shown: list[tuple[PIL.Image.Image, sv.Detections]] = []
     for start in range(0, len(paths), _BATCH):
