@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from rfdetr_hwd.model.upstream import ReleasedModel, load_released, save_rfdetr
 
 RELATIVE_TOLERANCE = 1e-5
 """Largest difference of raw outputs between the trained model and the released one, relative to the largest output."""
-ONNX_TOLERANCE = 1e-3
-"""The same for onnxruntime, whose kernels sum in another order."""
+RUNTIME_TOLERANCE = 1e-3
+"""The same for another runtime (onnxruntime, OpenVINO), whose kernels sum in another order."""
 FORMATS = ("rfdetr", "onnx", "openvino", "tensorrt", "tflite", "litert", "executorch", "coreml", "coreai")
 """A checkpoint of `rfdetr`, and the formats of upstream's exporter."""
 _NUM_IMAGES = 8
+_Array = np.ndarray[Any, Any]
 
 
 class ExportError(UserError):
@@ -53,7 +55,7 @@ def run(
         raise ConfigError(f"--format {format} is unknown; known are {', '.join(FORMATS)}")
     detector = Detector.load(weights, which, overrides)
     batch = _read_batch(detector, images)
-    _make_room(out)
+    _make_room(out, format)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
         checkpoint = Path(scratch) / "stock.pth"
         stock = fold_model(detector.model)
@@ -61,25 +63,25 @@ def run(
         released = load_released(checkpoint)
         _check_released(detector, released, stock.network, batch)
         written = checkpoint if format == "rfdetr" else _convert(released, format, Path(scratch))
-        if format == "onnx":
-            _check_onnx(written, released, batch)
+        if format in _RUNTIMES:
+            _check_runtime(format, written, released, batch)
         elif format != "rfdetr":
             say(f"{format}: written by upstream's exporter; not compared, because no runtime for it is used here")
         if check_ap:
             _check_ap(detector, released)
-        if written.is_dir():
-            raise ExportError(
-                f"--format {format} writes a folder, which is not supported; use rfdetr and convert from there"
-            )
-        shutil.move(written, out)
-    size = f"{out.stat().st_size / 2**20:.1f} MiB"
-    say(f"written: {out} ({size}, {detector.weights} weights of {detector.checkpoint.path})")
+        if format == "openvino":  # the graph's weights, which it looks for beside itself under its own name
+            shutil.move(written.with_suffix(".bin"), out.with_suffix(".bin"))
+        shutil.move(written, out)  # a file, or the folder that some formats are
+    say(f"written: {out} ({detector.weights} weights of {detector.checkpoint.path})")
 
 
-def _make_room(out: Path) -> None:
+def _make_room(out: Path, format: str) -> None:
     """Make the folder of the output file before anything long is done."""
-    if out.exists():
-        raise ConfigError(f"--out {out} is there already: name a new file")
+    if format == "openvino" and out.suffix != ".xml":
+        raise ConfigError(f"--out {out}: OpenVINO reads a graph from NAME.xml and its weights from NAME.bin")
+    for path in (out, out.with_suffix(".bin")) if format == "openvino" else (out,):
+        if path.exists():
+            raise ConfigError(f"--out {path} is there already: name a new file")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -141,22 +143,43 @@ def _convert(released: ReleasedModel, format: str, folder: Path) -> Path:
 
 
 @torch.inference_mode()
-def _check_onnx(path: Path, released: ReleasedModel, batch: Tensor) -> None:
-    """Run the graph with onnxruntime on the same images and compare."""
+def _check_runtime(format: str, path: Path, released: ReleasedModel, batch: Tensor) -> None:
+    """Run the written graph in its own runtime on the same images and compare."""
+    module, run = _RUNTIMES[format]
     try:
-        import onnxruntime
+        outputs = run(path, [image[None].numpy() for image in batch])
     except ImportError:
-        raise ExportError("--format onnx is checked with onnxruntime: pip install onnxruntime") from None
+        raise ExportError(f"--format {format} is checked with {module}: pip install {module}") from None
+    boxes, logits = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*outputs, strict=True))
+    difference = _relative_difference({"pred_boxes": boxes, "pred_logits": logits}, released.network(batch))
+    say(f"{format}: {module}'s outputs on {len(batch)} images differ by {difference:.1e}")
+    if difference > RUNTIME_TOLERANCE:
+        raise ExportError(f"the {format} model's outputs differ by {difference:.1e}, more than {RUNTIME_TOLERANCE:.0e}")
+
+
+def _run_onnx(path: Path, images: list[_Array]) -> list[tuple[_Array, _Array]]:
+    """Return the boxes and logits of every image, by onnxruntime."""
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    outputs = [session.run(["dets", "labels"], {name: image[None].numpy()}) for image in batch]
-    boxes, logits = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
-    expected = released.network(batch)
-    found = {"pred_boxes": torch.from_numpy(boxes), "pred_logits": torch.from_numpy(logits)}
-    difference = _relative_difference(found, expected)
-    say(f"onnx: onnxruntime's outputs on {len(batch)} images differ by {difference:.1e}")
-    if difference > ONNX_TOLERANCE:
-        raise ExportError(f"the ONNX model's outputs differ by {difference:.1e}, more than {ONNX_TOLERANCE:.0e}")
+    return [tuple(session.run(["dets", "labels"], {name: image})) for image in images]
+
+
+def _run_openvino(path: Path, images: list[_Array]) -> list[tuple[_Array, _Array]]:
+    """Return the boxes and logits of every image, by OpenVINO in float32."""
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    outputs = [compiled([image]) for image in images]
+    return [(output[0].copy(), output[1].copy()) for output in outputs]
+
+
+_RUNTIMES: dict[str, tuple[str, Callable[[Path, list[_Array]], list[tuple[_Array, _Array]]]]] = {
+    "onnx": ("onnxruntime", _run_onnx),
+    "openvino": ("openvino", _run_openvino),
+}
+"""Format: the package that runs it, and how."""
 
 
 def _check_ap(detector: Detector, released: ReleasedModel) -> None:

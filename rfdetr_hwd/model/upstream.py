@@ -297,7 +297,12 @@ class ReleasedModel:
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns of every shape that it fixes
-            path = self._model.export(output_dir=str(folder), format=format, verbose=False, output_name="model")
+            options = (
+                {"openvino_precision": "float32"} if format == "openvino" else {}
+            )  # which would store float16 unasked
+            path = self._model.export(
+                output_dir=str(folder), format=format, verbose=False, output_name="model", **options
+            )
         return Path(path)
 
 

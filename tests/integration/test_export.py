@@ -62,6 +62,18 @@ def test_onnx_gives_the_same_outputs(trained: Path, cli: Run, shapes_root: Path,
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
+def test_openvino_gives_the_same_outputs(trained: Path, cli: Run, shapes_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    arguments = ("export", "--weights", trained, "--format", "openvino", "--images", shapes_root / "test", "--out")
+    result = cli(*arguments, tmp_path / "model.xml")
+    assert result.returncode == 0, result.stderr
+    assert "openvino's outputs on 2 images differ by" in result.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.xml"]
+    refused(cli(*arguments, tmp_path / "other.onnx"), 2, "NAME.xml")
+    (tmp_path / "model.xml").unlink()
+    refused(cli(*arguments, tmp_path / "model.xml"), 2, "model.bin is there already")
+
+
 def test_what_cannot_be_exported_says_why(trained: Path, cli: Run, config_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     short = ["train.epochs=1", "train.batch_size=24", "evaluation.backend=faster"]
