@@ -35,6 +35,16 @@ class SplitName(StrEnum):
     test = "test"
 
 
+class DataFormat(StrEnum):
+    """Layouts of a dataset."""
+
+    auto = "auto"
+    coco = "coco"
+    roboflow = "roboflow"
+    yolo = "yolo"
+    webdataset = "webdataset"
+
+
 class WeightsKind(StrEnum):
     """Weights of a checkpoint."""
 
@@ -125,6 +135,28 @@ def data_demo(
 ) -> None:
     """Write the built-in dataset of coloured shapes."""
     _call("data", "run_demo", out=out, seed=seed)
+
+
+@data_app.command("check")
+def data_check(
+    root: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    format: Annotated[DataFormat, typer.Option(help="Layout of the folder.")] = DataFormat.auto,
+    decode: Annotated[bool, typer.Option(help="Decode every image.")] = True,
+    queries: Annotated[int, typer.Option(help="Object queries of the model.")] = 300,
+    allow: Annotated[list[str] | None, typer.Option(help="A kind of error to accept; may be repeated.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write the report to this file.")] = None,
+) -> None:
+    """Find what would break or distort training; exit 1 if there are errors."""
+    _call(
+        "data",
+        "run_check",
+        root=root,
+        format=format.value,
+        decode=decode,
+        num_queries=queries,
+        allow=allow or [],
+        json_file=json,
+    )
 
 
 @downsample_app.command("list")

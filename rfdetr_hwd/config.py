@@ -24,9 +24,9 @@ from pydantic import (
 from pydantic import ValidationError as PydanticValidationError
 from pydantic_core import ErrorDetails
 
-from rfdetr_hwd.errors import UserError
-
-MAX_CONFIG_BYTES = 1 << 20
+from rfdetr_hwd.errors import ConfigError as ConfigError
+from rfdetr_hwd.yaml_file import load_yaml
+from rfdetr_hwd.yaml_file import read_yaml as read_yaml
 
 Variant = Literal["nano", "small", "medium", "base", "large"]
 Level = Literal["P3", "P4", "P5"]
@@ -34,12 +34,6 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 RESOLUTION_STEP: dict[str, int] = {"nano": 32, "small": 32, "medium": 32, "base": 56, "large": 32}
 """Pixels that the input side must be a multiple of: patch size times windows per side; twice that at the stem."""
-
-
-class ConfigError(UserError):
-    """A configuration that cannot be read or is not valid."""
-
-    exit_code = 2
 
 
 class Section(BaseModel):
@@ -57,6 +51,8 @@ class ModelSection(Section):
     """Feature levels of the projector, in ascending order. The stride-2 convolution is in P5 alone."""
     resolution: PositiveInt | None = None
     """Side of the square input in pixels, a multiple of 32 (base: 56); at the stem, of twice that."""
+    resize: Literal["stretch", "letterbox"] = "stretch"
+    """How an image is fitted into the square: `stretch` as upstream, `letterbox` keeps its aspect ratio."""
     pretrain_weights: str | None = "auto"
     """`auto`: the variant's published COCO weights; a path: a run, a checkpoint or a .pth; `null`: a random start."""
     strict_weights: bool = True
@@ -112,16 +108,22 @@ class DataSection(Section):
 
     root: str
     """Folder of the dataset."""
-    format: Literal["auto", "coco", "roboflow"] = "auto"
+    format: Literal["auto", "coco", "roboflow", "yolo", "webdataset"] = "auto"
     """Layout of the folder; `auto` recognises it."""
     train: str | None = None
     """Name of the training split; `null`: the format's own (train, train2017)."""
     val: str | None = None
-    """Name of the validation split; `null`: the format's own (valid, val2017)."""
+    """Name of the validation split; `null`: the format's own (valid, val, val2017)."""
     test: str | None = None
     """Name of the test split; `null`: the format's own (test, test2017)."""
+    allow: tuple[str, ...] = ()
+    """Kinds of error in the annotations to accept, as `rfdetr-hwd data check` names them."""
+    on_bad_image: Literal["quarantine", "fail"] = "quarantine"
+    """Replace images that cannot be read and list them in quarantine.jsonl, or stop at the first."""
     workers: NonNegativeInt = 2
     """Loader processes a rank; 0 loads in the main process. The images do not depend on it."""
+    worker_timeout: PositiveInt = 300
+    """Seconds without a batch after which a loader process counts as hanging."""
     augment: AugmentSection = AugmentSection()
 
 
@@ -252,30 +254,6 @@ def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origi
         raise ConfigError("\n  ".join([f"{origin} is not valid:", *lines])) from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a mapping from a YAML file of bounded size, without aliases and duplicate keys.
-
-    Raises:
-        ConfigError: The file is missing, too large, not YAML or not a mapping.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path} has {size} bytes; a configuration has at most {MAX_CONFIG_BYTES}")
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
-    try:
-        values = _load_yaml(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping of sections (model, data, train, ...)")
-    return values
-
-
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
     """Yield every dotted key of the configuration."""
     for name, field in section.model_fields.items():
@@ -283,26 +261,6 @@ def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[
             yield from known_keys(field.annotation, f"{prefix}{name}.")
         else:
             yield prefix + name
-
-
-def _load_yaml(text: str) -> Any:
-    return _StrictLoader(text).get_single_data()
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses aliases (a small file could expand without bound) and duplicate keys."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"the key {key!r} stands twice in one mapping (line {node.start_mark.line + 1})")
-        return super().construct_mapping(node, deep)
 
 
 def override_keys(overrides: Iterable[str]) -> list[str]:
@@ -317,7 +275,7 @@ def _merge_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dic
         if not separator or not key.strip():
             raise ConfigError(f"{override!r} is not an override: write key=value, for example train.epochs=12")
         try:
-            value = _load_yaml(text)
+            value = load_yaml(text)
         except (yaml.YAMLError, RecursionError, ValueError):
             raise ConfigError(f"the value of {key} is not valid YAML: {text!r}") from None
         _assign(merged, key.strip().split("."), value)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.config import Config
-from rfdetr_hwd.data.transforms import preprocess, to_rgb
+from rfdetr_hwd.data.images import to_rgb
+from rfdetr_hwd.data.transforms import canvas_size, preprocess
 from rfdetr_hwd.engine.checkpoint import Checkpoint
 from rfdetr_hwd.model.build import BuiltModel, load_model
 from rfdetr_hwd.model.upstream import build_postprocess
@@ -76,8 +77,12 @@ class Detector:
             For each image its detections: `xyxy` (K, 4) in pixels, `confidence` (K,), `class_id` (K,) as label and
             `data["class_name"]` (K,), by falling confidence.
         """
-        batch = torch.stack([preprocess(to_rgb(image), self.resolution) for image in images]).to(self.device)
-        sizes = torch.tensor([[image.height, image.width] for image in images], device=self.device)
+        side, resize = self.resolution, self.config.model.resize
+        upright = [to_rgb(image) for image in images]
+        batch = torch.stack([preprocess(image, side, resize) for image in upright]).to(self.device)
+        sizes = torch.tensor(
+            [canvas_size(image.height, image.width, side, resize) for image in upright], device=self.device
+        )
         with torch.inference_mode():
             outputs = forward_in_amp(self.network, batch, self.config)
             results = self.postprocess(outputs, sizes)

@@ -6,3 +6,9 @@ class UserError(Exception):
 
     exit_code = 1
     """Exit status of the command that ends with this error: 1 failed, 2 usage or configuration."""
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be read or is not valid."""
+
+    exit_code = 2

@@ -6,8 +6,11 @@ import torch
 from torch import nn
 
 from rfdetr_hwd.config import Config
-from rfdetr_hwd.data.loader import DetectionDataset, EvalLoader, Shard
-from rfdetr_hwd.data.source import DetectionData
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.dataset import DetectionDataset
+from rfdetr_hwd.data.loader import EvalLoader, Shard
+from rfdetr_hwd.data.quarantine import log_left_out
+from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.evaluator import evaluate
 from rfdetr_hwd.metrics.coco import CocoMetric
@@ -38,16 +41,18 @@ class Evaluation:
         """Prepare to measure networks of a model on a split.
 
         Raises:
-            DatasetError: The split does not have the model's classes.
+            DatasetError: The split has none of the model's classes.
         """
         settings = config.evaluation
         shard = Shard(distributed.rank(), distributed.world_size())
-        side, workers = model.stock.resolution, config.data.workers
+        dataset = DetectionDataset(data, None, config.model.resize, config.data.on_bad_image)
+        workers = Workers(config.data.workers, config.data.worker_timeout)
+        classes = data.map_classes(model.class_names)
         return cls(
-            loader=EvalLoader(DetectionDataset(data), side, settings.batch_size, workers, shard),
-            metric=CocoMetric(
-                data.ground_truth(), data.category_ids_of(model.class_names), settings.max_dets, settings.backend
+            loader=EvalLoader(
+                dataset, model.stock.resolution, settings.batch_size, workers, shard, report=log_left_out
             ),
+            metric=CocoMetric(data.ground_truth(), classes.category_ids, settings.max_dets, settings.backend),
             postprocess=build_postprocess(model.stock),
             config=config,
             device=device,

@@ -4,6 +4,7 @@ RUN/
     config.yaml         resolved configuration
     environment.json    versions and devices
     metrics.jsonl       one record a logged update and an evaluation
+    quarantine.jsonl    images that cannot be read, if there are any, and why
     checkpoints/        step-00000190/ ...; see rfdetr_hwd.engine.checkpoint
     best                link to the checkpoint with the highest AP
     .lock               held by the process that trains
@@ -38,7 +39,15 @@ TRUST_VARIABLE = "RFDETR_HWD_TRUST"
 """Environment variable: comma-separated downsampler classes (package.module:Class) that a checkpoint may import."""
 
 RESUMABLE = (
-    *("data.root", "data.workers", "evaluation.", "output.save_every", "output.keep_last", "output.trackers"),
+    *(
+        "data.root",
+        "data.workers",
+        "data.worker_timeout",
+        "evaluation.",
+        "output.save_every",
+        "output.keep_last",
+        "output.trackers",
+    ),
     *("train.epochs", "train.early_stop", "train.log_every", "train.micro_batch"),
 )
 """What may change when a run is resumed: nothing that its updates are made of."""
@@ -102,6 +111,10 @@ class RunFolder:
     def metrics_file(self) -> Path:
         """File of the metrics."""
         return self.path / "metrics.jsonl"
+
+    def quarantine_file(self, rank: int) -> Path:
+        """Return the file that lists unreadable images, of this rank."""
+        return self.path / ("quarantine.jsonl" if rank == 0 else f"quarantine-rank{rank}.jsonl")
 
     @property
     def best(self) -> Path:

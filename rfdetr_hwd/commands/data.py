@@ -1,10 +1,21 @@
 """`rfdetr-hwd data`: work on datasets."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
-from rfdetr_hwd.commands.console import say
+from rich.console import Console
+from rich.progress import track
+
+from rfdetr_hwd.commands.console import print_table, say
 from rfdetr_hwd.config import ConfigError
+from rfdetr_hwd.data.check import Report, check_dataset
+from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
+from rfdetr_hwd.data.source import Format, find_layout
+
+_EXAMPLES = 2
 
 
 def run_demo(out: Path, seed: int) -> None:
@@ -25,3 +36,62 @@ def run_demo(out: Path, seed: int) -> None:
     except OSError as error:
         raise ConfigError(f"cannot write to {out}: {error.strerror}") from None
     say(f"dataset: {out} ({spec.train} training, {spec.valid} validation, {spec.test} test images)")
+
+
+def run_check(
+    root: Path,
+    format: Format | Literal["auto"],
+    decode: bool,
+    num_queries: int,
+    allow: list[str],
+    json_file: Path | None,
+) -> None:
+    """Check a dataset and print what was found.
+
+    Args:
+        root: Folder of the dataset.
+        format: Its format, or `auto`.
+        decode: Also decode every image.
+        num_queries: Object queries of the model.
+        allow: Kinds of error to accept, as in `data.allow`.
+        json_file: Also write the report here.
+
+    Raises:
+        DatasetError: There are errors that are not accepted.
+    """
+    check_allowed(allow)
+    layout = find_layout(root, format)
+    report = check_dataset(layout, decode, num_queries, _watch)
+    if json_file is not None:
+        try:
+            json_file.write_text(json.dumps(report.as_json(layout), indent=1), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--json: cannot write to {json_file}: {error.strerror}") from None
+    _print_report(report)
+    errors = report.findings.kinds("error", allow)
+    if errors:
+        count = sum(report.findings.counts[kind] for kind in errors)
+        raise DatasetError(f"{root}: {count} errors of {len(errors)} kinds ({', '.join(errors)})")
+    say("no errors" + (" that are not accepted" if report.findings.kinds("error") else ""))
+
+
+def _print_report(report: Report) -> None:
+    findings = report.findings
+    for split in report.splits:
+        classes = ", ".join(f"{name} {count}" for name, count in list(split.objects.items())[:12])
+        more = ", ..." if len(split.objects) > 12 else ""
+        say(f"{split.name}: {split.images} images, {sum(split.objects.values())} objects ({classes}{more})")
+    kinds = [*findings.kinds("error"), *findings.kinds("notice")]
+    if kinds:
+        rows = [(KINDS[kind].level, kind, findings.counts[kind], KINDS[kind].effect) for kind in kinds]
+        print_table("findings", ("level", "kind", "count", "effect"), rows)
+    for kind in kinds:
+        for example in findings.examples[kind][:_EXAMPLES]:
+            say(f"{kind}: {example}")
+
+
+def _watch(name: str, total: int, images: Iterator[Any]) -> Iterator[Any]:
+    """Show the progress of decoding on a terminal."""
+    console = Console(stderr=True)
+    silent = not console.is_terminal
+    yield from track(images, f"decoding {name}", total, console=console, transient=True, disable=silent)

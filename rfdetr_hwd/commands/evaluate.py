@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from rfdetr_hwd.commands.console import print_figures, say
 from rfdetr_hwd.config import Config, ConfigError, load_config
-from rfdetr_hwd.data.source import check_images_exist, find_layout, read_split
+from rfdetr_hwd.data.annotations import ClassMap
+from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.evaluation import Evaluation
@@ -38,13 +39,15 @@ def run(
         detector = Detector.load(weights, which, () if config else overrides)
         settings = load_config(config, overrides) if config else detector.config
         layout = find_layout(settings.data.root, settings.data.format)
-        data = read_split(layout.split(split, settings.data.val if split == "val" else settings.data.test))
-        check_images_exist(data)
+        name = settings.data.val if split == "val" else settings.data.test
+        data = read_split(layout.split(split, name), settings.data.allow)
+        classes = data.map_classes(detector.class_names)
         evaluation = Evaluation.build(detector.model, data, settings, device)
         folder = _make_folder(out or _default_folder(weights, split))
         figures = evaluation.measure(detector.network)
         if distributed.is_main():
             _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation.metric, data.images))
+            _say_classes(classes)
             print_figures(f"{data.images}\n{detector.weights} weights of {detector.checkpoint.path}", figures)
             say(f"figures: {folder / 'metrics.json'}\ndetections: {folder / 'predictions.json'}")
 
@@ -56,6 +59,14 @@ def _make_folder(folder: Path) -> Path:
     except OSError as error:
         raise ConfigError(f"--out: cannot write to {folder}: {error.strerror}") from None
     return folder
+
+
+def _say_classes(classes: ClassMap) -> None:
+    """Say which classes only one side has, and what that does to the figures."""
+    if classes.only_model:
+        say(f"classes that only the model has, not measured: {', '.join(classes.only_model)}")
+    if classes.only_dataset:
+        say(f"classes that only the dataset has, with an AP of 0 in the mean: {', '.join(classes.only_dataset)}")
 
 
 def _protocol(detector: Detector, settings: Config, metric: CocoMetric, images: Path) -> dict[str, Any]:

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from rfdetr_hwd.commands.console import say
 from rfdetr_hwd.config import ConfigError
-from rfdetr_hwd.data.source import DatasetError, DetectionData, find_layout, read_split
-from rfdetr_hwd.data.transforms import IMAGE_SUFFIXES, preprocess, read_image
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
+from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.transforms import preprocess
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.evaluation import Evaluation
@@ -72,6 +75,8 @@ def run(
         if format == "openvino":  # the graph's weights, which it looks for beside itself under its own name
             shutil.move(written.with_suffix(".bin"), out.with_suffix(".bin"))
         shutil.move(written, out)  # a file, or the folder that some formats are
+    if detector.config.model.resize == "letterbox":
+        say("the model was trained on letterboxed images: give the released one such images, for it stretches others")
     say(f"written: {out} ({detector.weights} weights of {detector.checkpoint.path})")
 
 
@@ -92,19 +97,20 @@ def _read_batch(detector: Detector, images: Path | None) -> Tensor:
     """Return real images as the model sees them, (N, 3, R, R)."""
     if images is None:
         data = _validation_data(detector)
-        paths = [data.path(index) for index in range(min(_NUM_IMAGES, len(data)))]
+        found = [data.read(index) for index in range(min(_NUM_IMAGES, len(data)))]
     else:
-        found = [images] if images.is_file() else images.rglob("*")
-        paths = sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)[:_NUM_IMAGES]
-    if not paths:
+        files = [images] if images.is_file() else images.rglob("*")
+        paths = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)[:_NUM_IMAGES]
+        found = [read_image(path) for path in paths]
+    if not found:
         raise ConfigError(f"--images {images} is no image and no folder that holds images")
-    return torch.stack([preprocess(read_image(path), detector.resolution) for path in paths])
+    return torch.stack([preprocess(image, detector.resolution, detector.config.model.resize) for image in found])
 
 
 def _validation_data(detector: Detector) -> DetectionData:
     settings = detector.config.data
     try:
-        return read_split(find_layout(settings.root, settings.format).split("val", settings.val))
+        return read_split(find_layout(settings.root, settings.format).split("val", settings.val), settings.allow)
     except DatasetError as error:
         raise ConfigError(
             f"there are no images to compare on: {error}. Give data.root=FOLDER or --images FOLDER"

@@ -4,7 +4,7 @@ import functools
 import importlib.util
 import random
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,13 @@ import torch
 
 from rfdetr_hwd.commands.console import print_table, say
 from rfdetr_hwd.config import Config, ConfigError, TrainSection, load_config
-from rfdetr_hwd.data.loader import (
-    Augmentation,
-    DetectionDataset,
-    Shard,
-    TrainLoader,
-    TrainOrder,
-    multi_scale_resolutions,
-)
-from rfdetr_hwd.data.source import DatasetError, DetectionData, check_images_exist, find_layout, read_split
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
+from rfdetr_hwd.data.findings import DatasetError, check_allowed
+from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
+from rfdetr_hwd.data.quarantine import Quarantine, probe_images
+from rfdetr_hwd.data.source import Split, find_layout, scan_split
+from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.checkpoint import Checkpoint, TrainState
 from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average
@@ -86,7 +84,7 @@ def _train(
     train_data, val_data = data
     model.network.to(device)
     state = TrainState()
-    loader = _build_train_loader(config, model, train_data)
+    loader = _build_train_loader(config, model, train_data, folder.quarantine_file(distributed.rank()))
     learner = _build_learner(config.train, model, loader.updates_per_epoch, device, state)
     record = _record(config, train_data)
     if checkpoint is not None:
@@ -134,19 +132,47 @@ def _fit(config: Config, learner: Learner, parts: LoopParts, state: TrainState, 
 
 
 def _read_data(config: Config) -> tuple[DetectionData, DetectionData]:
-    layout = find_layout(config.data.root, config.data.format)
-    train_data = read_split(layout.split("train", config.data.train))
-    val_data = read_split(layout.split("val", config.data.val))
-    for data in (train_data, val_data):
-        check_images_exist(data)
-        if not len(data.labels):
-            raise DatasetError(f"{data.images} has no boxes: there is nothing to learn or to measure")
-    val_data.category_ids_of(train_data.class_names)
+    """Read the annotations, and decode as many images as it takes to know that the dataset can be trained on."""
+    settings = config.data
+    check_allowed(settings.allow)
+    layout = find_layout(settings.root, settings.format)
+    train_data = _read_split(layout.split("train", settings.train), settings.allow)
+    val_data = _read_split(layout.split("val", settings.val), settings.allow)
+    classes = val_data.map_classes(train_data.class_names)
+    if classes.only_dataset and "classes_differ" not in settings.allow:
+        raise DatasetError(
+            f"{val_data.images} has classes that {train_data.images} lacks: {', '.join(classes.only_dataset)}. Mend "
+            "the categories, or accept with data.allow=[classes_differ]"
+        )
     if distributed.is_main():
         names = ", ".join(train_data.class_names[:8]) + (", ..." if len(train_data.class_names) > 8 else "")
         say(f"data: {layout.root} ({layout.format}), {len(train_data)} training and {len(val_data)} validation images")
         say(f"classes: {len(train_data.class_names)} ({names})")
+        if classes.only_model:
+            say(f"classes without ground truth in {val_data.name}: {', '.join(classes.only_model)}")
+        for data in (train_data, val_data):
+            _probe(data, config)
     return train_data, val_data
+
+
+def _read_split(split: Split, allow: Sequence[str]) -> DetectionData:
+    data, findings = scan_split(split)
+    if not len(data.labels):
+        findings.add("no_boxes", split.annotations, "", "has no box that can be used: nothing to learn or to measure")
+    findings.refuse_errors(allow)
+    notices = ", ".join(f"{kind} {findings.counts[kind]}" for kind in findings.kinds("notice"))
+    if notices and distributed.is_main():
+        say(f"notices of {split.name}: {notices}; `rfdetr-hwd data check` explains them")
+    return data
+
+
+def _probe(data: DetectionData, config: Config) -> None:
+    """Decode images before the first epoch, so that a broken dataset costs no night."""
+    bad = probe_images(data, config.train.seed)
+    if bad and config.data.on_bad_image == "fail":
+        raise DatasetError(bad[0].reason)
+    if bad:
+        say(f"{data.name}: {len(bad)} images cannot be read, the first: {bad[0].reason}")
 
 
 def _seed(seed: int) -> None:
@@ -198,14 +224,16 @@ def _create_folder(config: Config, stack: ExitStack) -> RunFolder:
     return RunFolder(Path(config.output.dir))
 
 
-def _build_train_loader(config: Config, model: BuiltModel, data: DetectionData) -> TrainLoader:
+def _build_train_loader(config: Config, model: BuiltModel, data: DetectionData, quarantine: Path) -> TrainLoader:
     train, augment = config.train, config.data.augment
     side = model.stock.resolution
     sides = multi_scale_resolutions(side, model.stock.resolution_step) if train.multi_scale else [side]
     augmentation = Augmentation(train.seed, augment.flip, augment.crop, augment.min_crop)
     order = TrainOrder(len(data), train.batch_size, train.seed, sides)
     shard = Shard(distributed.rank(), distributed.world_size())
-    return TrainLoader(DetectionDataset(data, augmentation), order, train.micro_batch, config.data.workers, shard)
+    dataset = DetectionDataset(data, augmentation, config.model.resize, config.data.on_bad_image)
+    workers = Workers(config.data.workers, config.data.worker_timeout)
+    return TrainLoader(dataset, order, train.micro_batch, workers, shard, Quarantine(quarantine, len(data)))
 
 
 def _build_learner(

@@ -4,69 +4,59 @@ Training, validation and prediction share `preprocess`, so a model is measured a
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F  # noqa: N812
 
-from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image  # noqa: F401 TEMPORARY
+
+Resize = Literal["stretch", "letterbox"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-"""The decoders that may see a file."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
-class ImageError(UserError):
-    """An image file that cannot be decoded; the message says which and why."""
-
-
-def read_image(path: Path) -> PIL.Image.Image:
-    """Decode an image file as RGB, turned upright as its EXIF orientation says.
-
-    Raises:
-        ImageError: The file is missing, truncated, no image, of another format or too large to be true.
-    """
-    try:
-        with PIL.Image.open(path, formats=IMAGE_FORMATS) as image:
-            return to_rgb(image)
-    except Exception as error:  # Pillow's decoders raise many kinds, all of them about the file
-        raise ImageError(f"cannot decode {path}: {error}") from None
-
-
-def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Turn an image upright as its EXIF orientation says, and convert it to 8-bit RGB.
-
-    16-bit grey is scaled, where Pillow alone would clip it; transparency is dropped.
-    """
-    upright = PIL.ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16"):
-        upright = PIL.Image.fromarray((np.asarray(upright, dtype=np.uint16) // 257).astype(np.uint8))
-    return upright.convert("RGB")
-
-
-def preprocess(image: PIL.Image.Image, resolution: int) -> Tensor:
+def preprocess(image: PIL.Image.Image, resolution: int, resize: Resize = "stretch") -> Tensor:
     """Resize an RGB image to a square with antialiasing and normalise it with ImageNet's mean and deviation.
-
-    The aspect ratio is not kept, as RF-DETR was trained.
 
     Args:
         image: RGB image of any size.
         resolution: Side of the square in pixels.
+        resize: `stretch` gives up the aspect ratio, as RF-DETR was trained; `letterbox` keeps it, puts the image into
+            the top left corner and fills the rest with ImageNet's mean colour.
 
     Returns:
         Float32 tensor of shape (3, resolution, resolution).
     """
-    resized = F.resize(image, [resolution, resolution], interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
+    size = fitted_size(image.height, image.width, resolution, resize)
+    resized = F.resize(image, list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
     normalised: Tensor = F.normalize(F.to_dtype(F.pil_to_tensor(resized), scale=True), IMAGENET_MEAN, IMAGENET_STD)
-    return normalised
+    if size == (resolution, resolution):
+        return normalised
+    return torch.nn.functional.pad(normalised, (0, resolution - size[1], 0, resolution - size[0]))
+
+
+def fitted_size(height: int, width: int, resolution: int, resize: Resize) -> tuple[int, int]:
+    """Return (height, width) in pixels that an image has within the model's square."""
+    if resize == "stretch":
+        return resolution, resolution
+    scale = resolution / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def canvas_size(height: int, width: int, resolution: int, resize: Resize) -> tuple[float, float]:
+    """Return (height, width) of the model's square in pixels of the image.
+
+    Boxes as shares of the square times this are boxes in the image, exactly, whatever the rounding of the resize.
+    """
+    fitted_height, fitted_width = fitted_size(height, width, resolution, resize)
+    return height * (resolution / fitted_height), width * (resolution / fitted_width)
 
 
 def augment(
@@ -142,7 +132,7 @@ def draw_seed(entropy: Sequence[int]) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def normalise_boxes(boxes_xyxy: Tensor, height: int, width: int) -> Tensor:
-    """Convert boxes (n, 4) from xyxy in pixels to cxcywh as shares of the image's size."""
+def normalise_boxes(boxes_xyxy: Tensor, height: float, width: float) -> Tensor:
+    """Convert boxes (n, 4) from xyxy in pixels to cxcywh as shares of a canvas."""
     x0, y0, x1, y1 = (boxes_xyxy / boxes_xyxy.new_tensor([width, height, width, height])).unbind(1)
     return torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=1)

@@ -23,7 +23,7 @@ class CocoMetric:
 
     Args:
         ground_truth: COCO dictionary with `images`, `annotations` (numbered from 1) and `categories`.
-        category_ids: The dataset's category id of each label.
+        category_ids: The dataset's category id of each label; `None` where it has none, and detections do not count.
         max_dets: Also report AP at this many detections an image, as `AP@N`; `None` does not.
         backend: `pycocotools`, the reference, or `faster` (faster-coco-eval).
 
@@ -44,7 +44,7 @@ class CocoMetric:
     def __init__(
         self,
         ground_truth: Mapping[str, Any],
-        category_ids: Sequence[int],
+        category_ids: Sequence[int | None],
         max_dets: int | None = None,
         backend: Literal["pycocotools", "faster"] = "pycocotools",
     ) -> None:
@@ -88,7 +88,7 @@ class CocoMetric:
                 [
                     {"image_id": image_id, "category_id": self.category_ids[label], "bbox": box, "score": score}
                     for box, score, label in rows
-                    if label < len(self.category_ids)
+                    if label < len(self.category_ids) and self.category_ids[label] is not None
                 ]
             )
 

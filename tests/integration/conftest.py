@@ -28,7 +28,7 @@ def command() -> Run:
             capture_output=True,
             text=True,
             timeout=300,
-            env={**os.environ, "OMP_NUM_THREADS": "2", **environment},
+            env={**os.environ, **environment},
         )
 
     return run

@@ -32,7 +32,7 @@ def files(folder: Path) -> set[str]:
         (["--config", "{config}", "downsample.name=hdw"], 2, ["unknown downsampler 'hdw'", "did you mean hwd"]),
         (["--config", "{config}", "model.levels=[P4]"], 2, ["would replace nothing", "model.levels=[P4,P5]"]),
         (["--config", "{config}", "data.root=nowhere"], 1, ["no folder nowhere"]),
-        (["--config", "{config}", "data.val=nowhere"], 1, ["nowhere/_annotations.coco.json", "No such file"]),
+        (["--config", "{config}", "data.val=nowhere"], 1, ["no image folder", "nowhere: set data.val"]),
         (["--config", "{config}", "model.pretrain_weights=nowhere.pth"], 1, ["nowhere.pth"]),
         (["--config", "{config}", "output.dir=/proc/nowhere"], 2, ["output.dir", "/proc/nowhere"]),
         ([], 2, ["--config FILE", "--resume RUN_DIR"]),
@@ -118,13 +118,42 @@ def test_an_output_path_that_is_a_file_is_refused_at_once(cli: Run, trained: Pat
     refused(cli("predict", trained, "--weights", trained, "--out", tmp_path / "file"), 2)
 
 
-def test_a_truncated_image_is_named(cli: Run, config_file: Path, shapes_root: Path, tmp_path: Path) -> None:
-    root = tmp_path / "data"
+def test_an_unreadable_image_does_not_end_a_run(cli: Run, config_file: Path, shapes_root: Path, tmp_path: Path) -> None:
+    root, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(shapes_root, root)
     image = root / "train" / "train_00003.jpg"
-    image.write_bytes(image.read_bytes()[:200])
-    result = cli("train", "--config", config_file, f"data.root={root}", f"output.dir={tmp_path / 'run'}")
-    refused(result, 1, "train_00003.jpg")
+    image.write_bytes(image.read_bytes()[:900])
+    short = ["--config", config_file, f"data.root={root}", f"output.dir={run}", "train.epochs=1", "train.batch_size=12"]
+    refused(cli("train", *short, "data.on_bad_image=fail"), 1, "cannot decode", "train_00003.jpg")
+    result = cli("train", *short)
+    assert result.returncode == 0, result.stderr
+    (entry,) = [json.loads(line) for line in (run / "quarantine.jsonl").read_text().splitlines()]
+    assert (entry["image_id"], entry["path"]) == (3, str(image))
+    assert "truncated" in entry["reason"]
+    other = root / "train" / "train_00004.jpg"
+    other.write_bytes(b"")
+    refused(cli("train", *short[:-1], f"output.dir={run}2"), 1, "2 of 24 images cannot be read, more than 5%")
+    assert not Path(f"{run}2").exists()
+
+
+def test_training_stops_on_errors_in_the_annotations_until_they_are_accepted(
+    cli: Run, config_file: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(shapes_root, root)
+    path = root / "train" / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"] = [1, 2, -3, 4]
+    content["annotations"][1]["category_id"] = 99
+    path.write_text(json.dumps(content))
+    train = ["train", "--config", config_file, f"data.root={root}", f"output.dir={tmp_path / 'run'}"]
+    message = "data.allow=[unknown_category,negative_box]"
+    refused(cli(*train), 1, "annotation 0: the box [1, 2, -3, 4]", "annotation 1: has the category 99", message)
+    refused(cli("data", "check", root), 1, "2 errors of 2 kinds (unknown_category, negative_box)")
+    assert not (tmp_path / "run").exists()
+    refused(cli(*train, "data.allow=[negative_box]"), 1, "annotation 1", "data.allow=[unknown_category]")
+    result = cli(*train, message, "train.epochs=1", "train.batch_size=24")
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict"])
@@ -152,12 +181,32 @@ def test_a_damaged_checkpoint_named_by_path_is_refused(cli: Run, trained: Path, 
     assert newest_checkpoint(run / "checkpoints")[0].step == 12
 
 
-def test_other_classes_are_refused(cli: Run, trained: Path, shapes_root: Path, tmp_path: Path) -> None:
+def test_classes_are_mapped_by_name(cli: Run, trained: Path, shapes_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(shapes_root, root)
     path = root / "valid" / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    ids = {1: 90, 2: 17, 3: 44, 4: 3}  # other ids, and another order
+    for category in content["categories"]:
+        category["id"] = ids.get(category["id"], 0)
+    for annotation in content["annotations"]:
+        annotation["category_id"] = ids[annotation["category_id"]]
+    path.write_text(json.dumps(content))
+    out = [tmp_path / "before", tmp_path / "after"]
+    assert cli("evaluate", "--weights", trained, "--out", out[0]).returncode == 0
+    assert cli("evaluate", "--weights", trained, "--out", out[1], f"data.root={root}").returncode == 0
+    figures = [json.loads((folder / "metrics.json").read_text())["figures"] for folder in out]
+    assert figures[0] == pytest.approx(figures[1], abs=1e-12)  # means over the classes in another order
+    found = [json.loads((folder / "predictions.json").read_text()) for folder in out]
+    assert [ids[detection["category_id"]] for detection in found[0]] == [d["category_id"] for d in found[1]]
     path.write_text(path.read_text().replace('"star"', '"comet"'))
-    refused(cli("evaluate", "--weights", trained, f"data.root={root}"), 1, "['star']", "['comet']")
+    result = cli("evaluate", "--weights", trained, f"data.root={root}")
+    assert result.returncode == 0, result.stderr
+    assert "only the model has, not measured: star" in result.stdout
+    assert "only the dataset has, with an AP of 0 in the mean: comet" in result.stdout
+    for name in ("circle", "square", "triangle"):
+        path.write_text(path.read_text().replace(f'"{name}"', f'"{name}s"'))
+    refused(cli("evaluate", "--weights", trained, f"data.root={root}"), 1, "no class", "'star'", "'comet'")
 
 
 def test_predict_names_what_it_cannot_use(cli: Run, trained: Path, tmp_path: Path) -> None:

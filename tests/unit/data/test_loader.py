@@ -1,21 +1,22 @@
 """Batches depend on seed, epoch and image id alone, and an epoch can be entered anywhere."""
 
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from rfdetr_hwd.data.loader import (
-    Augmentation,
-    Batch,
-    DetectionDataset,
-    EvalLoader,
-    Shard,
-    TrainLoader,
-    TrainOrder,
-    multi_scale_resolutions,
-)
-from rfdetr_hwd.data.source import DatasetError, DetectionData, find_layout, read_split
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.dataset import Augmentation, BadImage, Batch, DetectionDataset, SampleKey
+from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.loader import EvalLoader, Shard, TrainLoader, TrainOrder, multi_scale_resolutions
+from rfdetr_hwd.data.quarantine import Quarantine, probe_images
+from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.workers import Workers, serve
 
 WHOLE = Shard()
 NUM_IMAGES, BATCH_SIZE = 24, 7  # three updates of 7, one of 3
@@ -27,9 +28,17 @@ def data(shapes_root: Path) -> DetectionData:
     return read_split(find_layout(shapes_root).split("train"))
 
 
-def loader(data: DetectionData, micro_batch: int | None = None, workers: int = 0, shard: Shard = WHOLE) -> TrainLoader:
+def loader(
+    data: DetectionData,
+    micro_batch: int | None = None,
+    workers: int = 0,
+    shard: Shard = WHOLE,
+    on_bad_image: str = "fail",
+    report: Callable[[BadImage], None] = print,
+) -> TrainLoader:
     order = TrainOrder(len(data), batch_size=BATCH_SIZE, seed=3, resolutions=[64, 96])
-    return TrainLoader(DetectionDataset(data, AUGMENTATION), order, micro_batch, workers, shard)
+    dataset = DetectionDataset(data, AUGMENTATION, on_bad_image=on_bad_image)
+    return TrainLoader(dataset, order, micro_batch, Workers(workers, 60), shard, report)
 
 
 def images(updates: list[list[Batch]]) -> dict[int, torch.Tensor]:
@@ -89,23 +98,118 @@ def test_loading_leaves_the_global_generator_alone(data: DetectionData) -> None:
 def test_evaluation_sees_each_image_once_with_its_size(data: DetectionData, world_size: int) -> None:
     seen = []
     for rank in range(world_size):
-        for batch in EvalLoader(DetectionDataset(data), 64, 3, 0, Shard(rank, world_size)):
+        for batch in EvalLoader(DetectionDataset(data), 64, 3, Workers(0, 60), Shard(rank, world_size), print):
             assert batch.images.shape[1:] == (3, 64, 64)
             assert batch.sizes.tolist() == [[80, 96]] * len(batch.image_ids)
             seen += batch.image_ids
     assert sorted(seen) == list(range(NUM_IMAGES))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_unreadable_image_is_named(data: DetectionData, workers: int) -> None:
+@pytest.fixture
+def broken(shapes_root: Path, tmp_path: Path) -> DetectionData:
+    """The data with one image cut off."""
+    shutil.copytree(shapes_root, tmp_path / "data")
+    data = read_split(find_layout(tmp_path / "data").split("train"))
     path = data.path(2)
-    content = path.read_bytes()
-    try:
-        path.write_bytes(content[:100])
-        with pytest.raises(DatasetError, match=path.name):
-            list(loader(data, workers=workers).epoch(0))
-    finally:
-        path.write_bytes(content)
+    path.write_bytes(path.read_bytes()[:900])
+    return data
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_named(broken: DetectionData, workers: int) -> None:
+    with pytest.raises(DatasetError, match=f"image 2 of train: cannot decode .*{broken.path(2).name}"):
+        list(loader(broken, workers=workers).epoch(0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_image_is_replaced_by_the_same_one_each_time(
+    data: DetectionData, broken: DetectionData, workers: int
+) -> None:
+    found: list[BadImage] = []
+    whole = [b for update in loader(data).epoch(1) for b in update]
+    first = [b for update in loader(broken, on_bad_image="quarantine", report=found.append).epoch(1) for b in update]
+    again = loader(broken, micro_batch=2, workers=workers, on_bad_image="quarantine").epoch(1)
+    flat = [(i, image) for update in again for b in update for i, image in zip(b.image_ids, b.images, strict=True)]
+    assert [(bad.image_id, bad.path) for bad in found] == [(2, str(broken.path(2)))]
+    expected = [i for batch in whole for i in batch.image_ids]
+    ids = [i for batch in first for i in batch.image_ids]
+    place = expected.index(2)
+    assert ids[place] != 2
+    assert ids[:place] + ids[place + 1 :] == expected[:place] + expected[place + 1 :]
+    assert [i for i, _ in flat] == ids
+    for (_, image), other in zip(flat, (image for batch in first for image in batch.images), strict=True):
+        assert torch.equal(image, other)
+
+
+def test_an_unreadable_image_is_left_out_of_an_evaluation(broken: DetectionData) -> None:
+    found: list[BadImage] = []
+    dataset = DetectionDataset(broken, on_bad_image="quarantine")
+    batches = list(EvalLoader(dataset, 64, 1, Workers(0, 60), WHOLE, found.append))
+    assert [i for batch in batches for i in batch.image_ids] == [i for i in range(NUM_IMAGES) if i != 2]
+    assert [bad.image_id for bad in found] == [2]
+
+
+def test_bad_images_are_listed_once_and_too_many_are_an_error(broken: DetectionData, tmp_path: Path) -> None:
+    path = tmp_path / "quarantine.jsonl"
+    bad = BadImage(2, "x.jpg", "cut off")
+    for _ in range(2):  # a second start of the run
+        quarantine = Quarantine(path, 20)
+        quarantine(bad)
+        quarantine(bad)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"image_id": 2, "path": "x.jpg", "reason": "cut off"}
+    ]
+    with pytest.raises(DatasetError, match="2 of 20 images cannot be read, more than 5%"):
+        quarantine(BadImage(3, "y.jpg", "no image"))
+
+
+def test_broken_images_are_found_before_training(broken: DetectionData) -> None:
+    (found,) = probe_images(broken, seed=0)
+    assert (found.image_id, found.path) == (2, str(broken.path(2)))
+    broken.path(3).unlink()
+    with pytest.raises(DatasetError, match=r"2 of 24 images cannot be read, more than 5%: .*train_00002"):
+        probe_images(broken, seed=0)
+
+
+class Faulty(DetectionDataset):
+    """Misbehaves at one image."""
+
+    def __init__(self, data: DetectionData, fault: Callable[[], None]) -> None:
+        super().__init__(data, on_bad_image="quarantine")
+        self.fault = fault
+
+    def _load(self, row: int, key: SampleKey) -> Batch:
+        if row == 5:
+            self.fault()
+        return super()._load(row, key)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail() -> None:
+    raise KeyError("of a defect")
+
+
+def hang() -> None:
+    signal.pause()
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (die, r"a loader process ended: .*; it was at image 5 of train \(.*train_00005.jpg\)"),
+        (fail, r"image 5 of train: KeyError\('of a defect'\)"),
+        (hang, r"gave nothing for 3 seconds \(data.worker_timeout\).* image 5 of train \(.*train_00005.jpg\)"),
+    ],
+)
+def test_a_faulty_loader_process_is_an_error_that_names_the_image(
+    data: DetectionData, fault: Callable[[], None], message: str
+) -> None:
+    batches = [[SampleKey(row, 0, 64)] for row in range(8)]
+    with pytest.raises(DatasetError, match=message):
+        list(serve(Faulty(data, fault), batches, Workers(2, 3)))
 
 
 def test_multi_scale_range_is_upstreams() -> None:

@@ -1,7 +1,5 @@
 """One preprocessing, boxes that follow their pixels, randomness that depends on the entropy alone."""
 
-from pathlib import Path
-
 import numpy as np
 import PIL.Image
 import pytest
@@ -10,13 +8,13 @@ import torch
 from rfdetr_hwd.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    ImageError,
     RandomSizeCrop,
     augment,
     build_augmentation,
+    canvas_size,
+    fitted_size,
     normalise_boxes,
     preprocess,
-    read_image,
 )
 
 
@@ -97,26 +95,26 @@ def test_boxes_are_normalised_by_hand() -> None:
     torch.testing.assert_close(result, torch.tensor([[0.4, 0.25, 0.4, 0.25]]))
 
 
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
-    image = PIL.Image.new("RGB", (30, 20))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg").size == (20, 30)
+@pytest.mark.parametrize(("height", "width"), [(90, 130), (131, 77), (64, 64), (3, 500)])
+def test_letterboxed_boxes_come_back_exactly(height: int, width: int) -> None:
+    side = 64
+    fitted = fitted_size(height, width, side, "letterbox")
+    assert max(fitted) == side
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = preprocess(PIL.Image.fromarray(pixels), side, "letterbox")
+    assert image.shape == (3, side, side)
+    assert (image[:, fitted[0] :] == 0).all()
+    assert (image[:, :, fitted[1] :] == 0).all()
+    assert (image[:, : fitted[0], : fitted[1]] != 0).any()
+    canvas = canvas_size(height, width, side, "letterbox")
+    whole = normalise_boxes(torch.tensor([[0.0, 0, width, height]], dtype=torch.float64), *canvas)
+    shown = [0, 0, fitted[1] / side, fitted[0] / side]  # where the pixels of the whole image are
+    torch.testing.assert_close(whole[0, 2:], torch.tensor(shown[2:], dtype=torch.float64))
+    box = torch.tensor([[1.0, 2, width - 0.25, height]], dtype=torch.float64)
+    cx, cy, w, h = normalise_boxes(box, *canvas)[0].tolist()
+    corners = [(cx - w / 2) * canvas[1], (cy - h / 2) * canvas[0], (cx + w / 2) * canvas[1], (cy + h / 2) * canvas[0]]
+    np.testing.assert_allclose(corners, box[0], atol=1e-9)
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff\xe0 cut", b"GIF89a" + b"\0" * 40])
-def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "broken.jpg"
-    path.write_bytes(content)
-    with pytest.raises(ImageError, match="broken.jpg"):
-        read_image(path)
-    with pytest.raises(ImageError, match="none.jpg"):
-        read_image(tmp_path / "none.jpg")
-
-
-def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    PIL.Image.new("RGB", (100, 100)).save(tmp_path / "a.png")
-    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 4000)
-    with pytest.raises(ImageError, match="a.png: .*exceeds limit"):
-        read_image(tmp_path / "a.png")
+def test_stretching_has_the_image_as_its_canvas() -> None:
+    assert canvas_size(131, 77, 96, "stretch") == (131.0, 77.0)

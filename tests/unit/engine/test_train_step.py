@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rfdetr_hwd.config import DownsampleSection, ModelSection
-from rfdetr_hwd.data.loader import Batch
+from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.engine.train_step import NonFiniteError, StepResult, train_step
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.upstream import DetectionLoss

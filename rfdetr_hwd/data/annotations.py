@@ -1,0 +1,175 @@
+"""The annotations of one split, in a few flat arrays that loader processes share without copies."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.images import ImageError, read_image
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Where the images of a split lie in tar files.
+
+    Attributes:
+        paths: The tar files.
+        members: Shape (N, 3) int64; for each image its tar file, and the offset and size of its bytes.
+    """
+
+    paths: tuple[Path, ...]
+    members: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """The classes of a model found by name in a dataset.
+
+    Attributes:
+        category_ids: For each class of the model the dataset's category id; `None` where the dataset lacks it.
+        only_model: Classes that only the model has: what it finds of them is not measured.
+        only_dataset: Classes that only the dataset has: their AP is 0.
+    """
+
+    category_ids: tuple[int | None, ...]
+    only_model: tuple[str, ...]
+    only_dataset: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """The annotations of one split, one row an image; see `rfdetr_hwd.data.source.read_split`.
+
+    Attributes:
+        name: Name of the split.
+        images: Folder of the images, or of the shards.
+        class_names: Class names in label order.
+        category_ids: The dataset's own category id of each label.
+        image_ids: Shape (N,) int64.
+        file_names: Paths below `images`, N of them; in shards the names of the members.
+        sizes: Shape (N, 2) int64, (height, width) in pixels as annotated.
+        offsets: Shape (N + 1,) int64; the objects of image i are rows `offsets[i]:offsets[i + 1]`.
+        boxes_xywh: Shape (M, 4) float64, in pixels, as annotated.
+        labels: Shape (M,) int64.
+        crowd: Shape (M,) bool; crowd regions are ignored in training and in the evaluation's sense.
+        areas: Shape (M,) float64, in pixels.
+        fingerprint: sha256 of the annotations.
+        shards: Where the images lie, if not in files of their own.
+    """
+
+    name: str
+    images: Path
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    image_ids: NDArray[np.int64]
+    file_names: NDArray[Any]
+    sizes: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    boxes_xywh: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    crowd: NDArray[np.bool_]
+    areas: NDArray[np.float64]
+    fingerprint: str
+    shards: Shards | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def path(self, index: int) -> Path:
+        """Return the path of an image; in shards, where it would lie were the shard a folder."""
+        folder = self.images if self.shards is None else self.shards.paths[self.shards.members[index, 0]]
+        return folder / str(self.file_names[index])
+
+    def read(self, index: int) -> PIL.Image.Image:
+        """Decode an image; see `rfdetr_hwd.data.images.read_image`.
+
+        Raises:
+            ImageError: It cannot be read, or does not have the size that the annotations say.
+        """
+        path, (height, width) = self.path(index), self.sizes[index].tolist()
+        try:
+            content = self.read_bytes(index)
+        except OSError as error:
+            raise ImageError(f"cannot read {path}: {error.strerror or error}") from None
+        image = read_image(path, io.BytesIO(content))
+        if (height, width) != (image.height, image.width):
+            raise ImageError(f"{path} is annotated as {width}x{height} and decodes to {image.width}x{image.height}")
+        return image
+
+    def read_bytes(self, index: int) -> bytes:
+        """Return an image file as it is.
+
+        Raises:
+            OSError: It is not there, or cannot be read.
+        """
+        if self.shards is None:
+            return self.path(index).read_bytes()
+        shard, offset, size = self.shards.members[index].tolist()
+        with self.shards.paths[shard].open("rb") as file:
+            file.seek(offset)
+            content: bytes = file.read(size)
+        return content
+
+    def objects(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the boxes (n, 4) xyxy in pixels and labels (n,) to learn from.
+
+        Crowd regions and boxes without area are left out, boxes are clipped to the image.
+        """
+        rows = slice(self.offsets[index], self.offsets[index + 1])
+        height, width = self.sizes[index]
+        top_left, extent = self.boxes_xywh[rows, :2], self.boxes_xywh[rows, 2:]
+        corners = np.concatenate([top_left, top_left + extent], axis=1)
+        boxes = np.clip(corners, 0, [width, height, width, height]).astype(np.float32)
+        usable = ~self.crowd[rows] & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        return boxes[usable], self.labels[rows][usable]
+
+    def objects_per_image(self) -> NDArray[np.int64]:
+        """Return how many objects each image has, shape (N,)."""
+        return np.diff(self.offsets)
+
+    def map_classes(self, class_names: Sequence[str]) -> ClassMap:
+        """Find the classes of a model by name; ids and order may differ.
+
+        Raises:
+            DatasetError: No class has a name in common.
+        """
+        ids = dict(zip(self.class_names, self.category_ids, strict=True))
+        only_model = tuple(name for name in class_names if name not in ids)
+        only_dataset = tuple(name for name in self.class_names if name not in class_names)
+        if len(only_model) == len(class_names):
+            raise DatasetError(
+                f"no class of {self.images} has the name of one of the model's: the model has {list(only_model)}, the "
+                f"dataset has {list(only_dataset)}. Rename the categories, or train on this dataset"
+            )
+        return ClassMap(tuple(ids.get(name) for name in class_names), only_model, only_dataset)
+
+    def ground_truth(self) -> dict[str, Any]:
+        """Return the split as a COCO dictionary with the dataset's own image and category ids.
+
+        Annotations are numbered from 1: the COCO evaluation reads a match with annotation 0 as no match, and Roboflow
+        numbers from 0.
+        """
+        image_rows = np.repeat(np.arange(len(self)), self.objects_per_image())
+        annotations = [
+            {
+                "id": i + 1,
+                "image_id": int(self.image_ids[image_rows[i]]),
+                "category_id": self.category_ids[self.labels[i]],
+                "bbox": box_xywh,
+                "area": float(self.areas[i]),
+                "iscrowd": int(self.crowd[i]),
+            }
+            for i, box_xywh in enumerate(self.boxes_xywh.tolist())
+        ]
+        images = [
+            {"id": int(image_id), "height": int(height), "width": int(width)}
+            for image_id, (height, width) in zip(self.image_ids, self.sizes, strict=True)
+        ]
+        categories = [{"id": i, "name": name} for i, name in zip(self.category_ids, self.class_names, strict=True)]
+        return {"info": {}, "images": images, "annotations": annotations, "categories": categories}

@@ -1,0 +1,224 @@
+"""The dataset doctor: everything in a dataset that would break or distort training, and what is worth a look."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.files import FileList
+from rfdetr_hwd.data.findings import DatasetError, Findings
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image, read_size
+from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, near_duplicates
+from rfdetr_hwd.data.source import Layout, scan_split
+
+_LEARNED = ("train", "val")
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What a split holds.
+
+    Attributes:
+        name: Name of the split.
+        images: Number of images that can be used.
+        objects: Number of objects of each class, by name.
+    """
+
+    name: str
+    images: int
+    objects: dict[str, int]
+
+
+@dataclass
+class Report:
+    """What a check found.
+
+    Attributes:
+        splits: The splits that could be read.
+        findings: What was found in all of them.
+    """
+
+    splits: list[SplitReport] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
+
+    def as_json(self, layout: Layout) -> dict[str, Any]:
+        """Return the report for a machine to read."""
+        return {
+            "root": str(layout.root),
+            "format": layout.format,
+            "splits": [vars(split) for split in self.splits],
+            "findings": self.findings.as_json(),
+        }
+
+
+class _Look(NamedTuple):
+    """What decoding one image showed."""
+
+    problem: str
+    size: tuple[int, int]
+    is_rotated: bool
+    digest: bytes
+    hash: np.uint64
+
+
+def check_dataset(
+    layout: Layout,
+    decode: bool,
+    num_queries: int,
+    watch: Callable[[str, int, Iterator[Any]], Iterator[Any]] = lambda _, __, images: images,
+) -> Report:
+    """Check all splits of a dataset.
+
+    Args:
+        layout: The dataset.
+        decode: Also decode every image: is it readable, of the annotated size, and in one split only?
+        num_queries: Object queries of the model, the most objects that it can find in an image.
+        watch: Given (name, number of images, images), returns the images, and may show progress.
+
+    Raises:
+        DatasetError: The dataset has no split at all.
+    """
+    report = Report()
+    splits = list(layout.splits())
+    if not splits:
+        raise DatasetError(f"{layout.root} has no split that is known ({layout.format})")
+    found: list[tuple[DetectionData, list[_Look]]] = []
+    for split in splits:
+        try:
+            data, findings = scan_split(split)
+        except DatasetError as error:
+            if layout.format != "yolo" or split.role != "test":  # of which the folders alone say what is there
+                report.findings.add("unreadable_split", split.annotations, split.name, str(error).strip())
+            continue
+        report.findings.merge(findings)
+        _check_contents(data, num_queries, report.findings, is_learned=split.role in _LEARNED)
+        counts = np.bincount(data.labels, minlength=len(data.class_names)).tolist()
+        report.splits.append(SplitReport(data.name, len(data), dict(zip(data.class_names, counts, strict=True))))
+        looks = list(watch(data.name, len(data), _look_at_all(data))) if decode else []
+        _check_images(data, looks, report.findings)
+        found.append((data, looks))
+    _check_classes([data for data, _ in found], report.findings)
+    _check_unlisted([data for data, _ in found], report.findings)
+    if decode:
+        _check_similar(found, report.findings)
+    return report
+
+
+def _check_contents(data: DetectionData, num_queries: int, findings: Findings, is_learned: bool) -> None:
+    where = data.images
+    if not len(data.labels) and is_learned:
+        findings.add("no_boxes", where, data.name, "has no box that can be used: nothing to learn or to measure")
+    per_image = data.objects_per_image()
+    for row in np.flatnonzero(per_image > num_queries).tolist():
+        reason = f"has {per_image[row]} objects, more than the model's {num_queries} queries"
+        findings.add("too_many_objects", where, _name(data, row), reason)
+    for row in np.flatnonzero(per_image == 0).tolist():
+        findings.add("image_without_boxes", where, _name(data, row), "has no box")
+    counts = np.bincount(data.labels, minlength=len(data.class_names))
+    for label in np.flatnonzero(counts == 0).tolist():
+        findings.add("class_without_boxes", where, f"class {data.class_names[label]!r}", f"has no box in {data.name}")
+    rows = np.repeat(np.arange(len(data)), per_image)
+    table = np.column_stack([rows, data.labels, data.boxes_xywh])
+    table = table[np.lexsort(table.T)]
+    twice = table[1:][(table[1:] == table[:-1]).all(axis=1)]
+    for row, label, *box in twice.tolist():
+        reason = f"the box {[round(value, 2) for value in box]} of {data.class_names[int(label)]!r} is there twice"
+        findings.add("duplicate_box", where, _name(data, int(row)), reason)
+
+
+def _look_at_all(data: DetectionData) -> Iterator[_Look]:
+    """Yield what decoding shows of every image, decoded in threads: Pillow does not hold the interpreter."""
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(lambda row: _look(data, row), range(len(data)))
+
+
+def _look(data: DetectionData, row: int) -> _Look:
+    path = data.path(row)
+    try:
+        content = data.read_bytes(row)
+        size, is_rotated = read_size(path, io.BytesIO(content))
+        image = read_image(path, io.BytesIO(content))
+    except (ImageError, OSError) as error:
+        return _Look(str(error), (0, 0), False, b"", np.uint64(0))
+    return _Look("", size, is_rotated, hashlib.sha256(content).digest(), hash_image(image))
+
+
+def _check_images(data: DetectionData, looks: list[_Look], findings: Findings) -> None:
+    for row, look in enumerate(looks):
+        path, who = data.path(row), _name(data, row)
+        if look.problem:
+            findings.add("unreadable_image", path, who, look.problem.removeprefix(f"cannot decode {path}: "))
+            continue
+        height, width = data.sizes[row].tolist()
+        if look.size != (height, width):
+            decoded = f"{look.size[1]}x{look.size[0]}"
+            hint = ": its EXIF orientation was not applied when it was annotated" if look.is_rotated else ""
+            reason = f"is annotated as {width}x{height} and decodes to {decoded}{hint}"
+            findings.add("size_mismatch", path, who, reason)
+        elif look.is_rotated:
+            findings.add("rotated_image", path, who, "is stored turned, and annotated upright")
+
+
+def _check_classes(splits: list[DetectionData], findings: Findings) -> None:
+    """Compare the classes of the other splits with those of the first, by name."""
+    for data in splits[1:]:
+        only_first = sorted(set(splits[0].class_names) - set(data.class_names))
+        only_here = sorted(set(data.class_names) - set(splits[0].class_names))
+        if only_here:
+            reason = f"only {splits[0].name} has {only_first or 'none'}, only {data.name} has {only_here or 'none'}"
+            findings.add("classes_differ", data.images, "", reason)
+
+
+def _check_unlisted(splits: list[DetectionData], findings: Findings) -> None:
+    """Find images in the folders of the splits that no split lists."""
+    listed: dict[str, set[str]] = {}
+    for data in splits:
+        if data.shards is None:
+            listed.setdefault(str(data.images), set()).update(str(data.path(row)) for row in range(len(data)))
+    for data in splits:
+        names = listed.pop(str(data.images), None)
+        if names is None:
+            continue
+        everywhere = names.union(*listed.values())
+        for name in sorted(FileList.scan(data.images).names):
+            path = str(data.images / name)
+            if name.lower().endswith(IMAGE_SUFFIXES) and path not in everywhere:
+                findings.add("unlisted_image", path, "", "is listed in no annotations")
+
+
+def _check_similar(found: list[tuple[DetectionData, list[_Look]]], findings: Findings) -> None:
+    """Find images that stand in several splits, or twice in one: the same bytes, or the same picture."""
+    places = [(data, row, look) for data, looks in found for row, look in enumerate(looks) if not look.problem]
+    by_digest: dict[bytes, int] = {}
+    is_copy = set()
+    for number, (data, row, look) in enumerate(places):
+        first = by_digest.setdefault(look.digest, number)
+        if first != number:
+            is_copy.add(number)
+            _add_pair("same_image", "has the same bytes as", places[first], (data, row, look), findings)
+    hashes = np.array([look.hash for _, _, look in places], dtype=np.uint64)
+    for group in near_duplicates(hashes, MAX_DISTANCE):
+        members = [number for number in group if number not in is_copy]
+        for number in members[1:]:
+            _add_pair("similar_image", "looks like", places[members[0]], places[number], findings)
+
+
+def _add_pair(
+    kind: str,
+    what: str,
+    first: tuple[DetectionData, int, _Look],
+    second: tuple[DetectionData, int, _Look],
+    findings: Findings,
+) -> None:
+    (data, row, _), (other, other_row, _) = second, first
+    across = "across splits" if data is not other else "in one split"
+    findings.add(kind, data.path(row), _name(data, row), f"{what} {other.path(other_row)}, {across}")
+
+
+def _name(data: DetectionData, row: int) -> str:
+    return f"image {data.image_ids[row]}"

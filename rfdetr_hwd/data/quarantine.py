@@ -1,0 +1,88 @@
+"""Images that cannot be read: listed once each, and an error when they are too many."""
+
+import json
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.dataset import BadImage, DetectionDataset, SampleKey
+from rfdetr_hwd.data.findings import DatasetError
+
+MAX_SHARE = 0.05
+"""Share of unreadable images above which a run does not start, or does not go on."""
+NUM_PROBED = 1000
+"""Images of a split that are decoded before the first epoch; all of them where there are no more."""
+
+logger = logging.getLogger(__name__)
+
+
+class Quarantine:
+    """The unreadable images of a split.
+
+    Args:
+        path: JSON lines file, one image a line; lines of an earlier start of the run are kept and not repeated.
+        num_images: Images of the split.
+    """
+
+    def __init__(self, path: Path, num_images: int) -> None:
+        self.path, self.num_images = path, num_images
+        self.seen = {json.loads(line)["image_id"] for line in path.read_text().splitlines()} if path.exists() else set()
+
+    def __call__(self, bad: BadImage) -> None:
+        """List an image.
+
+        Raises:
+            DatasetError: More than `MAX_SHARE` of the images are listed.
+        """
+        if bad.image_id in self.seen:
+            return
+        self.seen.add(bad.image_id)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(bad)) + "\n")
+        logger.warning("replaced from now on, and listed in %s: %s", self.path, bad.reason)
+        refuse_too_many(len(self.seen), self.num_images, [bad])
+
+
+def log_left_out(bad: BadImage) -> None:
+    """Say that an image is not measured: its objects count as missed."""
+    logger.warning("left out of the evaluation, its objects count as missed: %s", bad.reason)
+
+
+def probe_images(data: DetectionData, seed: int) -> list[BadImage]:
+    """Decode images of a split, at most `NUM_PROBED` drawn by the seed, and return those that cannot be used.
+
+    Raises:
+        DatasetError: More than `MAX_SHARE` of them cannot be used.
+    """
+    rows = np.arange(len(data))
+    if len(rows) > NUM_PROBED:
+        rows = np.random.default_rng(seed).choice(rows, NUM_PROBED, replace=False)
+    dataset = DetectionDataset(data, on_bad_image="quarantine")
+
+    def probe(row: int) -> Iterable[BadImage]:
+        sample = dataset[SampleKey(row, 0, 32)]
+        return getattr(sample, "bad", ())
+
+    with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter
+        bad = [image for found in pool.map(probe, rows.tolist()) for image in found]
+    refuse_too_many(len(bad), len(rows), bad)
+    return bad
+
+
+def refuse_too_many(num_bad: int, num_images: int, examples: list[BadImage]) -> None:
+    """Raise an error when too large a share of images cannot be read.
+
+    Raises:
+        DatasetError: More than `MAX_SHARE`.
+    """
+    if num_bad > MAX_SHARE * num_images:
+        shown = "; ".join(bad.reason for bad in examples[:3])
+        raise DatasetError(
+            f"{num_bad} of {num_images} images cannot be read, more than {MAX_SHARE:.0%}: {shown}. "
+            "`rfdetr-hwd data check ROOT` lists all"
+        )

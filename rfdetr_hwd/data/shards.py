@@ -1,0 +1,121 @@
+"""Read WebDataset shards as `rfdetr.datasets.webdataset` packs them: SPLIT-index.json beside uncompressed tar files.
+
+Each sample is an image and a `.json` of its annotations with one base name. The tar files are indexed once and their
+members read at their offsets, so that an epoch has the same order, and can be entered anywhere, as in a folder.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from rfdetr_hwd.data.coco import RawSplit, read_entry
+from rfdetr_hwd.data.files import FileList
+from rfdetr_hwd.data.findings import DatasetError, Findings, is_id, shown
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_size
+
+_MAX_SIDECAR_BYTES = 64 << 20
+_MAX_MEMBERS = 1 << 24
+
+
+def index_name(split: str) -> str:
+    """Return the name of a split's index file."""
+    return f"{split}-index.json"
+
+
+def read_shards(root: Path, split: str, files: FileList, findings: Findings) -> RawSplit:
+    """Read the annotations of a split from its shards.
+
+    Args:
+        root: Folder of the index and the shards.
+        split: Name of the split.
+        files: All files below `root`.
+        findings: Receives what is wrong with samples.
+
+    Raises:
+        DatasetError: The index or a shard is missing or cannot be read.
+    """
+    path = root / index_name(split)
+    index, text = read_entry(path)
+    names, categories = index.get("shards"), index.get("categories")
+    if not isinstance(names, list) or not isinstance(categories, list) or not names:
+        raise DatasetError(f"{path} is not an index of shards: 'shards' and 'categories' must be lists")
+    digest = hashlib.sha256(text)
+    images: list[dict[str, Any]] = []
+    annotations: list[Any] = []
+    members: dict[int, tuple[int, int, int]] = {}
+    for number, name in enumerate(names):
+        kind, reason = files.problem(name) if isinstance(name, str) else ("missing_file", f"is named {shown(name)}")
+        if kind:
+            raise DatasetError(f"{path}: the shard {reason}")
+        for key, parts in _samples(root / name).items():
+            entry = _read_sample(root / name, key, parts, digest, findings)
+            if entry is None:
+                continue
+            image, objects, (offset, size) = entry
+            images.append(image)
+            annotations += objects
+            if image["id"] not in members:
+                members[image["id"]] = (number, offset, size)
+    paths = tuple(root / str(name) for name in names)
+    return RawSplit(str(path), categories, images, annotations, digest.hexdigest(), (), (paths, members))
+
+
+def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
+    """Return for each base name the offset and size of its members, by suffix."""
+    samples: dict[str, dict[str, tuple[int, int]]] = {}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for count, member in enumerate(tar):
+                if count > _MAX_MEMBERS:
+                    raise DatasetError(f"{shard} has more than {_MAX_MEMBERS} members")
+                if member.isfile():
+                    key, dot, suffix = member.name.rpartition(".")
+                    samples.setdefault(key, {})[dot + suffix.lower()] = (member.offset_data, member.size)
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise DatasetError(f"cannot read the shard {shard}: {error}") from None
+    return samples
+
+
+def _read_sample(
+    shard: Path, key: str, parts: dict[str, tuple[int, int]], digest: Any, findings: Findings
+) -> tuple[dict[str, Any], list[Any], tuple[int, int]] | None:
+    """Return the image entry, the annotations, and the image's place; none where the sample is left out."""
+    who = f"sample {shown(key)}"
+    suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in parts), None)
+    if suffix is None or ".json" not in parts:
+        findings.add("bad_image", shard, who, f"needs an image and a .json, and has {shown(sorted(parts))}")
+        return None
+    with shard.open("rb") as file:
+        text = _read_member(file, *parts[".json"]) if parts[".json"][1] <= _MAX_SIDECAR_BYTES else b""
+        content = _read_member(file, *parts[suffix])
+    digest.update(text)
+    try:
+        sidecar = json.loads(text)
+        image_id, objects = sidecar["image_id"], sidecar["annotations"]
+        if not is_id(image_id) or not isinstance(objects, list):
+            raise ValueError("image_id must be a whole number and annotations a list")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        findings.add("bad_image", shard, who, f"its .json cannot be read: {error!r}")
+        return None
+    name = f"{key}{suffix}"
+    try:
+        (height, width), _ = read_size(shard / name, io.BytesIO(content))
+    except ImageError as error:
+        findings.add("unreadable_image", shard, who, str(error))
+        return None
+    image = {"id": image_id, "file_name": name, "width": width, "height": height}
+    return image, [_owned(entry, image_id) for entry in objects], parts[suffix]
+
+
+def _read_member(file: Any, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    content: bytes = file.read(size)
+    return content
+
+
+def _owned(entry: Any, image_id: int) -> Any:
+    """Return an annotation that belongs to the sample it stands in, whatever it says."""
+    return {**entry, "image_id": image_id} if isinstance(entry, dict) else entry

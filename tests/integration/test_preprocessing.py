@@ -1,0 +1,50 @@
+"""Training without its random part, validation, prediction and export see the same pixels, to the last bit."""
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from rfdetr_hwd.commands.export import _read_batch
+from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
+from rfdetr_hwd.data.loader import EvalLoader, Shard
+from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.workers import Workers
+from rfdetr_hwd.detector import Detector
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_all_roads_see_the_same_pixels(trained: Path, shapes_root: Path, resize: str) -> None:
+    detector = Detector.load(trained)
+    model = detector.config.model.model_copy(update={"resize": resize})
+    detector.config = detector.config.model_copy(update={"model": model})
+    side = detector.resolution
+    data = read_split(find_layout(shapes_root).split("val"))
+    seen: list[torch.Tensor] = []
+    detector.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    detector.predict([PIL.Image.open(data.path(0))])
+    still = Augmentation(seed=0, flip=0.0, crop=0.0, min_crop=1.0)
+    train = DetectionDataset(data, still, resize)[SampleKey(0, 3, side)]
+    batches = EvalLoader(DetectionDataset(data, None, resize), side, 2, Workers(0, 60), Shard(), print)
+    roads = [train.images[0], next(iter(batches)).images[0], seen[0][0], _read_batch(detector, None)[0]]
+    assert all(torch.equal(road, roads[0]) for road in roads[1:])
+    assert (roads[0][:, -1] == 0).all() == (resize == "letterbox")  # the images are wider than high
+
+
+def test_boxes_of_a_letterboxed_model_lie_in_the_image(trained: Path, shapes_root: Path) -> None:
+    """What the model says as shares of its square is measured and predicted in pixels of the image, both alike."""
+    detector = Detector.load(trained)
+    model = detector.config.model.model_copy(update={"resize": "letterbox"})
+    detector.config = detector.config.model_copy(update={"model": model})
+    data = read_split(find_layout(shapes_root).split("val"))
+    with PIL.Image.open(data.path(0)) as image:
+        (found,) = detector.predict([image], threshold=0.0)
+        side = max(image.size)
+    batch = next(iter(EvalLoader(DetectionDataset(data, None, "letterbox"), 64, 1, Workers(0, 60), Shard(), print)))
+    np.testing.assert_allclose(batch.sizes[0], [side, side], rtol=1e-2)
+    with torch.inference_mode():
+        (result,) = detector.postprocess(detector.network(batch.images), batch.sizes)
+    keep = result["labels"] < len(detector.class_names)
+    np.testing.assert_allclose(found.xyxy, result["boxes"][keep], atol=1e-4)
