@@ -159,6 +159,61 @@ def data_check(
     )
 
 
+@data_app.command("show")
+def data_show(
+    root: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    out: Annotated[Path, typer.Option(help="New folder of the pictures and the page.")],
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    count: Annotated[int, typer.Option(help="Images to draw.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of their choice.")] = 0,
+    config: Annotated[Path | None, typer.Option(help="Show what a run of this configuration would see.")] = None,
+) -> None:
+    """Draw annotated images, as they are and as the model sees them, and plot what the annotations hold."""
+    _call(
+        "data_show",
+        "run_show",
+        root=root,
+        out=out,
+        split=split,
+        count=count,
+        seed=seed,
+        config=config,
+        overrides=overrides or [],
+    )
+
+
+@data_app.command("convert")
+def data_convert(
+    source: Annotated[Path, typer.Argument(help="Folder of the dataset: YOLO, Pascal VOC, COCO or Roboflow.")],
+    to: Annotated[str, typer.Option(help="coco or yolo.")],
+    out: Annotated[Path, typer.Option(help="New folder.")],
+) -> None:
+    """Write a dataset in another format."""
+    _call("data_change", "run_convert", source=source, to=to, out=out)
+
+
+@data_app.command("split")
+def data_split(
+    source: Annotated[Path, typer.Argument(help="Folder of a dataset with one annotated split.")],
+    out: Annotated[Path, typer.Option(help="New folder.")],
+    fractions: Annotated[str, typer.Option(help="Shares of train, valid and test.")] = "0.8,0.1,0.1",
+    seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
+) -> None:
+    """Divide a dataset: every class in every part, near-identical images in one."""
+    _call("data_change", "run_split", source=source, out=out, fractions=fractions, seed=seed)
+
+
+@data_app.command("download")
+def data_download(
+    what: Annotated[str, typer.Argument(help="WORKSPACE/PROJECT/VERSION of Roboflow, or the address of an archive.")],
+    out: Annotated[Path, typer.Option(help="New folder.")],
+    sha256: Annotated[str | None, typer.Option(help="What the archive must hash to.")] = None,
+) -> None:
+    """Fetch a dataset and unpack it safely."""
+    _call("data_change", "run_download", what=what, out=out, sha256=sha256)
+
+
 @downsample_app.command("list")
 def downsample_list() -> None:
     """List the registered downsamplers."""

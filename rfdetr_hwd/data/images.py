@@ -1,5 +1,7 @@
 """Read image files: few decoders, bounded sizes, upright, 8-bit RGB."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,12 +34,8 @@ def read_image(path: Path, file: BinaryIO | None = None) -> PIL.Image.Image:
     Raises:
         ImageError: The file is missing, truncated, no image, of another format or too large to be true.
     """
-    try:
-        with PIL.Image.open(file or path, formats=IMAGE_FORMATS) as image:
-            _check_pixels(image)
-            return to_rgb(image)
-    except Exception as error:  # Pillow's decoders raise many kinds, all of them about the file
-        raise ImageError(f"cannot decode {path}: {error}") from None
+    with _opened(path, file) as image:
+        return to_rgb(image)
 
 
 def read_size(path: Path, file: BinaryIO | None = None) -> tuple[tuple[int, int], bool]:
@@ -50,14 +48,10 @@ def read_size(path: Path, file: BinaryIO | None = None) -> tuple[tuple[int, int]
     Raises:
         ImageError: The file is missing, no image, of another format or too large to be true.
     """
-    try:
-        with PIL.Image.open(file or path, formats=IMAGE_FORMATS) as image:
-            _check_pixels(image)
-            orientation = image.getexif().get(_ORIENTATION, 1)
-            size = (image.width, image.height) if orientation in _SIDEWAYS else (image.height, image.width)
-            return size, orientation not in (0, 1)
-    except Exception as error:
-        raise ImageError(f"cannot decode {path}: {error}") from None
+    with _opened(path, file) as image:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        size = (image.width, image.height) if orientation in _SIDEWAYS else (image.height, image.width)
+        return size, orientation not in (0, 1)
 
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -73,6 +67,17 @@ def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     return upright.convert("RGB")
 
 
-def _check_pixels(image: PIL.Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width}x{image.height} are more than {MAX_PIXELS} pixels")
+@contextmanager
+def _opened(path: Path, file: BinaryIO | None) -> Iterator[PIL.Image.Image]:
+    """Open an image; whatever is raised meanwhile is about the file, and says so."""
+    try:
+        with PIL.Image.open(file or path, formats=IMAGE_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} are more than {MAX_PIXELS} pixels")
+            yield image
+    except PIL.UnidentifiedImageError:
+        raise ImageError(f"cannot decode {path}: it is no image of the formats {', '.join(IMAGE_FORMATS)}") from None
+    except OSError as error:
+        raise ImageError(f"cannot decode {path}: {error.strerror or error}") from None
+    except Exception as error:  # Pillow's decoders raise many kinds
+        raise ImageError(f"cannot decode {path}: {error}") from None

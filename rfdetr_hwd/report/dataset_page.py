@@ -1,0 +1,137 @@
+"""Arrange what is known of a dataset on one HTML page: figures in tables, sheets of images, plots."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rfdetr_hwd.report import dataset
+from rfdetr_hwd.report.objects import Objects, count_sizes
+from rfdetr_hwd.report.page import Picture, Section, Table, build_page
+
+_CAPTIONS = {
+    "labels": "How many objects each class has.",
+    "sides": "Each object's square root of box area, on a logarithmic scale. The dashed lines are COCO's boundaries "
+    "between small, medium and large objects, 32 and 96 pixels.",
+    "input-sides": "The same for the images as they are resized to the model's input, before augmentation.",
+    "shares": "The same sizes as a share of the image.",
+    "positions": "Where the centres of the boxes lie, over all images.",
+    "aspect-ratios": "Width over height of each box, on a logarithmic scale.",
+    "objects-per-image": "How many objects the images have; images without objects are background.",
+    "image-sizes": "Width and height of the images as annotated.",
+}
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is said of a split beside its figures.
+
+    Attributes:
+        name: Names of the dataset and the split.
+        folder: Folder of the images.
+        view: How the model comes to see the images.
+        findings: Kind, level, number, effect and an example of what is wrong with the annotations.
+        left_out: Why images that were drawn are not shown.
+    """
+
+    name: str
+    folder: str
+    view: str
+    findings: Sequence[tuple[str, str, int, str, str]] = ()
+    left_out: Sequence[str] = ()
+
+
+def draw_plots(objects: Objects, input_sides: NDArray[np.float64]) -> dict[str, Picture]:
+    """Return the plots by the names of their files.
+
+    Args:
+        objects: What a split holds.
+        input_sides: Shape (M,), from `Objects.input_sides`.
+    """
+    plots = {
+        "labels": dataset.plot_labels(objects),
+        "sides": dataset.plot_sides(objects),
+        "input-sides": dataset.plot_input_sides(input_sides),
+        "shares": dataset.plot_shares(objects),
+        "positions": dataset.plot_positions(objects),
+        "objects-per-image": dataset.plot_per_image(objects),
+        "aspect-ratios": dataset.plot_aspect_ratios(objects),
+        "image-sizes": dataset.plot_image_sizes(objects),
+    }
+    return {name: Picture(dataset.render(figure), _CAPTIONS[name]) for name, figure in plots.items()}
+
+
+def build_dataset_page(
+    facts: DatasetFacts,
+    objects: Objects,
+    input_sides: NDArray[np.float64],
+    pictures: Mapping[str, Picture],
+) -> str:
+    """Return the page as HTML.
+
+    Args:
+        facts: What is said of the split.
+        objects: What it holds.
+        input_sides: Shape (M,), from `Objects.input_sides`.
+        pictures: The plots of `draw_plots`, and sheets of images under `images-01`, ... and `model-01`, ...
+    """
+
+    def named(*starts: str) -> list[Picture]:
+        return [picture for name, picture in pictures.items() if name.startswith(starts)]
+
+    sections = [
+        Section("Overview", tables=[_overview(objects)]),
+        Section("Images", "Drawn at random, the same ones for the same --seed.", pictures=named("images-")),
+        Section("What the model sees", facts.view, pictures=named("model-")),
+        Section("Labels", tables=[_class_table(objects, input_sides)], pictures=named("labels")),
+        Section("Object sizes", pictures=named("sides", "input-sides", "shares")),
+        Section("Positions and shapes", pictures=named("positions", "aspect-ratios")),
+        Section("Images and their objects", pictures=named("objects-per-image", "image-sizes")),
+    ]
+    if facts.findings:
+        text = "What is wrong with the annotations, and what reading does about it. `rfdetr-hwd data check` lists all."
+        table = Table(("kind", "level", "number", "effect", "example"), facts.findings)
+        sections.insert(1, Section("Findings", text, tables=[table]))
+    if facts.left_out:
+        table = Table(("reason",), [(reason,) for reason in facts.left_out])
+        text = f"{len(facts.left_out)} images were drawn and cannot be shown."
+        sections.insert(1, Section("Images left out", text, tables=[table]))
+    return build_page(f"Dataset: {facts.name}", facts.folder, sections)
+
+
+def _overview(objects: Objects) -> Table:
+    small, medium, large = count_sizes(objects.sides)
+    heights, widths = (_span(values) for values in objects.image_sizes.T)
+    num_images = len(objects.image_sizes)
+    most, empty = int(objects.per_image.max()), int((objects.per_image == 0).sum())
+    rows = [
+        ("images", f"{num_images:,}, of which {empty:,} without objects"),
+        ("objects", f"{len(objects):,}; {len(objects) / num_images:.1f} in an image, at most {most:,}"),
+        ("annotations not learned from", f"{objects.num_ignored:,} (crowd regions, and boxes without area)"),
+        ("classes", f"{len(objects.class_names):,}, of which {int((objects.per_class == 0).sum()):,} without objects"),
+        ("small, medium, large objects", f"{small:,}, {medium:,}, {large:,} (boundaries 32 and 96 pixels)"),
+        ("images on disk", f"width {widths}, height {heights} pixels"),
+    ]
+    return Table(("what", "value"), rows)
+
+
+def _class_table(objects: Objects, input_sides: NDArray[np.float64]) -> Table:
+    """Return a row a class: objects, images, median sizes."""
+    rows = []
+    for label, name in enumerate(objects.class_names):
+        mine = objects.labels == label
+        images = len(np.unique(objects.image_rows[mine]))
+        medians = _median(objects.sides[mine]), _median(input_sides[mine])
+        rows.append((name, int(mine.sum()), images, *medians))
+    header = ("class", "objects", "images with it", "median side, pixels on disk", "at the model's input")
+    return Table(header, rows)
+
+
+def _median(values: NDArray[np.float64]) -> int | None:
+    return round(float(np.median(values))) if len(values) else None
+
+
+def _span(values: NDArray[np.int64]) -> str:
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low} to {high}"

@@ -1,0 +1,146 @@
+"""The objects of a split as arrays, and what is counted of them."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+COCO_SIDES = (32.0, 96.0)
+"""Sides in pixels between COCO's small, medium and large objects; see `Objects.sides`."""
+
+ASPECT_LIMIT, ASPECT_STEPS = 3, 4  # octaves to either side, bins an octave
+_POSITION_CELLS = 20  # cells a side
+
+
+class Annotations(Protocol):
+    """What is read of a split; `rfdetr_hwd.data.source.DetectionData` has it."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def sizes(self) -> NDArray[np.int64]: ...  # noqa: D102
+
+    @property
+    def labels(self) -> NDArray[np.int64]: ...  # noqa: D102
+
+    def objects(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What a split holds to learn from, one row an object: clipped to the image, no crowds, none without area.
+
+    Attributes:
+        class_names: Class names in label order.
+        image_sizes: Shape (N, 2), (height, width) in pixels.
+        image_rows: Shape (M,), the image of each object.
+        labels: Shape (M,).
+        boxes_xyxy: Shape (M, 4) float64, in pixels.
+        num_ignored: Annotations that are left out.
+    """
+
+    class_names: tuple[str, ...]
+    image_sizes: NDArray[np.int64]
+    image_rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    boxes_xyxy: NDArray[np.float64]
+    num_ignored: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def per_class(self) -> NDArray[np.int64]:
+        """Objects of each class."""
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
+    @property
+    def per_image(self) -> NDArray[np.int64]:
+        """Objects in each image."""
+        return np.bincount(self.image_rows, minlength=len(self.image_sizes))
+
+    @property
+    def sides(self) -> NDArray[np.float64]:
+        """Square root of each box's area, in pixels of the image as it lies on disk."""
+        sides: NDArray[np.float64] = np.sqrt((self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]).prod(axis=1))
+        return sides
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Side of each object in percent of its image's: square root of the share of the image's area."""
+        shares: NDArray[np.float64] = 100 * self.sides / np.sqrt(self.image_sizes[self.image_rows].prod(axis=1))
+        return shares
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Centre (x, y) of each box in percent of the image's width and height."""
+        middle = (self.boxes_xyxy[:, 2:] + self.boxes_xyxy[:, :2]) / 2
+        return 100 * middle / self.image_sizes[self.image_rows][:, ::-1]
+
+    @property
+    def aspect_ratios(self) -> NDArray[np.float64]:
+        """Width of each box over its height."""
+        extents = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
+        return extents[:, 0] / extents[:, 1]
+
+    def input_sides(self, resolution: int, keeps_aspect: bool) -> NDArray[np.float64]:
+        """Return the sides in pixels of the model's input, without augmentation.
+
+        Args:
+            resolution: Side of the model's square input in pixels.
+            keeps_aspect: Whether the longer side of an image fills the square, and not both sides.
+        """
+        longest = self.image_sizes[self.image_rows].max(axis=1)
+        return self.sides * resolution / longest if keeps_aspect else self.shares * resolution / 100
+
+
+def collect_objects(data: Annotations) -> Objects:
+    """Gather the objects of a split as training gets them."""
+    found = [data.objects(row) for row in range(len(data.sizes))]
+    labels = np.concatenate([np.zeros(0, dtype=np.int64), *(labels for _, labels in found)])
+    return Objects(
+        class_names=data.class_names,
+        image_sizes=data.sizes,
+        image_rows=np.repeat(np.arange(len(found)), [len(labels) for _, labels in found]),
+        labels=labels,
+        boxes_xyxy=np.concatenate([np.zeros((0, 4)), *(boxes for boxes, _ in found)]),
+        num_ignored=len(data.labels) - len(labels),
+    )
+
+
+def side_edges(sides: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return bin edges in pixels that hold all sides: eight bins from 32 to 96, and as wide on a logarithmic scale."""
+    steps = 8 * np.log(np.append(sides, 32) / 32) / np.log(3)
+    first, last = min(-8, int(np.floor(steps.min()))), max(16, int(np.floor(steps.max())) + 1)
+    edges: NDArray[np.float64] = 32.0 * 3.0 ** (np.arange(first, last + 1) / 8)
+    return edges
+
+
+def count_sizes(sides: NDArray[np.float64]) -> tuple[int, int, int]:
+    """Return how many objects are small (side below 32 pixels), medium and large (96 and above)."""
+    small, medium, large = np.bincount(np.digitize(sides, COCO_SIDES), minlength=3).tolist()
+    return small, medium, large
+
+
+def count_aspect_ratios(ratios: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return bin edges as powers of 2, a quarter octave wide and one around 1, and counts; the outer bins are open."""
+    half = ASPECT_LIMIT * ASPECT_STEPS
+    edges = (np.arange(-half, half + 2) - 0.5) / ASPECT_STEPS
+    return edges, np.histogram(np.clip(np.log2(ratios), -ASPECT_LIMIT, ASPECT_LIMIT), edges)[0]
+
+
+def count_positions(centres: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the objects whose centre lies in each of 20 x 20 equal cells of the image, rows from the top."""
+    cells = _POSITION_CELLS
+    counts = np.histogram2d(centres[:, 1], centres[:, 0], bins=cells, range=((0, 100), (0, 100)))[0]
+    return counts.astype(np.int64)
+
+
+def count_per_image(per_image: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return bin edges, each a whole number less a half, and the images with as many objects; at most 40 bins."""
+    most = int(per_image.max(initial=0))
+    step = most // 40 + 1
+    edges = np.arange(0, most + step + 1, step, dtype=np.float64) - 0.5
+    return edges, np.histogram(per_image, edges)[0]

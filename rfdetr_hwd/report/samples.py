@@ -1,0 +1,148 @@
+"""Draw annotated images on sheets: boxes in the colour of their class, a caption beneath each, a legend on top."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+import PIL.ImageOps
+import supervision as sv
+from numpy.typing import NDArray
+
+from rfdetr_hwd.report.pictures import draw_overview
+
+PALETTE = (
+    *("#e6412e", "#1f78d1", "#f5a800", "#18a058", "#9b4fd3", "#00b3c4"),
+    *("#ff6fb1", "#7a9a01", "#8c5a2b", "#4650c8", "#d98200", "#0f8f7f"),
+)
+"""Colours of the classes, in label order and again from the first."""
+
+_COLOURS = sv.ColorPalette.from_hex(list(PALETTE))
+_FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+_INK, _SOFT = "#1d2127", "#5d6672"
+_CAPTION, _HEADING = 20, 26  # heights in pixels
+_GAP = 4  # pixels between two cells
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image with its objects.
+
+    Attributes:
+        image: RGB image.
+        boxes_xyxy: Shape (n, 4), in pixels of the image.
+        labels: Shape (n,).
+        caption: What is written beneath it.
+    """
+
+    image: PIL.Image.Image
+    boxes_xyxy: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    caption: str
+
+
+def draw_sample(sample: Sample, class_names: Sequence[str]) -> PIL.Image.Image:
+    """Return a copy of the image with its boxes; with class names where there are more of them than colours.
+
+    Args:
+        sample: Image and objects.
+        class_names: Class names in label order.
+    """
+    thickness = sv.calculate_optimal_line_thickness(sample.image.size)
+    detections = sv.Detections(xyxy=sample.boxes_xyxy, class_id=sample.labels)
+    drawn: PIL.Image.Image = sv.BoxAnnotator(_COLOURS, thickness).annotate(sample.image.copy(), detections)
+    if len(class_names) > len(PALETTE):
+        annotator = sv.RichLabelAnnotator(
+            _COLOURS, font_path=str(_FONT), font_size=10, text_padding=2, smart_position=True
+        )
+        drawn = annotator.annotate(drawn, detections, labels=[plain(class_names[i], 20) for i in sample.labels])
+    return drawn
+
+
+def draw_sheet(
+    samples: Sequence[Sample], class_names: Sequence[str], columns: int, side: int, headings: Sequence[str] = ()
+) -> PIL.Image.Image:
+    """Tile images with their objects into one picture.
+
+    Args:
+        samples: At least one image.
+        class_names: Class names in label order.
+        columns: Cells in a row.
+        side: Longest side of a cell in pixels.
+        headings: What is written above each column.
+    """
+    nothing = sv.Detections.empty()  # the boxes are drawn already, beneath them is the caption
+    nothing.data["class_name"] = np.zeros(0, dtype=str)
+    cells = [_draw_cell(sample, class_names, side - _GAP) for sample in samples]
+    tiles = draw_overview([(cell, nothing) for cell in cells], columns, side)
+    strips = [_draw_legend(class_names, tiles.width)] if len(class_names) <= len(PALETTE) else []
+    if headings:
+        strips.append(_draw_headings(headings, side, tiles.width))
+    sheet = PIL.Image.new("RGB", (tiles.width, tiles.height + sum(strip.height for strip in strips)), "white")
+    top = 0
+    for part in (*strips, tiles):
+        sheet.paste(part, (0, top))
+        top += part.height
+    return sheet
+
+
+def plain(text: str, limit: int) -> str:
+    """Return text of at most `limit` printable characters, with an ellipsis for what is left out of its middle."""
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    if len(shown) <= limit:
+        return shown
+    return f"{shown[: (limit - 1) // 2]}…{shown[len(shown) - limit // 2 :]}"
+
+
+def _draw_cell(sample: Sample, class_names: Sequence[str], side: int) -> PIL.Image.Image:
+    """Return the image enlarged or reduced, with its boxes, in the middle of a cell with its caption."""
+    image = PIL.ImageOps.contain(sample.image, (side, side - _CAPTION))
+    scale = np.tile([image.width / sample.image.width, image.height / sample.image.height], 2)
+    left = (side - image.width) // 2
+    canvas = PIL.Image.new("RGB", (side, image.height), "white")
+    canvas.paste(image, (left, 0))
+    boxes_xyxy = sample.boxes_xyxy * scale + [left, 0, left, 0]
+    cell = PIL.Image.new("RGB", (side, image.height + _CAPTION), "white")
+    cell.paste(draw_sample(replace(sample, image=canvas, boxes_xyxy=boxes_xyxy), class_names))
+    text = plain(sample.caption, side // 7)
+    _write(cell, (side / 2, image.height + _CAPTION / 2), text, "mm", size=11, colour=_SOFT)
+    return cell
+
+
+def _draw_headings(headings: Sequence[str], side: int, width: int) -> PIL.Image.Image:
+    strip = PIL.Image.new("RGB", (width, _HEADING), "white")
+    for column, heading in enumerate(headings):
+        _write(strip, ((column + 0.5) * side, _HEADING / 2), plain(heading, side // 8), "mm", size=13, colour=_INK)
+    return strip
+
+
+def _draw_legend(class_names: Sequence[str], width: int) -> PIL.Image.Image:
+    """Return a strip with the colour of each class, in as many lines as it takes."""
+    places, x, line = [], 8.0, 0
+    for name in (plain(name, 32) for name in class_names):
+        needed = 18 + _font(13).getlength(name) + 18
+        if x > 8 and x + needed > width:
+            x, line = 8.0, line + 1
+        places.append((x, line, name))
+        x += needed
+    strip = PIL.Image.new("RGB", (width, (line + 1) * _HEADING), "white")
+    draw = PIL.ImageDraw.Draw(strip)
+    for (x, line, name), colour in zip(places, PALETTE, strict=False):
+        middle = (line + 0.5) * _HEADING
+        draw.rectangle((x, middle - 6, x + 12, middle + 6), fill=colour)
+        _write(strip, (x + 18, middle), name, "lm", size=13, colour=_INK)
+    return strip
+
+
+def _write(image: PIL.Image.Image, place: tuple[float, float], text: str, anchor: str, size: int, colour: str) -> None:
+    PIL.ImageDraw.Draw(image).text(place, text, fill=colour, font=_font(size), anchor=anchor)
+
+
+@functools.cache
+def _font(size: int) -> PIL.ImageFont.FreeTypeFont:
+    return PIL.ImageFont.truetype(_FONT, size, layout_engine=PIL.ImageFont.Layout.BASIC)
