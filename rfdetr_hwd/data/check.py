@@ -92,8 +92,7 @@ def check_dataset(
         try:
             data, findings = scan_split(split)
         except DatasetError as error:
-            if layout.format != "yolo" or split.role != "test":  # of which the folders alone say what is there
-                report.findings.add("unreadable_split", split.annotations, split.name, str(error).strip())
+            report.findings.add("unreadable_split", split.annotations, split.name, str(error).strip())
             continue
         report.findings.merge(findings)
         _check_contents(data, num_queries, report.findings, is_learned=split.role in _LEARNED)

@@ -11,7 +11,6 @@ import numpy as np
 from rfdetr_hwd.data.dataset import (
     ORDER,
     SCALE,
-    Augmentation,  # noqa: F401 TEMPORARY
     BadImage,
     Batch,
     DetectionDataset,

@@ -14,8 +14,8 @@ from itertools import combinations
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from scipy.sparse import coo_array  # type: ignore[import-untyped]
-from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.images import read_image

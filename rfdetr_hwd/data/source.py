@@ -11,7 +11,7 @@ from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.index import index_split
 from rfdetr_hwd.data.shards import index_name, read_shards
-from rfdetr_hwd.data.yolo import find_yaml, read_yolo
+from rfdetr_hwd.data.yolo import find_yaml, has_split, read_yolo
 
 Role = Literal["train", "val", "test"]
 Format = Literal["coco", "roboflow", "yolo", "webdataset"]
@@ -72,9 +72,10 @@ class Layout:
 
     def splits(self) -> Iterator[Split]:
         """Yield the splits that are there, under their usual names."""
+        files = FileList.scan(self.root) if self.format == "yolo" else None
         for role in ROLES:
             split = self.split(role)
-            if split.annotations.exists():
+            if has_split(self.root, role, files) if files else split.annotations.exists():
                 yield split
 
     def _places(self, name: str) -> Iterator[tuple[Path, Path, str]]:

@@ -14,8 +14,6 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F  # noqa: N812
 
-from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image  # noqa: F401 TEMPORARY
-
 Resize = Literal["stretch", "letterbox"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -26,6 +26,21 @@ def find_yaml(root: Path) -> Path | None:
     return next((root / name for name in YAML_NAMES if (root / name).is_file()), None)
 
 
+def has_split(root: Path, role: str, files: FileList) -> bool:
+    """Return whether a split has images; Roboflow's data.yaml names splits that the export may lack.
+
+    `train` has to be there: reading it says what is wrong.
+    """
+    path = find_yaml(root)
+    if path is None:
+        return role == "train"
+    try:
+        content = read_yaml(path)
+        return bool(_find_images(root, role, content.get(role), content.get("path"), files, path))
+    except (ConfigError, DatasetError):
+        return role == "train"
+
+
 def read_yolo(root: Path, role: str, name: str | None, files: FileList, findings: Findings) -> RawSplit:
     """Read the labels of a split.
 

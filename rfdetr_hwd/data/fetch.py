@@ -1,0 +1,122 @@
+"""Fetch a file from an address: bounded, whole or absent, and checked against its sha256."""
+
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from typing import IO, Any
+
+from rfdetr_hwd.data.archive import Limits, Unpacked, unpack
+from rfdetr_hwd.data.findings import DatasetError
+
+_CHUNK = 1 << 20
+_TIMEOUT = 60.0
+_LIMITS = Limits()
+
+
+def fetch(url: str, target: Path, sha256: str | None = None, max_bytes: int = 1 << 40) -> str:
+    """Download a file.
+
+    Messages name host and path of the address only: what follows them may be a key.
+
+    Args:
+        url: An https, http or file address. A redirection may not lead away from https.
+        target: File that does not exist yet. It appears when it is complete and its sum is right.
+        sha256: What the file must hash to, 64 hexadecimal digits; `None` accepts any.
+        max_bytes: Largest file that is accepted.
+
+    Returns:
+        The sha256 of the file.
+
+    Raises:
+        DatasetError: The address is not understood or does not answer; the file is too large, incomplete or has another
+            sum; the target exists or cannot be written.
+    """
+    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise DatasetError(f"{sha256!r} is not a sha256: it must have 64 hexadecimal digits")
+    where = _shown(url)
+    if os.path.lexists(target):
+        raise DatasetError(f"{target} exists already: choose another name")
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with (
+            urllib.request.build_opener(_KeepScheme).open(url, timeout=_TIMEOUT) as response,
+            partial.open("xb") as file,
+        ):
+            found = _receive(response, file, where, max_bytes)
+        if sha256 is not None and found != sha256.lower():
+            raise DatasetError(f"{where} has the sha256 {found}, not {sha256.lower()}: it was deleted")
+        partial.rename(target)
+    except (OSError, HTTPException, ValueError) as error:
+        # The text of HTTP errors may repeat an address with what follows its path.
+        is_plain = isinstance(error, OSError) and not isinstance(error, urllib.error.HTTPError)
+        reason = f"the server answers {error.code}" if hasattr(error, "code") else type(error).__name__
+        raise DatasetError(f"cannot fetch {where}: {error if is_plain else reason}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return found
+
+
+def fetch_and_unpack(url: str, target: Path, sha256: str | None = None, limits: Limits = _LIMITS) -> Unpacked:
+    """Download an archive and unpack it into a new folder; see `fetch` and `unpack`. The archive is not kept."""
+    if os.path.lexists(target):
+        raise DatasetError(f"{target} exists already: choose a new folder")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as scratch:
+            fetch(url, Path(scratch) / "archive", sha256, limits.max_bytes)
+            return unpack(Path(scratch) / "archive", target, limits)
+    except OSError as error:
+        raise DatasetError(f"cannot write {target}: {error.strerror}") from None
+
+
+class _KeepScheme(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to http and https, and never from https to anything less."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        scheme = urllib.parse.urlsplit(newurl).scheme
+        if scheme not in ("http", "https") or (req.type == "https" and scheme != "https"):
+            raise DatasetError(f"cannot fetch {_shown(req.full_url)}: it redirects from {req.type} to {scheme}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _receive(response: Any, file: IO[bytes], where: str, max_bytes: int) -> str:
+    """Copy an answer to a file and return its sha256."""
+    announced = response.headers.get("Content-Length")
+    expected = int(announced) if announced and announced.isascii() and announced.isdigit() else None
+    digest, count = hashlib.sha256(), 0
+    while chunk := response.read(_CHUNK):
+        count += len(chunk)
+        if max(count, expected or 0) > max_bytes:
+            raise DatasetError(f"{where} has more than {max_bytes} bytes")
+        digest.update(chunk)
+        file.write(chunk)
+    if expected is not None and count != expected:
+        raise DatasetError(f"cannot fetch {where}: it ended after {count} of {expected} bytes. Try again")
+    return digest.hexdigest()
+
+
+def _shown(url: str) -> str:
+    """Return an address without user, password and query.
+
+    Raises:
+        DatasetError: It is not an address that can be fetched.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    except ValueError:
+        raise DatasetError("the address is not a valid URL") from None
+    if parts.scheme not in ("https", "http", "file"):
+        raise DatasetError(f"cannot fetch {place!r}: the address must begin with https://, http:// or file://")
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise DatasetError(f"cannot fetch {place!r}: the address holds a space or a control character")
+    return place

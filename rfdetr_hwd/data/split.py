@@ -1,0 +1,198 @@
+"""Divide one annotated split into train, valid and test: stratified, seeded, with near-duplicates on one side."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.archive import new_folder, safe_parts
+from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_images, near_duplicates
+
+SPLIT_NAMES = ("train", "valid", "test")
+ANNOTATIONS = "_annotations.coco.json"
+
+
+class SplitResult(NamedTuple):
+    """How a dataset was divided.
+
+    Attributes:
+        rows: For each split its rows of the data, ascending.
+        groups: Rows of images that nearly look the same; each group lies in one split.
+    """
+
+    rows: dict[str, NDArray[np.intp]]
+    groups: list[list[int]]
+
+
+def split_dataset(
+    data: DetectionData,
+    out: Path,
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+    max_distance: int = MAX_DISTANCE,
+) -> SplitResult:
+    """Divide a split and write the parts as a Roboflow COCO dataset.
+
+    Image ids, category ids, boxes, areas and crowd flags are kept; annotations are numbered from 1 over all parts. What
+    detection does not use (segmentations, licences, the grouping category) is not carried over. Images are hard links
+    where the disk allows it, else copies. The same data, fractions and seed give the same parts.
+
+    Args:
+        data: The annotated images.
+        out: Folder that does not exist yet. It appears when all parts are complete.
+        fractions: Shares of train, valid and test, not negative, with the sum 1. A part of share 0 is not written.
+        seed: Seed of the choice between equals.
+        max_distance: Bits in which the hashes of near-duplicates differ at most; see `rfdetr_hwd.data.similar`.
+
+    Raises:
+        DatasetError: A part would have no image, an image lies in a shard or outside, or the folder cannot be written.
+        ImageError: An image cannot be decoded.
+        ValueError: The fractions are not shares.
+    """
+    check_fractions(fractions)
+    _refuse_shards(data)
+    groups = near_duplicates(hash_images(data), max_distance)
+    classes = [np.unique(data.labels[data.offsets[i] : data.offsets[i + 1]]).tolist() for i in range(len(data))]
+    parts = stratify(classes, groups, fractions, np.random.default_rng(seed))
+    wanted = [(part, name) for part, name in enumerate(SPLIT_NAMES) if fractions[part] > 0]
+    rows = {name: np.flatnonzero(parts == part) for part, name in wanted}
+    empty = [name for name in rows if not len(rows[name])]
+    if empty:
+        raise DatasetError(
+            f"{len(data)} images, {len(groups)} groups of near-duplicates among them, are too few for these shares: "
+            f"{' and '.join(empty)} would be empty"
+        )
+    with new_folder(out) as folder:
+        for name in rows:
+            write_coco(folder / name, data, rows[name])
+    return SplitResult(rows, groups)
+
+
+def check_fractions(fractions: Sequence[float]) -> None:
+    """Raise a ValueError unless there are three shares, not negative, whose sum is 1, the first of them not 0."""
+    if len(fractions) != len(SPLIT_NAMES) or not all(0 <= share <= 1 for share in fractions):
+        raise ValueError(f"must be three shares (train, valid, test) between 0 and 1, not {list(fractions)}")
+    if abs(sum(fractions) - 1) > 1e-6 or fractions[0] == 0:
+        raise ValueError(f"must have the sum 1 and leave something to train, not {list(fractions)}")
+
+
+def stratify(
+    classes: Sequence[Sequence[int]], groups: Sequence[Sequence[int]], fractions: Sequence[float], rng: Generator
+) -> NDArray[np.intp]:
+    """Choose a part for every image so that each class is divided as the fractions say.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD
+    2011, algorithm 1): the rarest class left is dealt out first, each image to the part that lacks most of that class,
+    then to the one that lacks most images, then by chance. Here a group is dealt out as one, large ones first, and it
+    takes all its images off what the part lacks.
+
+    Args:
+        classes: For each of N images the labels in it.
+        groups: Disjoint rows that stay together; other images are groups of their own.
+        fractions: Share of each part. One with the share 0 gets nothing.
+        rng: Source of chance.
+
+    Returns:
+        Shape (N,), the part of each image.
+    """
+    grouped = {row for group in groups for row in group}
+    units = [*map(list, groups), *([row] for row in range(len(classes)) if row not in grouped)]
+    counts = [Counter(label for row in unit for label in set(classes[row])) for unit in units]
+    left: dict[int, set[int]] = {}  # class -> units not dealt out
+    for unit, labels in enumerate(counts):
+        for label in labels:
+            left.setdefault(label, set()).add(unit)
+    shares = np.where(np.asarray(fractions) > 0, fractions, -np.inf)
+    lacking = shares * len(classes)  # (parts,)
+    lacking_of = {label: shares * sum(counts[unit][label] for unit in left[label]) for label in left}
+    order = rng.permutation(len(units))
+    order = order[np.argsort([-len(units[unit]) for unit in order], kind="stable")]
+    rank = np.argsort(order)
+    parts = np.zeros(len(classes), dtype=np.intp)
+
+    def deal(unit: int, wishes: Sequence[NDArray[np.float64]]) -> None:
+        part = _most_wanting(wishes, rng)
+        parts[units[unit]] = part
+        lacking[part] -= len(units[unit])
+        for label, count in counts[unit].items():
+            lacking_of[label][part] -= count
+            left[label].discard(unit)
+
+    while left:
+        rarest = min(left, key=lambda label: (len(left[label]), label))
+        for unit in sorted(left[rarest], key=rank.__getitem__):
+            deal(unit, (lacking_of[rarest], lacking))
+        left = {label: unit for label, unit in left.items() if unit}
+    for unit in order:
+        if not counts[unit]:
+            deal(unit, (lacking,))
+    return parts
+
+
+def _most_wanting(wishes: Sequence[NDArray[np.float64]], rng: Generator) -> int:
+    """Return the part with the largest first wish; among equals the largest next one, then any."""
+    best = np.arange(len(wishes[0]))
+    for wish in wishes:
+        best = best[wish[best] >= wish[best].max() - 1e-9]
+    return int(best[0] if len(best) == 1 else rng.choice(best))
+
+
+def write_coco(folder: Path, data: DetectionData, rows: Iterable[int] | None = None) -> None:
+    """Write images and annotations as one split of a Roboflow COCO dataset.
+
+    Args:
+        folder: New folder of the split.
+        data: The annotations.
+        rows: Which images; `None`: all.
+
+    Raises:
+        DatasetError: An image is missing, lies outside the dataset, or has the name of the annotation file.
+    """
+    _refuse_shards(data)
+    truth = data.ground_truth()
+    chosen = list(range(len(data)) if rows is None else map(int, rows))
+    images = [{**truth["images"][row], "file_name": str(data.file_names[row])} for row in chosen]
+    ids = {image["id"] for image in images}
+    content = {**truth, "images": images, "annotations": [a for a in truth["annotations"] if a["image_id"] in ids]}
+    folder.mkdir(parents=True)
+    for name in dict.fromkeys(image["file_name"] for image in images):  # two images may share a file
+        place_image(data.images, name, folder)
+    with (folder / ANNOTATIONS).open("x", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False, allow_nan=False)
+
+
+def place_image(root: Path, name: str, folder: Path) -> None:
+    """Link or copy the image `name` below `root` to the same name below `folder`.
+
+    Raises:
+        DatasetError: The name leads out of the folder, itself or through a link, or there is no such file.
+    """
+    parts = safe_parts(name)
+    source, target = root.joinpath(*parts).resolve(), folder.joinpath(*parts)
+    if not source.is_relative_to(root.resolve()):
+        raise DatasetError(f"the image {name!r} is a link out of {root}")
+    if not source.is_file():
+        raise DatasetError(f"the image {name!r} is missing from {root}")
+    if name == ANNOTATIONS:
+        raise DatasetError(f"the image {name!r} of {root} has the name of the annotation file: rename it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(source, target)
+
+
+def _refuse_shards(data: DetectionData) -> None:
+    if data.shards is not None:
+        raise DatasetError(f"{data.images} holds shards: unpack them first, this works on image files")

@@ -1,0 +1,81 @@
+"""The data commands on whole datasets: what they print, what they write, how they end."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+from tests.integration.conftest import Run
+from tests.integration.test_bad_input import refused
+
+
+def test_check_prints_a_table_writes_json_and_exits_1_on_errors(cli: Run, shapes_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(shapes_root, tmp_path / "data"))
+    report = tmp_path / "report.json"
+    sound = cli("data", "check", root, "--json", report)
+    assert sound.returncode == 0, sound.stderr
+    assert "train: 24 images" in sound.stdout
+    assert sound.stdout.endswith("no errors\n")
+    (root / "train" / "train_00003.jpg").write_bytes(b"")
+    refused(cli("data", "check", root, "--json", report), 1, "1 errors of 1 kinds (unreadable_image)")
+    (entry,) = [entry for entry in json.loads(report.read_text())["findings"] if entry["level"] == "error"]
+    assert entry["examples"][0]["where"].endswith("train_00003.jpg")
+    assert cli("data", "check", root, "--allow", "unreadable_image").returncode == 0
+    assert cli("data", "check", root, "--no-decode").returncode == 0
+    refused(cli("data", "check", root, "--allow", "nonsense"), 1, "'nonsense' is no kind of finding")
+    refused(cli("data", "check", tmp_path / "none"), 1, "there is no folder")
+    refused(cli("data", "check", root, "--json", "/proc/none"), 2, "--json: cannot write")
+
+
+def test_show_writes_a_page_and_pictures(cli: Run, shapes_root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "show"
+    result = cli("data", "show", shapes_root, "--out", out, "--count", 4)
+    assert result.returncode == 0, result.stderr
+    assert "circle" in (out / "index.html").read_text()
+    assert len(list(out.glob("*.png"))) > 5
+    refused(cli("data", "show", shapes_root, "--out", out), 2, str(out))
+    refused(cli("data", "show", shapes_root, "--out", out / "x", "--split", "nope"), 2, "train, val")
+
+
+def test_a_converted_dataset_trains_as_the_original(
+    cli: Run, config_file: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    yolo = tmp_path / "yolo"
+    result = cli("data", "convert", shapes_root, "--to", "yolo", "--out", yolo)
+    assert result.returncode == 0, result.stderr
+    assert cli("data", "check", yolo).returncode == 0
+    losses = []
+    for name, root in (("coco", shapes_root), ("yolo", yolo)):
+        run = tmp_path / name
+        short = ["train.epochs=1", "train.batch_size=24", "train.micro_batch=12", "data.augment.crop=0"]
+        still = ["data.augment.flip=0", "train.multi_scale=false"]
+        train = ["train", "--config", config_file, f"data.root={root}", f"output.dir={run}", *short, *still]
+        assert cli(*train).returncode == 0
+        losses.append(json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["loss"])
+    assert abs(losses[0] - losses[1]) < 1e-4 * losses[0]
+    refused(cli("data", "convert", shapes_root, "--to", "voc", "--out", tmp_path / "x"), 2, "voc")
+
+
+def test_split_and_download_write_datasets_that_check(cli: Run, shapes_root: Path, tmp_path: Path) -> None:
+    single = tmp_path / "single"
+    shutil.copytree(shapes_root / "train", single / "train")
+    result = cli("data", "split", single, "--out", tmp_path / "parts", "--fractions", "0.5,0.25,0.25")
+    assert result.returncode == 0, result.stderr
+    assert cli("data", "check", tmp_path / "parts").returncode == 0
+    counts = [
+        len(json.loads((tmp_path / "parts" / name / "_annotations.coco.json").read_text())["images"])
+        for name in ("train", "valid", "test")
+    ]
+    assert sum(counts) == 24
+    assert counts[0] > counts[1] > 0
+    archive = tmp_path / "data.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in shapes_root.rglob("*"):
+            file.write(path, path.relative_to(shapes_root))
+    result = cli("data", "download", archive.as_uri(), "--out", tmp_path / "fetched")
+    assert result.returncode == 0, result.stderr
+    assert "roboflow, splits train, valid, test" in result.stdout
+    assert cli("data", "check", tmp_path / "fetched").returncode == 0
+    refused(cli("data", "download", archive.as_uri(), "--sha256", "0" * 64, "--out", tmp_path / "no"), 1, "sha256")
+    refused(cli("data", "download", "a/b/1", "--out", tmp_path / "no"), 1, "ROBOFLOW_API_KEY")
+    assert not (tmp_path / "no").exists()
