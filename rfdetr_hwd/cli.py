@@ -1,6 +1,7 @@
 """The command line: a table of verbs. A verb's code, and torch with it, is loaded when the verb is called."""
 
 import importlib
+import io
 import logging
 import signal
 import sys
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from rfdetr_hwd import __version__
-from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.errors import UserError, printable
 
 app = typer.Typer(
     help="Train RF-DETR with wavelet downsampling, ship stock RF-DETR.",
@@ -145,6 +146,9 @@ def data_check(
     queries: Annotated[int, typer.Option(help="Object queries of the model.")] = 300,
     allow: Annotated[list[str] | None, typer.Option(help="A kind of error to accept; may be repeated.")] = None,
     json: Annotated[Path | None, typer.Option(help="Also write the report to this file.")] = None,
+    train: Annotated[str | None, typer.Option(help="Name of the training split, if it is not the usual one.")] = None,
+    val: Annotated[str | None, typer.Option(help="Name of the validation split.")] = None,
+    test: Annotated[str | None, typer.Option(help="Name of the test split.")] = None,
 ) -> None:
     """Find what would break or distort training; exit 1 if there are errors."""
     _call(
@@ -156,6 +160,7 @@ def data_check(
         num_queries=queries,
         allow=allow or [],
         json_file=json,
+        names={"train": train, "val": val, "test": test},
     )
 
 
@@ -253,7 +258,7 @@ def _call(module: str, function: str = "run", /, **arguments: Any) -> None:
     try:
         getattr(importlib.import_module(f"rfdetr_hwd.commands.{module}"), function)(**arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -261,5 +266,8 @@ def _call(module: str, function: str = "run", /, **arguments: Any) -> None:
 
 def main() -> None:
     """Run the command line; termination unwinds as an exit, so that nothing is left half written."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name need not be writable text
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     app(prog_name="rfdetr-hwd")

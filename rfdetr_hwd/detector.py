@@ -77,7 +77,7 @@ class Detector:
             For each image its detections: `xyxy` (K, 4) in pixels, `confidence` (K,), `class_id` (K,) as label and
             `data["class_name"]` (K,), by falling confidence.
         """
-        side, resize = self.resolution, self.config.model.resize
+        side, resize = self.resolution, self.model.resize
         upright = [to_rgb(image) for image in images]
         batch = torch.stack([preprocess(image, side, resize) for image in upright]).to(self.device)
         sizes = torch.tensor(

@@ -12,3 +12,8 @@ class ConfigError(UserError):
     """A configuration that cannot be read or is not valid."""
 
     exit_code = 2
+
+
+def printable(text: str) -> str:
+    """Escape what could command a terminal or cannot be written: names and messages may come from anyone's files."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

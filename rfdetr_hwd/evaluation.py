@@ -1,21 +1,25 @@
 """Measure a model on a split: the one road of training, `evaluate` and `export`."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
 
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.dataset import DetectionDataset
+from rfdetr_hwd.data.dataset import BadImage, DetectionDataset
 from rfdetr_hwd.data.loader import EvalLoader, Shard
-from rfdetr_hwd.data.quarantine import log_left_out
+from rfdetr_hwd.data.quarantine import refuse_too_many
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.evaluator import evaluate
 from rfdetr_hwd.metrics.coco import CocoMetric
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.upstream import build_postprocess
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Evaluation:
         postprocess: Decodes outputs.
         config: Precision.
         device: Where the networks are.
+        unreadable: Images that were left out because they cannot be read, by id.
     """
 
     loader: EvalLoader
@@ -35,6 +40,7 @@ class Evaluation:
     postprocess: nn.Module
     config: Config
     device: torch.device
+    unreadable: dict[int, BadImage] = field(default_factory=dict)
 
     @classmethod
     def build(cls, model: BuiltModel, data: DetectionData, config: Config, device: torch.device) -> "Evaluation":
@@ -45,19 +51,39 @@ class Evaluation:
         """
         settings = config.evaluation
         shard = Shard(distributed.rank(), distributed.world_size())
-        dataset = DetectionDataset(data, None, config.model.resize, config.data.on_bad_image)
+        dataset = DetectionDataset(data, None, model.resize, config.data.on_bad_image)
         workers = Workers(config.data.workers, config.data.worker_timeout)
         classes = data.map_classes(model.class_names)
+        unreadable: dict[int, BadImage] = {}
         return cls(
             loader=EvalLoader(
-                dataset, model.stock.resolution, settings.batch_size, workers, shard, report=log_left_out
+                dataset, model.stock.resolution, settings.batch_size, workers, shard, partial(_note, unreadable)
             ),
             metric=CocoMetric(data.ground_truth(), classes.category_ids, settings.max_dets, settings.backend),
             postprocess=build_postprocess(model.stock),
             config=config,
             device=device,
+            unreadable=unreadable,
         )
 
     def measure(self, network: nn.Module) -> dict[str, float]:
-        """Return COCO's figures of a network, the same on every rank."""
-        return evaluate(network, self.loader, self.postprocess, self.metric, self.config, self.device)
+        """Return COCO's figures of a network, the same on every rank.
+
+        The objects of an image that cannot be read count as missed; `unreadable` lists such images of all ranks.
+
+        Raises:
+            DatasetError: Too large a share of the images cannot be read for the figures to mean anything.
+        """
+        figures = evaluate(network, self.loader, self.postprocess, self.metric, self.config, self.device)
+        for found in distributed.broadcast_object(distributed.gather_objects(dict(self.unreadable))):
+            self.unreadable.update(found)
+        num_images = len(self.metric.ground_truth["images"])
+        refuse_too_many(len(self.unreadable), num_images, list(self.unreadable.values()))
+        return figures
+
+
+def _note(unreadable: dict[int, BadImage], bad: BadImage) -> None:
+    """Note an image that is not measured, and say so once."""
+    if bad.image_id not in unreadable:
+        logger.warning("left out of the evaluation, its objects count as missed: %s", bad.reason)
+    unreadable[bad.image_id] = bad

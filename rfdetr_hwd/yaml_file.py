@@ -19,18 +19,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         if size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path} has {size} bytes; a configuration has at most {MAX_CONFIG_BYTES}")
+            raise ConfigError(f"{path} has {size} bytes; it may have at most {MAX_CONFIG_BYTES}")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     try:
         values = load_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping of sections (model, data, train, ...)")
+        raise ConfigError(f"{path} must hold a mapping, of key: value")
     return values
 
 
@@ -48,8 +48,10 @@ class _StrictLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"the key {key!r} stands twice in one mapping (line {node.start_mark.line + 1})")
+        seen = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                line = node.start_mark.line + 1
+                raise yaml.YAMLError(f"the key {key.value!r} stands twice in one mapping (line {line})")
+            seen.add(str(key.value))
         return super().construct_mapping(node, deep)

@@ -7,20 +7,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rfdetr_hwd.errors import printable
+
 _WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
 
 
 def say(text: str) -> None:
-    """Print a line, at once."""
-    print(text, flush=True)
+    """Print a line, at once; see `printable`."""
+    print(printable(text), flush=True)
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a small table under a title. The cells are plain text: a class may be called `car [rear]`."""
     table = Table(*header)
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
     say(title)
     (Console() if sys.stdout.isatty() else Console(width=_WIDTH)).print(table)
 

@@ -1,7 +1,7 @@
 """`rfdetr-hwd data`: work on datasets."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from rfdetr_hwd.config import ConfigError
 from rfdetr_hwd.data.check import Report, check_dataset
 from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
-from rfdetr_hwd.data.source import Format, find_layout
+from rfdetr_hwd.data.source import Format, Role, find_layout
 
 _EXAMPLES = 2
 
@@ -45,6 +45,7 @@ def run_check(
     num_queries: int,
     allow: list[str],
     json_file: Path | None,
+    names: Mapping[Role, str | None],
 ) -> None:
     """Check a dataset and print what was found.
 
@@ -55,13 +56,14 @@ def run_check(
         num_queries: Object queries of the model.
         allow: Kinds of error to accept, as in `data.allow`.
         json_file: Also write the report here.
+        names: Names of the splits; `None`: the usual one.
 
     Raises:
         DatasetError: There are errors that are not accepted.
     """
     check_allowed(allow)
     layout = find_layout(root, format)
-    report = check_dataset(layout, decode, num_queries, _watch)
+    report = check_dataset(layout, decode, num_queries, names, _watch)
     if json_file is not None:
         try:
             json_file.write_text(json.dumps(report.as_json(layout), indent=1), encoding="utf-8")

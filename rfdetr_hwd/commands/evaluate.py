@@ -46,8 +46,10 @@ def run(
         folder = _make_folder(out or _default_folder(weights, split))
         figures = evaluation.measure(detector.network)
         if distributed.is_main():
-            _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation.metric, data.images))
+            _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation, data.images))
             _say_classes(classes)
+            if evaluation.unreadable:
+                say(f"images that cannot be read, their objects counted as missed: {len(evaluation.unreadable)}")
             print_figures(f"{data.images}\n{detector.weights} weights of {detector.checkpoint.path}", figures)
             say(f"figures: {folder / 'metrics.json'}\ndetections: {folder / 'predictions.json'}")
 
@@ -69,12 +71,13 @@ def _say_classes(classes: ClassMap) -> None:
         say(f"classes that only the dataset has, with an AP of 0 in the mean: {', '.join(classes.only_dataset)}")
 
 
-def _protocol(detector: Detector, settings: Config, metric: CocoMetric, images: Path) -> dict[str, Any]:
+def _protocol(detector: Detector, settings: Config, evaluation: Evaluation, images: Path) -> dict[str, Any]:
     return {
-        **metric.protocol,
+        **evaluation.metric.protocol,
+        "images_unreadable": sorted(evaluation.unreadable),
         "data": str(images),
         "resolution": detector.resolution,
-        "preprocessing": "square resize, bilinear, antialiased",
+        "preprocessing": f"{detector.model.resize} into a square, bilinear, antialiased",
         "precision": "bfloat16 mixed" if settings.amp and detector.device.type == "cuda" else "float32",
         "weights": detector.weights,
         "weights_sha256": detector.checkpoint.weights_sha256(detector.weights),

@@ -75,7 +75,7 @@ def run(
         if format == "openvino":  # the graph's weights, which it looks for beside itself under its own name
             shutil.move(written.with_suffix(".bin"), out.with_suffix(".bin"))
         shutil.move(written, out)  # a file, or the folder that some formats are
-    if detector.config.model.resize == "letterbox":
+    if detector.model.resize == "letterbox":
         say("the model was trained on letterboxed images: give the released one such images, for it stretches others")
     say(f"written: {out} ({detector.weights} weights of {detector.checkpoint.path})")
 
@@ -104,7 +104,7 @@ def _read_batch(detector: Detector, images: Path | None) -> Tensor:
         found = [read_image(path) for path in paths]
     if not found:
         raise ConfigError(f"--images {images} is no image and no folder that holds images")
-    return torch.stack([preprocess(image, detector.resolution, detector.config.model.resize) for image in found])
+    return torch.stack([preprocess(image, detector.resolution, detector.model.resize) for image in found])
 
 
 def _validation_data(detector: Detector) -> DetectionData:

@@ -18,7 +18,7 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
 from rfdetr_hwd.data.findings import DatasetError, check_allowed
 from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
-from rfdetr_hwd.data.quarantine import Quarantine, probe_images
+from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
 from rfdetr_hwd.data.source import Split, find_layout, scan_split
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
@@ -136,8 +136,8 @@ def _read_data(config: Config) -> tuple[DetectionData, DetectionData]:
     settings = config.data
     check_allowed(settings.allow)
     layout = find_layout(settings.root, settings.format)
-    train_data = _read_split(layout.split("train", settings.train), settings.allow)
-    val_data = _read_split(layout.split("val", settings.val), settings.allow)
+    train_data = _read_split(layout.split("train", settings.train), config)
+    val_data = _read_split(layout.split("val", settings.val), config)
     classes = val_data.map_classes(train_data.class_names)
     if classes.only_dataset and "classes_differ" not in settings.allow:
         raise DatasetError(
@@ -150,13 +150,23 @@ def _read_data(config: Config) -> tuple[DetectionData, DetectionData]:
         say(f"classes: {len(train_data.class_names)} ({names})")
         if classes.only_model:
             say(f"classes without ground truth in {val_data.name}: {', '.join(classes.only_model)}")
-        for data in (train_data, val_data):
-            _probe(data, config)
+    problem = _probe([train_data, val_data], config) if distributed.is_main() else ""
+    problem = distributed.broadcast_object(problem)
+    if problem:
+        raise DatasetError(problem)
     return train_data, val_data
 
 
-def _read_split(split: Split, allow: Sequence[str]) -> DetectionData:
+def _read_split(split: Split, config: Config) -> DetectionData:
+    """Read a split; images that cannot be read end the run as `data.on_bad_image` says, in every format alike."""
     data, findings = scan_split(split)
+    allow = list(config.data.allow)
+    num_unreadable = findings.counts["unreadable_image"]  # of YOLO and shards, whose boxes need the image's size
+    if config.data.on_bad_image == "quarantine" and num_unreadable <= MAX_SHARE * (len(data) + num_unreadable):
+        allow.append("unreadable_image")
+        if num_unreadable and distributed.is_main():
+            first = findings.examples["unreadable_image"][0]
+            say(f"{split.name}: {num_unreadable} images cannot be read and are left out, the first: {first}")
     if not len(data.labels):
         findings.add("no_boxes", split.annotations, "", "has no box that can be used: nothing to learn or to measure")
     findings.refuse_errors(allow)
@@ -166,13 +176,18 @@ def _read_split(split: Split, allow: Sequence[str]) -> DetectionData:
     return data
 
 
-def _probe(data: DetectionData, config: Config) -> None:
-    """Decode images before the first epoch, so that a broken dataset costs no night."""
-    bad = probe_images(data, config.train.seed)
-    if bad and config.data.on_bad_image == "fail":
-        raise DatasetError(bad[0].reason)
-    if bad:
-        say(f"{data.name}: {len(bad)} images cannot be read, the first: {bad[0].reason}")
+def _probe(splits: Sequence[DetectionData], config: Config) -> str:
+    """Decode images before the first epoch, so that a broken dataset costs no night; return why it cannot be used."""
+    for data in splits:
+        try:
+            bad = probe_images(data, config.train.seed)
+        except DatasetError as error:
+            return str(error)
+        if bad and config.data.on_bad_image == "fail":
+            return bad[0].reason
+        if bad:
+            say(f"{data.name}: {len(bad)} images cannot be read, the first: {bad[0].reason}")
+    return ""
 
 
 def _seed(seed: int) -> None:

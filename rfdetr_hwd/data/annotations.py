@@ -11,7 +11,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.images import ImageError, read_image
+from rfdetr_hwd.data.images import ImageError, check_file, read_image
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class DetectionData:
         labels: Shape (M,) int64.
         crowd: Shape (M,) bool; crowd regions are ignored in training and in the evaluation's sense.
         areas: Shape (M,) float64, in pixels.
-        fingerprint: sha256 of the annotations.
+        fingerprint: sha256 of the annotations and of the images that are used.
         shards: Where the images lie, if not in files of their own.
     """
 
@@ -109,6 +109,7 @@ class DetectionData:
             OSError: It is not there, or cannot be read.
         """
         if self.shards is None:
+            check_file(self.path(index))
             return self.path(index).read_bytes()
         shard, offset, size = self.shards.members[index].tolist()
         with self.shards.paths[shard].open("rb") as file:

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image, read_size
 from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, near_duplicates
-from rfdetr_hwd.data.source import Layout, scan_split
+from rfdetr_hwd.data.source import ROLES, Layout, Role, scan_split
 
 _LEARNED = ("train", "val")
 
@@ -70,6 +70,7 @@ def check_dataset(
     layout: Layout,
     decode: bool,
     num_queries: int,
+    names: Mapping[Role, str | None] = {},  # noqa: B006 not changed
     watch: Callable[[str, int, Iterator[Any]], Iterator[Any]] = lambda _, __, images: images,
 ) -> Report:
     """Check all splits of a dataset.
@@ -78,15 +79,17 @@ def check_dataset(
         layout: The dataset.
         decode: Also decode every image: is it readable, of the annotated size, and in one split only?
         num_queries: Object queries of the model, the most objects that it can find in an image.
+        names: Names of the splits where they are not the usual ones.
         watch: Given (name, number of images, images), returns the images, and may show progress.
 
     Raises:
         DatasetError: The dataset has no split at all.
     """
     report = Report()
-    splits = list(layout.splits())
+    splits = list(layout.splits(names))
     if not splits:
-        raise DatasetError(f"{layout.root} has no split that is known ({layout.format})")
+        looked = ", ".join(str(layout.split(role, names.get(role)).annotations) for role in ROLES)
+        raise DatasetError(f"{layout.root} has no split that is known: looked for {looked}")
     found: list[tuple[DetectionData, list[_Look]]] = []
     for split in splits:
         try:
@@ -140,11 +143,11 @@ def _look(data: DetectionData, row: int) -> _Look:
     path = data.path(row)
     try:
         content = data.read_bytes(row)
-        size, is_rotated = read_size(path, io.BytesIO(content))
+        _, is_rotated = read_size(path, io.BytesIO(content))
         image = read_image(path, io.BytesIO(content))
     except (ImageError, OSError) as error:
         return _Look(str(error), (0, 0), False, b"", np.uint64(0))
-    return _Look("", size, is_rotated, hashlib.sha256(content).digest(), hash_image(image))
+    return _Look("", (image.height, image.width), is_rotated, hashlib.sha256(content).digest(), hash_image(image))
 
 
 def _check_images(data: DetectionData, looks: list[_Look], findings: Findings) -> None:

@@ -26,8 +26,9 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import new_folder, safe_parts
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.source import Layout, find_layout, read_split
-from rfdetr_hwd.data.split import place_image, write_coco
 from rfdetr_hwd.data.voc import read_voc
+from rfdetr_hwd.data.write import place_image, write_coco
+from rfdetr_hwd.data.yolo import label_file_of
 
 _FOLDERS = {"train": "train", "val": "valid", "test": "test"}
 """Folder of each role in what is written, as Roboflow names them."""
@@ -153,9 +154,7 @@ def _write_yolo(folder: Path, data: DetectionData) -> Converted:
     (folder / "labels").mkdir()
     for row, name in enumerate(map(str, data.file_names)):
         place_image(data.images, name, folder / "images")
-        # YOLO's rule: the last folder `images` of the image's path becomes `labels`
-        head, _, tail = "/".join(["images", *safe_parts(name)]).rpartition("images/")
-        label_file = folder / head / "labels" / PurePosixPath(tail).with_suffix(".txt")
+        label_file = folder / label_file_of("/".join(["images", *safe_parts(name)]))
         if label_file in taken:
             raise DatasetError(f"the images {taken[label_file]!r} and {name!r} of {data.name} would share a label file")
         taken[label_file] = name

@@ -12,7 +12,7 @@ class FileList:
     Attributes:
         root: The folder.
         names: Paths of the files below it, with `/`.
-        escaping: Those that are links to somewhere else.
+        escaping: Links to files and folders (with a `/` at the end) somewhere else.
     """
 
     root: Path
@@ -20,25 +20,40 @@ class FileList:
     escaping: frozenset[str] = frozenset()
 
     @classmethod
-    def scan(cls, root: Path) -> "FileList":
-        """List a folder and all folders in it; a folder that is missing has no files."""
-        names, escaping = set(), set()
-        resolved = root.resolve()
-        for folder, folders, files in os.walk(root):
-            below = os.path.relpath(folder, root)
-            prefix = "" if below == "." else f"{below}/"
-            for name in files:
-                names.add(prefix + name)
-                path = Path(folder, name)
-                if path.is_symlink() and not path.resolve().is_relative_to(resolved):
-                    escaping.add(prefix + name)
-            for name in [name for name in folders if Path(folder, name).is_symlink()]:
-                escaping.add(f"{prefix}{name}/")  # not entered
+    def scan(cls, root: Path, within: Path | None = None) -> "FileList":
+        """List a folder and all folders in it; a folder that is missing has no files.
+
+        Args:
+            root: The folder.
+            within: Links may lead anywhere below here; `None`: below `root`.
+        """
+        names: set[str] = set()
+        escaping: set[str] = set()
+        homes = [root.resolve(), *([within.resolve()] if within else [])]
+        entered = {homes[0]}
+        pending = [(root, "")]
+        while pending:
+            folder, prefix = pending.pop()
+            for entry in os.scandir(folder) if folder.is_dir() else []:
+                is_folder = entry.is_dir()
+                name = f"{prefix}{entry.name}{'/' if is_folder else ''}"
+                if entry.is_symlink():
+                    target = Path(entry).resolve()
+                    if not any(target.is_relative_to(home) for home in homes):
+                        escaping.add(name)
+                        continue
+                    if is_folder and target in entered:  # a circle of links
+                        continue
+                    entered.add(target)
+                if is_folder:
+                    pending.append((Path(entry), name))
+                else:
+                    names.add(name)
         return cls(root, frozenset(names), frozenset(escaping))
 
     def problem(self, name: str) -> tuple[str, str]:
         """Return the kind of finding about a path that annotations name, and the reason; empty texts if it is there."""
-        if name in self.names and name not in self.escaping:
+        if name in self.names:
             return "", ""
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, TypeGuard
 
-from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.errors import ConfigError, UserError
 
 MAX_EXAMPLES = 100
 """Findings of one kind that are kept; all are counted."""
@@ -49,10 +49,10 @@ KINDS: Mapping[str, Kind] = {
     "bad_area": Kind("error", "the box's own area stands in"),
     "bad_crowd": Kind("error", "taken as no crowd"),
     "no_boxes": Kind("error", "there is nothing to learn or to measure", can_allow=False),
-    "classes_differ": Kind("error", "classes are mapped by name, those of one side alone are not measured"),
+    "classes_differ": Kind("error", "classes are mapped by name; one that the model lacks has an AP of 0"),
     "unreadable_label": Kind("error", "the image is left out"),
-    "unreadable_image": Kind("error", "the image is replaced while training, see data.on_bad_image"),
-    "size_mismatch": Kind("error", "the image is replaced while training, see data.on_bad_image"),
+    "unreadable_image": Kind("error", "replaced while training (data.on_bad_image); in YOLO and shards left out"),
+    "size_mismatch": Kind("error", "taken as unreadable: replaced while training (data.on_bad_image)"),
     "same_image": Kind("error", "both are used"),
     "annotation_id": Kind("notice", "annotations are numbered anew"),
     "missing_area": Kind("notice", "the box's own area stands in"),
@@ -157,18 +157,21 @@ def check_allowed(allow: Iterable[str]) -> None:
     """Raise an error for a name that `data.allow` cannot hold.
 
     Raises:
-        DatasetError: It is no kind of finding, or one that cannot be accepted.
+        ConfigError: It is no kind of finding, or one that cannot be accepted.
     """
     for kind in allow:
         if kind not in KINDS:
-            raise DatasetError(f"data.allow: {kind!r} is no kind of finding; known are {', '.join(KINDS)}")
+            raise ConfigError(f"data.allow: {kind!r} is no kind of finding; known are {', '.join(KINDS)}")
         if not KINDS[kind].can_allow:
-            raise DatasetError(f"data.allow: {kind} cannot be accepted, because then {KINDS[kind].effect}")
+            raise ConfigError(f"data.allow: {kind} cannot be accepted, because then {KINDS[kind].effect}")
 
 
 def shown(value: object) -> str:
     """Return a value from a file as short printable text: no control character reaches a terminal."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except ValueError:  # an integer of thousands of digits
+        text = "a huge number"
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 

@@ -1,5 +1,6 @@
 """Read image files: few decoders, bounded sizes, upright, 8-bit RGB."""
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 """Pillow's own limit on decompression bombs, in force here whatever another library has set."""
+MAX_FILE_BYTES = 1 << 29
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
@@ -50,27 +52,47 @@ def read_size(path: Path, file: BinaryIO | None = None) -> tuple[tuple[int, int]
     """
     with _opened(path, file) as image:
         orientation = image.getexif().get(_ORIENTATION, 1)
-        size = (image.width, image.height) if orientation in _SIDEWAYS else (image.height, image.width)
+        is_turned = orientation in _SIDEWAYS and image.format != "TIFF"  # whose size Pillow turns itself
+        size = (image.width, image.height) if is_turned else (image.height, image.width)
         return size, orientation not in (0, 1)
 
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     """Turn an image upright as its EXIF orientation says, and convert it to 8-bit RGB.
 
-    16-bit grey is scaled, where Pillow alone would clip it; transparency is dropped.
+    16-bit grey is scaled by a fixed factor, where Pillow alone would clip it; transparency is dropped.
+
+    Raises:
+        ImageError: The pixels are floating-point numbers, which have no fixed range.
     """
     upright = PIL.ImageOps.exif_transpose(image)
+    if upright.mode == "F":
+        raise ImageError("floating-point pixels have no fixed range: store them with 8 or 16 bits")
     if upright.mode == "I" or upright.mode.startswith("I;16"):
         pixels = np.asarray(upright).astype(np.int64)
-        scale = 257 if pixels.max(initial=0) > 255 else 1
-        upright = PIL.Image.fromarray((pixels // scale).clip(0, 255).astype(np.uint8))
+        upright = PIL.Image.fromarray((pixels.clip(0, 65535) // 257).astype(np.uint8))
     return upright.convert("RGB")
+
+
+def check_file(path: Path) -> None:
+    """Raise an error for what is no file of an image's size: reading a pipe would wait for ever.
+
+    Raises:
+        OSError: It is not there, no regular file, or too large.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise OSError(f"it is larger than {MAX_FILE_BYTES >> 20} MiB")
 
 
 @contextmanager
 def _opened(path: Path, file: BinaryIO | None) -> Iterator[PIL.Image.Image]:
     """Open an image; whatever is raised meanwhile is about the file, and says so."""
     try:
+        if file is None:
+            check_file(path)
         with PIL.Image.open(file or path, formats=IMAGE_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} are more than {MAX_PIXELS} pixels")
@@ -79,5 +101,7 @@ def _opened(path: Path, file: BinaryIO | None) -> Iterator[PIL.Image.Image]:
         raise ImageError(f"cannot decode {path}: it is no image of the formats {', '.join(IMAGE_FORMATS)}") from None
     except OSError as error:
         raise ImageError(f"cannot decode {path}: {error.strerror or error}") from None
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's decoders raise many kinds
         raise ImageError(f"cannot decode {path}: {error}") from None

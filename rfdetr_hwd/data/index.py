@@ -1,5 +1,7 @@
 """Check every annotation of a split and put what can be used into arrays; findings say what cannot, and why."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeGuard
 
@@ -43,11 +45,9 @@ def index_split(raw: RawSplit, name: str, files: FileList, findings: Findings) -
     """
     classes = _index_categories(raw, findings)
     images = _index_images(raw, files, findings)
-    if not raw.images or not raw.categories:
-        raise DatasetError(f"{raw.where} lists no {'images' if not raw.images else 'classes'}")
     if not images.ids or not classes:
         findings.refuse_errors(())
-        raise DatasetError(f"{raw.where} lists no {'images' if not images.ids else 'classes'} that can be used")
+        raise DatasetError(f"{raw.where} lists no {'images' if not images.ids else 'classes'}")
     labels = {category_id: label for label, category_id in enumerate(classes)}
     table = _index_annotations(raw, images, labels, findings)
     rows = table[:, 0].astype(np.int64)
@@ -66,9 +66,15 @@ def index_split(raw: RawSplit, name: str, files: FileList, findings: Findings) -
         labels=table[:, 5].astype(np.int64),
         crowd=table[:, 6] > 0,
         areas=np.ascontiguousarray(table[:, 7]),
-        fingerprint=raw.fingerprint,
+        fingerprint=_fingerprint(raw, images),
         shards=_shards(raw, images.ids),
     )
+
+
+def _fingerprint(raw: RawSplit, images: _Images) -> str:
+    """Return a hash of the annotations and of the images that are used, which can change while the former do not."""
+    used = json.dumps([images.ids, images.names, images.sizes])
+    return hashlib.sha256(f"{raw.fingerprint} {used}".encode()).hexdigest()
 
 
 def _shards(raw: RawSplit, image_ids: list[int]) -> Shards | None:

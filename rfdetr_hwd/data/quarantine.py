@@ -1,5 +1,6 @@
 """Images that cannot be read: listed once each, and an error when they are too many."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.dataset import BadImage, DetectionDataset, SampleKey
+from rfdetr_hwd.data.dataset import BadImage, DetectionDataset, Failure, SampleKey
 from rfdetr_hwd.data.findings import DatasetError
 
 MAX_SHARE = 0.05
@@ -31,7 +32,7 @@ class Quarantine:
 
     def __init__(self, path: Path, num_images: int) -> None:
         self.path, self.num_images = path, num_images
-        self.seen = {json.loads(line)["image_id"] for line in path.read_text().splitlines()} if path.exists() else set()
+        self.seen = _read_ids(path)
 
     def __call__(self, bad: BadImage) -> None:
         """List an image.
@@ -42,15 +43,27 @@ class Quarantine:
         if bad.image_id in self.seen:
             return
         self.seen.add(bad.image_id)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(bad)) + "\n")
-        logger.warning("replaced from now on, and listed in %s: %s", self.path, bad.reason)
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n" * self._is_torn() + json.dumps(asdict(bad)) + "\n")
+        except OSError as error:
+            logger.warning("cannot write to %s: %s", self.path, error.strerror)
+        logger.warning("replaced by another image, and listed in %s: %s", self.path, bad.reason)
         refuse_too_many(len(self.seen), self.num_images, [bad])
 
+    def _is_torn(self) -> bool:
+        """Return whether a killed process left half a line."""
+        text = self.path.read_bytes() if self.path.exists() else b""
+        return bool(text) and not text.endswith(b"\n")
 
-def log_left_out(bad: BadImage) -> None:
-    """Say that an image is not measured: its objects count as missed."""
-    logger.warning("left out of the evaluation, its objects count as missed: %s", bad.reason)
+
+def _read_ids(path: Path) -> set[int]:
+    """Return the image ids of a list; half a line, which a killed process leaves, does not count."""
+    ids = set()
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            ids.add(int(json.loads(line)["image_id"]))
+    return ids
 
 
 def probe_images(data: DetectionData, seed: int) -> list[BadImage]:
@@ -66,7 +79,9 @@ def probe_images(data: DetectionData, seed: int) -> list[BadImage]:
 
     def probe(row: int) -> Iterable[BadImage]:
         sample = dataset[SampleKey(row, 0, 32)]
-        return getattr(sample, "bad", ())
+        if isinstance(sample, Failure):
+            raise DatasetError(sample.reason)
+        return sample.bad
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter
         bad = [image for found in pool.map(probe, rows.tolist()) for image in found]

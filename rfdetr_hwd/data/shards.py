@@ -9,15 +9,16 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rfdetr_hwd.data.coco import RawSplit, read_entry
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, is_id, shown
-from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_size
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, MAX_FILE_BYTES, ImageError, read_size
 
 _MAX_SIDECAR_BYTES = 64 << 20
 _MAX_MEMBERS = 1 << 24
+_HEADER_BYTES = 1 << 16
 
 
 def index_name(split: str) -> str:
@@ -50,15 +51,17 @@ def read_shards(root: Path, split: str, files: FileList, findings: Findings) -> 
         kind, reason = files.problem(name) if isinstance(name, str) else ("missing_file", f"is named {shown(name)}")
         if kind:
             raise DatasetError(f"{path}: the shard {reason}")
-        for key, parts in _samples(root / name).items():
-            entry = _read_sample(root / name, key, parts, digest, findings)
-            if entry is None:
-                continue
-            image, objects, (offset, size) = entry
-            images.append(image)
-            annotations += objects
-            if image["id"] not in members:
-                members[image["id"]] = (number, offset, size)
+        samples = _samples(root / name)
+        with (root / name).open("rb") as file:
+            for key, parts in samples.items():
+                entry = _read_sample(file, root / name, key, parts, digest, findings)
+                if entry is None:
+                    continue
+                image, objects, (offset, size) = entry
+                images.append(image)
+                if image["id"] not in members:  # or the objects would land on another sample's picture
+                    members[image["id"]] = (number, offset, size)
+                    annotations += objects
     paths = tuple(root / str(name) for name in names)
     return RawSplit(str(path), categories, images, annotations, digest.hexdigest(), (), (paths, members))
 
@@ -80,7 +83,7 @@ def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
 
 
 def _read_sample(
-    shard: Path, key: str, parts: dict[str, tuple[int, int]], digest: Any, findings: Findings
+    file: BinaryIO, shard: Path, key: str, parts: dict[str, tuple[int, int]], digest: Any, findings: Findings
 ) -> tuple[dict[str, Any], list[Any], tuple[int, int]] | None:
     """Return the image entry, the annotations, and the image's place; none where the sample is left out."""
     who = f"sample {shown(key)}"
@@ -88,9 +91,7 @@ def _read_sample(
     if suffix is None or ".json" not in parts:
         findings.add("bad_image", shard, who, f"needs an image and a .json, and has {shown(sorted(parts))}")
         return None
-    with shard.open("rb") as file:
-        text = _read_member(file, *parts[".json"]) if parts[".json"][1] <= _MAX_SIDECAR_BYTES else b""
-        content = _read_member(file, *parts[suffix])
+    text = _read_member(file, *parts[".json"]) if parts[".json"][1] <= _MAX_SIDECAR_BYTES else b""
     digest.update(text)
     try:
         sidecar = json.loads(text)
@@ -102,7 +103,7 @@ def _read_sample(
         return None
     name = f"{key}{suffix}"
     try:
-        (height, width), _ = read_size(shard / name, io.BytesIO(content))
+        height, width = _read_size(file, shard / name, *parts[suffix])
     except ImageError as error:
         findings.add("unreadable_image", shard, who, str(error))
         return None
@@ -110,10 +111,19 @@ def _read_sample(
     return image, [_owned(entry, image_id) for entry in objects], parts[suffix]
 
 
-def _read_member(file: Any, offset: int, size: int) -> bytes:
+def _read_size(file: BinaryIO, path: Path, offset: int, size: int) -> tuple[int, int]:
+    """Return (height, width) of an image, from its first bytes if they are enough."""
+    try:
+        return read_size(path, io.BytesIO(_read_member(file, offset, min(size, _HEADER_BYTES))))[0]
+    except ImageError:
+        if size <= _HEADER_BYTES or size > MAX_FILE_BYTES:
+            raise
+        return read_size(path, io.BytesIO(_read_member(file, offset, size)))[0]
+
+
+def _read_member(file: BinaryIO, offset: int, size: int) -> bytes:
     file.seek(offset)
-    content: bytes = file.read(size)
-    return content
+    return file.read(size)
 
 
 def _owned(entry: Any, image_id: int) -> Any:

@@ -1,6 +1,6 @@
 """Find a detection dataset and read its splits: COCO and Roboflow folders, YOLO exports, WebDataset shards."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -38,6 +38,7 @@ class Split(NamedTuple):
         role: What it is for.
         name: Its own name.
         format: Format of the dataset.
+        root: Folder of the dataset; links may lead anywhere in it.
         images: Folder of the images, of the shards, or the root of a YOLO dataset.
         annotations: The annotation file, the index of the shards, or the root of a YOLO dataset.
     """
@@ -45,6 +46,7 @@ class Split(NamedTuple):
     role: Role
     name: str
     format: Format
+    root: Path
     images: Path
     annotations: Path
 
@@ -65,16 +67,18 @@ class Layout:
     def split(self, role: Role, name: str | None = None) -> Split:
         """Return the paths of a split; `name` defaults to the format's own name for the role."""
         if self.format == "yolo":
-            return Split(role, name or role, "yolo", self.root, self.root)
+            return Split(role, name or role, "yolo", self.root, self.root, self.root)
         candidates = [place for n in ([name] if name else _SPLIT_NAMES[self.format][role]) for place in self._places(n)]
         found = next((place for place in candidates if place[1].is_file()), candidates[0])
-        return Split(role, found[1].parent.name if self.format == "roboflow" else found[2], self.format, *found[:2])
+        return Split(
+            role, found[1].parent.name if self.format == "roboflow" else found[2], self.format, self.root, *found[:2]
+        )
 
-    def splits(self) -> Iterator[Split]:
-        """Yield the splits that are there, under their usual names."""
+    def splits(self, names: Mapping[Role, str | None] = {}) -> Iterator[Split]:  # noqa: B006 not changed
+        """Yield the splits that are there, under their usual names or those that are given."""
         files = FileList.scan(self.root) if self.format == "yolo" else None
         for role in ROLES:
-            split = self.split(role)
+            split = self.split(role, names.get(role))
             if has_split(self.root, role, files) if files else split.annotations.exists():
                 yield split
 
@@ -134,7 +138,7 @@ def scan_split(split: Split) -> tuple[DetectionData, Findings]:
     findings = Findings()
     if not split.images.is_dir():
         raise DatasetError(f"there is no image folder {split.images}: set data.{split.role} to the name of a split")
-    files = FileList.scan(split.images)
+    files = FileList.scan(split.images, split.root)
     if split.format == "yolo":
         raw = read_yolo(split.images, split.role, None if split.name == split.role else split.name, files, findings)
     elif split.format == "webdataset":

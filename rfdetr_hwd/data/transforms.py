@@ -78,13 +78,13 @@ def augment(
     """
     boxes = tv_tensors.BoundingBoxes(boxes_xyxy, format="XYXY", canvas_size=(image.height, image.width))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(draw_seed(entropy))
+        torch.default_generator.manual_seed(draw_seed(entropy))  # torch.manual_seed would also reseed every GPU
         image, boxes, labels = transform(image, boxes, labels)
     return image, boxes.as_subclass(Tensor), labels
 
 
 def build_augmentation(flip: float, crop: float, min_crop: float) -> v2.Transform:
-    """Return horizontal flip and random crop, dropping the boxes that leave the image.
+    """Return horizontal flip and random crop, dropping the boxes that leave the image or are thinner than a pixel.
 
     Args:
         flip: Probability of the flip.

@@ -1,12 +1,13 @@
 """Loader processes that are watched: one that dies, raises or hangs is an error that names the image it was at."""
 
 import os
-import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from rfdetr_hwd.data.dataset import Batch, DetectionDataset, Failure, SampleKey, collate
 from rfdetr_hwd.data.findings import DatasetError
+
+_PATIENCE = 5
+"""Seconds without a batch after which it is looked whether the processes live."""
 
 
 @dataclass(frozen=True)
@@ -59,33 +63,41 @@ def serve(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Wo
         num_workers=workers.count,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
-        timeout=workers.timeout if workers.count else 0,
+        timeout=min(_PATIENCE, workers.timeout) if workers.count else 0,  # after which torch looks for dead processes
         generator=torch.Generator(),  # or each new iterator would draw from the generator that dropout draws from
     )
-    iterator, problem = iter(loader), ""
-    while not problem:
+    with _children_unwatched():
+        iterator = iter(loader)
+    while True:
         try:
-            batch = next(iterator)
+            batch = _next(iterator, workers.timeout)
         except StopIteration:
             return
-        except RuntimeError as error:
-            problem = _explain(str(error), dataset, notes, workers)
-            continue
+        except (RuntimeError, OSError, EOFError) as error:  # the latter where it died while handing over a batch
+            raise DatasetError(_explain(str(error), dataset, notes, workers)) from None
         if isinstance(batch, Failure):
             raise DatasetError(batch.reason)
         yield batch
-    with _children_unwatched():
-        del iterator  # ends the other processes
-    raise DatasetError(problem)
+
+
+def _next(iterator: Iterator[Batch | Failure], timeout: int) -> Batch | Failure:
+    """Return the next batch; torch's error says that a process died, or gave nothing for `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return next(iterator)
+        except RuntimeError as error:
+            if "timed out" not in str(error) or time.monotonic() >= end:
+                raise
 
 
 @contextmanager
 def _children_unwatched() -> Iterator[None]:
-    """Keep torch's signal handler from reporting a dead process again, in the middle of whatever comes next."""
+    """Keep torch from handling SIGCHLD: it would raise in the middle of whatever runs when a process dies."""
     if threading.current_thread() is not threading.main_thread():  # where there are no signal handlers
         yield
         return
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    handler = signal.getsignal(signal.SIGCHLD)
     try:
         yield
     finally:
@@ -98,10 +110,16 @@ def _explain(error: str, dataset: DetectionDataset, notes: Tensor, workers: Work
         what = f"a loader process gave nothing for {workers.timeout} seconds (data.worker_timeout)"
         rows = [row for _, row in notes.tolist() if row >= 0]
     else:
-        listed = re.search(r"pid(?:\(s\))? ([\d, ]+)", error)
-        dead = {int(number) for number in listed[1].split(",")} if listed else set()
         what = f"a loader process ended: {error.strip().splitlines()[0]}"
-        rows = [row for process, row in notes.tolist() if row >= 0 and process in dead]
+        rows = [row for process, row in notes.tolist() if row >= 0 and _is_dead(process)]
     data = dataset.data
     names = [f"image {data.image_ids[row]} of {data.name} ({data.path(row)})" for row in rows]
     return f"{what}; it was at {', '.join(names) or 'no image'}. Look at it, or set data.workers=0 to see more"
+
+
+def _is_dead(process: int) -> bool:
+    """Return whether a process has ended; where the system does not tell, every process is suspected."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

@@ -8,7 +8,7 @@ from typing import Any
 from rfdetr_hwd.data.coco import RawSplit
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, shown
-from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_size
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, check_file, read_size
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.yaml_file import read_yaml
 
@@ -69,16 +69,21 @@ def read_yolo(root: Path, role: str, name: str | None, files: FileList, findings
     annotations: list[dict[str, Any]] = []
     places: list[str] = []
     for image in _find_images(root, role, name or content.get(role), content.get("path"), files, path):
+        kind, reason = files.problem(image)
+        if kind:
+            findings.add(kind, root / image, "", reason)
+            continue
+        lines = _read_labels(root, label_file_of(image), files, findings)
+        if lines is None:
+            continue
         try:
             (height, width), _ = read_size(root / image)
         except ImageError as error:
             findings.add("unreadable_image", root / image, "", str(error))
             continue
         images.append({"id": len(images) + 1, "file_name": image, "width": width, "height": height})
-        label_file = _label_file(image)
-        if label_file not in files.names or label_file in files.escaping:
-            continue
-        for number, line in _read_lines(root / label_file, findings):
+        label_file = label_file_of(image)
+        for number, line in lines:
             digest.update(f"{image}:{line}\n".encode())
             values = _parse(line)
             if values is None:
@@ -113,7 +118,7 @@ def _find_images(root: Path, role: str, entry: object, base: object, files: File
         for folder in _candidates(item, base):
             inside = {name for name in files.names if name.startswith(f"{folder}/")} if folder else set(files.names)
             if folder.endswith(".txt") and folder in files.names:
-                inside = {str(PurePosixPath(line.strip())) for _, line in _read_lines(root / folder, Findings())}
+                inside = {str(PurePosixPath(line.strip())) for _, line in _read_list(root / folder)}
             if inside:
                 found |= {name for name in inside if name.lower().endswith(IMAGE_SUFFIXES)}
                 break
@@ -121,6 +126,13 @@ def _find_images(root: Path, role: str, entry: object, base: object, files: File
         looked = ", ".join(dict.fromkeys(c for item in entries for c in _candidates(str(item), base)))
         raise DatasetError(f"{root} has no images of the split {role}: looked in {looked} (from {origin.name})")
     return sorted(found)
+
+
+def _read_list(path: Path) -> list[tuple[int, str]]:
+    try:
+        return _read_lines(path)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot read the list of images {path}: {error}") from None
 
 
 def _candidates(entry: str, base: object) -> Iterator[str]:
@@ -135,7 +147,7 @@ def _candidates(entry: str, base: object) -> Iterator[str]:
         yield "/".join([*[part for part in PurePosixPath(base).parts if part != "."], *parts])
 
 
-def _label_file(image: str) -> str:
+def label_file_of(image: str) -> str:
     """Return the label file of an image: the last folder `images` becomes `labels`, the suffix `.txt`."""
     parts = list(PurePosixPath(image).with_suffix(".txt").parts)
     for index in range(len(parts) - 2, -1, -1):
@@ -145,15 +157,27 @@ def _label_file(image: str) -> str:
     return "/".join(parts)
 
 
-def _read_lines(path: Path, findings: Findings) -> list[tuple[int, str]]:
-    """Return the numbered lines of a small text file that are not blank."""
-    try:
-        if path.stat().st_size > _MAX_LABEL_BYTES:
-            raise ValueError(f"is larger than {_MAX_LABEL_BYTES >> 20} MiB")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        findings.add("unreadable_label", path, "", str(error))
+def _read_labels(root: Path, name: str, files: FileList, findings: Findings) -> list[tuple[int, str]] | None:
+    """Return the lines of a label file; none of them where there is no file, and `None` where it cannot be read."""
+    kind, reason = files.problem(name)
+    if kind == "missing_file":
         return []
+    if kind:
+        findings.add(kind, root / name, "", reason)
+        return None
+    try:
+        return _read_lines(root / name)
+    except (OSError, ValueError) as error:
+        findings.add("unreadable_label", root / name, "", str(error))
+        return None
+
+
+def _read_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the numbered lines of a small text file that are not blank; `OSError` or `ValueError` if it is none."""
+    check_file(path)
+    if path.stat().st_size > _MAX_LABEL_BYTES:
+        raise ValueError(f"it is larger than {_MAX_LABEL_BYTES >> 20} MiB")
+    lines = path.read_text(encoding="utf-8").splitlines()
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -18,11 +19,13 @@ class BuiltModel:
         stock: The upstream model around the (swapped) network.
         class_names: Class names in label order.
         replacements: What the swap replaced.
+        resize: How an image is fitted into its square, `stretch` or `letterbox`.
     """
 
     stock: StockModel
     class_names: tuple[str, ...]
     replacements: list[Replacement]
+    resize: Literal["stretch", "letterbox"]
 
     @property
     def network(self) -> nn.Module:
@@ -59,7 +62,7 @@ def build_model(model: ModelSection, downsample: DownsampleSection, class_names:
     if downsample.name in ("hwd", "dwt"):
         options.setdefault("backend", downsample.backend)
     replacements = swap_downsample(stock.network, downsample.name, downsample.site, downsample.init, **options)
-    return BuiltModel(stock, tuple(class_names), replacements)
+    return BuiltModel(stock, tuple(class_names), replacements, model.resize)
 
 
 def load_model(

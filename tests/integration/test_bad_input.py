@@ -209,6 +209,41 @@ def test_classes_are_mapped_by_name(cli: Run, trained: Path, shapes_root: Path, 
     refused(cli("evaluate", "--weights", trained, f"data.root={root}"), 1, "no class", "'star'", "'comet'")
 
 
+def test_an_evaluation_says_what_it_could_not_read(cli: Run, trained: Path, shapes_root: Path, tmp_path: Path) -> None:
+    root, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(shapes_root, root)
+    shutil.rmtree(root / "valid")
+    shutil.copytree(root / "train", root / "valid")  # of 24 images, so that one is less than 5 %
+    evaluate = ["evaluate", "--weights", trained, f"data.root={root}", "--out", out]
+    (root / "valid" / "train_00003.jpg").write_bytes(b"")
+    refused(cli(*evaluate, "data.on_bad_image=fail"), 1, "image 3 of valid")
+    result = cli(*evaluate)
+    assert result.returncode == 0, result.stderr
+    assert "images that cannot be read, their objects counted as missed: 1" in result.stdout
+    assert json.loads((out / "metrics.json").read_text())["protocol"]["images_unreadable"] == [3]
+    assert {d["image_id"] for d in json.loads((out / "predictions.json").read_text())} == set(range(24)) - {3}
+    (root / "valid" / "train_00004.jpg").write_bytes(b"")
+    refused(cli(*evaluate), 1, "2 of 24 images cannot be read, more than 5%")
+
+
+def test_a_letterboxed_model_is_measured_as_it_was_trained(
+    cli: Run, config_file: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    short = ["model.resize=letterbox", "train.epochs=1", "train.batch_size=24", "train.micro_batch=12"]
+    result = cli("train", "--config", config_file, f"output.dir={run}", *short)
+    assert result.returncode == 0, result.stderr
+    other = ["--config", config_file, f"output.dir={run}"]  # which says nothing of a letterbox
+    assert cli("evaluate", "--weights", run, "--out", out, *other).returncode == 0
+    measured = json.loads((out / "metrics.json").read_text())
+    trained = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    kind = measured["protocol"]["weights"]
+    assert measured["figures"]["AR_100"] == trained[f"{kind}/AR_100"] > 0
+    assert measured["protocol"]["preprocessing"] == "letterbox into a square, bilinear, antialiased"
+    assert "stretches others" in cli("export", "--weights", run, "--out", tmp_path / "x.pth").stdout
+    refused(cli("evaluate", "--weights", run, "model.resize=stretch"), 2, "model.resize cannot be changed")
+
+
 def test_predict_names_what_it_cannot_use(cli: Run, trained: Path, tmp_path: Path) -> None:
     refused(cli("predict", tmp_path / "no.jpg", "--weights", trained), 2, "no image or folder")
     refused(cli("predict", tmp_path, "--weights", trained), 2, "holds no images")

@@ -1,6 +1,7 @@
 """The data commands on whole datasets: what they print, what they write, how they end."""
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -22,9 +23,29 @@ def test_check_prints_a_table_writes_json_and_exits_1_on_errors(cli: Run, shapes
     assert entry["examples"][0]["where"].endswith("train_00003.jpg")
     assert cli("data", "check", root, "--allow", "unreadable_image").returncode == 0
     assert cli("data", "check", root, "--no-decode").returncode == 0
-    refused(cli("data", "check", root, "--allow", "nonsense"), 1, "'nonsense' is no kind of finding")
+    refused(cli("data", "check", root, "--allow", "nonsense"), 2, "'nonsense' is no kind of finding")
     refused(cli("data", "check", tmp_path / "none"), 1, "there is no folder")
     refused(cli("data", "check", root, "--json", "/proc/none"), 2, "--json: cannot write")
+
+
+def test_check_of_splits_with_other_names(cli: Run, shapes_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(shapes_root / "train", tmp_path / "fold 1")
+    refused(cli("data", "check", tmp_path), 1, "has no split that is known: looked for", "valid")
+    result = cli("data", "check", tmp_path, "--train", "fold 1")
+    assert result.returncode == 0, result.stderr
+    assert "fold 1: 24 images" in result.stdout
+
+
+def test_names_from_files_do_not_command_the_terminal(command: Run, shapes_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(shapes_root, tmp_path / "data"))
+    path = root / "train" / "_annotations.coco.json"
+    path.write_text(path.read_text().replace('"star"', '"\\u001b[31mstar\\u0007"'))
+    shutil.copy(root / "train" / "train_00001.jpg", os.fsencode(root) + b"/train/\xff\x1b.jpg")
+    result = command("data", "check", root, PYTHONIOENCODING="utf-8:strict")
+    assert "Traceback" not in result.stderr
+    assert "\\x1b[31mstar" in result.stdout
+    assert "\x1b" not in result.stdout + result.stderr
+    assert "unlisted_image" in result.stdout
 
 
 def test_show_writes_a_page_and_pictures(cli: Run, shapes_root: Path, tmp_path: Path) -> None:

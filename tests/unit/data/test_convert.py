@@ -81,6 +81,22 @@ def test_coco_to_yolo_and_back_keeps_every_box_to_a_millionth(tmp_path: Path) ->
     assert categories == [{"id": 1, "name": "on: 1"}, {"id": 2, "name": "車"}, {"id": 3, "name": "Katze"}]
 
 
+@pytest.mark.parametrize("folder", ["train_images", "images", "images/images", "my images/x"])
+def test_labels_are_found_again_whatever_the_folders_are_called(tmp_path: Path, folder: str) -> None:
+    write_coco(tmp_path / "in")
+    path = tmp_path / "in" / "train" / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    (path.parent / folder).mkdir(parents=True)
+    for image in content["images"]:
+        name = Path(image["file_name"]).name
+        (path.parent / image["file_name"]).rename(path.parent / folder / name)
+        image["file_name"] = f"{folder}/{name}"
+    path.write_text(json.dumps(content))
+    (written, *_) = coco_to_yolo(tmp_path / "in", tmp_path / "out")
+    read = read_split(find_layout(tmp_path / "out").split("train"))
+    assert len(read.labels) == written.objects > 0
+
+
 def test_the_yolo_dataset_is_laid_out_as_others_expect(tmp_path: Path) -> None:
     coco_to_yolo(write_coco(tmp_path / "coco"), tmp_path / "yolo")
     assert yaml.safe_load((tmp_path / "yolo/data.yaml").read_text(encoding="utf-8")) == {

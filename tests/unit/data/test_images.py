@@ -1,5 +1,7 @@
 """Every kind of image becomes the right RGB pixels, and what is no image is named."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,29 @@ def test_16_bit_grey_is_scaled(tmp_path: Path, suffix: str) -> None:
     pixels = np.asarray(read_image(path))
     for channel in range(3):
         np.testing.assert_array_equal(pixels[..., channel], RAMP)
+
+
+@pytest.mark.parametrize("value", [0, 255, 256, 4095, 65535])
+def test_the_brightness_of_16_bit_grey_depends_on_no_other_pixel(tmp_path: Path, value: int) -> None:
+    path = save(tmp_path / "a.png", PIL.Image.fromarray(np.full((4, 4), value, dtype=np.uint16)))
+    assert (np.asarray(read_image(path)) == value // 257).all()
+
+
+def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", PIL.Image.fromarray(np.ones((4, 4), dtype=np.float32)))
+    with pytest.raises(ImageError, match="floating-point pixels"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_size])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match="pipe.jpg: it is not a regular file"):
+        read(tmp_path / "pipe.jpg")
+    with (tmp_path / "sparse.jpg").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ImageError, match="sparse.jpg: it is larger than 512 MiB"):
+        read(tmp_path / "sparse.jpg")
 
 
 def test_grey_palette_and_alpha(tmp_path: Path) -> None:
@@ -58,15 +83,30 @@ def test_cmyk_keeps_its_colours(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.asarray(read_image(path)).mean(axis=(0, 1)), [255, 0, 0], atol=4)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
-    image = PIL.Image.new("RGB", (30, 20))
+TURNS = {  # EXIF orientation: from the stored pixels to the upright ones
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels.swapaxes(0, 1)[:, ::-1],
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels.swapaxes(0, 1)[::-1],
+}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
+    pixels = np.kron(np.array([[20, 90, 160], [230, 125, 55]], dtype=np.uint8), np.ones((16, 16), np.uint8))
+    image = PIL.Image.fromarray(pixels).convert("RGB")
     exif = image.getexif()
     exif[0x0112] = orientation
-    path = save(tmp_path / "a.jpg", image, exif=exif)
-    upright = read_image(path)
-    assert upright.size == ((20, 30) if orientation > 4 else (30, 20))
-    assert read_size(path) == ((upright.height, upright.width), orientation != 1)
+    upright = read_image(save(tmp_path / f"a.{suffix}", image, exif=exif, quality=100))
+    expected = TURNS[orientation](pixels)
+    assert upright.size == expected.shape[::-1]
+    np.testing.assert_allclose(np.asarray(upright)[..., 0].astype(int), expected, atol=12)
+    assert read_size(tmp_path / f"a.{suffix}") == (expected.shape, orientation != 1)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import KINDS, DatasetError
 from rfdetr_hwd.data.source import find_layout, read_split, scan_split
-from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.errors import ConfigError, UserError
 from tests.unit.data.coco_files import CONTENT, with_annotation, with_image, write_split
 
 CAT = CONTENT["categories"][1]
@@ -146,7 +146,7 @@ def test_what_hangs_on_an_image_left_out_is_not_counted_again(tmp_path: Path) ->
 
 def test_only_known_kinds_can_be_accepted(tmp_path: Path) -> None:
     split = find_layout(write_split(tmp_path)).split("train")
-    with pytest.raises(DatasetError, match="'bad_bx' is no kind of finding; known are .*bad_box"):
+    with pytest.raises(ConfigError, match="'bad_bx' is no kind of finding; known are .*bad_box"):
         read_split(split, ["bad_bx"])
 
 

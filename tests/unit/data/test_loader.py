@@ -163,6 +163,13 @@ def test_bad_images_are_listed_once_and_too_many_are_an_error(broken: DetectionD
         quarantine(BadImage(3, "y.jpg", "no image"))
 
 
+def test_a_list_that_a_killed_process_tore_is_continued(tmp_path: Path) -> None:
+    path = tmp_path / "quarantine.jsonl"
+    path.write_text(json.dumps({"image_id": 2, "path": "x", "reason": ""}) + '\n{"image_id": 3, "pa')
+    Quarantine(path, 1000)(BadImage(4, "y", ""))
+    assert Quarantine(path, 1000).seen == {2, 4}
+
+
 def test_broken_images_are_found_before_training(broken: DetectionData) -> None:
     (found,) = probe_images(broken, seed=0)
     assert (found.image_id, found.path) == (2, str(broken.path(2)))

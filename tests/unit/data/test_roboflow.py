@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rfdetr_hwd.data import archive
+from rfdetr_hwd.data import fetch as fetching
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.roboflow import download
 
@@ -46,7 +46,7 @@ def serve_zip(monkeypatch: pytest.MonkeyPatch, fetched: list[str]) -> None:
         target.write_bytes(buffer.getvalue())
         return ""
 
-    monkeypatch.setattr(archive, "fetch", fetch)
+    monkeypatch.setattr(fetching, "fetch", fetch)
 
 
 def test_the_export_is_awaited_fetched_and_unpacked(

@@ -61,6 +61,14 @@ def test_broken_samples_are_named(packed: Path) -> None:
     assert len(data) > 0
 
 
+def test_the_objects_of_a_sample_that_is_listed_twice_stay_off_the_first(packed: Path) -> None:
+    index = json.loads((packed / "train-index.json").read_text())
+    before = read_split(find_layout(packed).split("train"))
+    (packed / "train-index.json").write_text(json.dumps({**index, "shards": [*index["shards"], index["shards"][0]]}))
+    after = read_split(find_layout(packed).split("train"), ["duplicate_image"])
+    np.testing.assert_array_equal(before.boxes_xywh, after.boxes_xywh)
+
+
 @pytest.mark.parametrize(
     ("shards", "message"),
     [

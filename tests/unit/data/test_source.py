@@ -10,6 +10,7 @@ import pytest
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.errors import ConfigError
 from tests.unit.data.coco_files import CONTENT, with_image, write_split
 
 
@@ -99,20 +100,41 @@ def test_a_split_under_another_name(tmp_path: Path) -> None:
     "name", ["../secret.jpg", "/etc/passwd", "sub/../../secret.jpg", "link.jpg", "folder/x.jpg", "a\0.jpg"]
 )
 def test_paths_out_of_the_image_folder_are_refused(tmp_path: Path, name: str) -> None:
-    write_split(tmp_path, with_image(file_name=name))
+    root = write_split(tmp_path / "root", with_image(file_name=name))
     (tmp_path / "secret.jpg").touch()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "x.jpg").touch()
-    os.symlink(tmp_path / "secret.jpg", tmp_path / "train" / "link.jpg")
-    os.symlink(tmp_path / "elsewhere", tmp_path / "train" / "folder")
+    os.symlink(tmp_path / "secret.jpg", root / "train" / "link.jpg")
+    os.symlink(tmp_path / "elsewhere", root / "train" / "folder")
     with pytest.raises(DatasetError, match=r"image 2: .*image folder .*\[unsafe_path\]"):
-        read(tmp_path)
-    with pytest.raises(DatasetError, match="unsafe_path cannot be accepted"):
-        read_split(find_layout(tmp_path).split("train"), ["unsafe_path"])
+        read(root)
+    with pytest.raises(ConfigError, match="unsafe_path cannot be accepted"):
+        read_split(find_layout(root).split("train"), ["unsafe_path"])
 
 
-def test_a_link_within_the_image_folder_is_no_escape(tmp_path: Path) -> None:
-    write_split(tmp_path, with_image(file_name="./sub//c.jpg"))
+@pytest.mark.parametrize("name", ["./sub//c.jpg", "d.jpg", "folder/e.jpg", "circle/circle/a.jpg"])
+def test_a_link_within_the_dataset_is_no_escape(tmp_path: Path, name: str) -> None:
+    write_split(tmp_path, with_image(file_name=name))
     (tmp_path / "train" / "sub").mkdir()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "e.jpg").touch()
     os.symlink(tmp_path / "train" / "a.jpg", tmp_path / "train" / "sub" / "c.jpg")
-    assert read(tmp_path).image_ids.tolist() == [5, 2]
+    os.symlink("../real/e.jpg", tmp_path / "train" / "d.jpg")
+    os.symlink("../real", tmp_path / "train" / "folder")
+    os.symlink(".", tmp_path / "train" / "circle")
+    if name.startswith("circle"):
+        with pytest.raises(DatasetError, match="no file"):
+            read(tmp_path)
+    else:
+        assert read(tmp_path).image_ids.tolist() == [5, 2]
+
+
+def test_the_fingerprint_covers_the_images_that_are_used(tmp_path: Path) -> None:
+    write_split(tmp_path, with_image(file_name="late.jpg"))
+    split = find_layout(tmp_path).split("train")
+    before = read_split(split, ["missing_file"])
+    (tmp_path / "train" / "late.jpg").touch()
+    after = read_split(split)
+    assert (len(before), len(after)) == (1, 2)
+    assert before.fingerprint != after.fingerprint
+    assert read_split(split).fingerprint == after.fingerprint

@@ -10,7 +10,8 @@ import pytest
 
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.source import find_layout, read_split
-from rfdetr_hwd.data.split import ANNOTATIONS, split_dataset, stratify
+from rfdetr_hwd.data.split import split_dataset, stratify
+from rfdetr_hwd.data.write import ANNOTATIONS
 
 SHARES = (0.8, 0.1, 0.1)
 

@@ -61,6 +61,14 @@ def test_the_same_entropy_gives_the_same_image_and_leaves_the_generator_alone() 
     assert len(different) > 5
 
 
+def test_the_generators_of_gpus_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(seed: int) -> None:
+        raise AssertionError("the generator that dropout draws from was seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    augment(*image_with_boxes(), build_augmentation(0.5, 0.5, 0.5), (1,))
+
+
 def test_crops_keep_their_bounds() -> None:
     crop = RandomSizeCrop(0.6)
     for _ in range(50):

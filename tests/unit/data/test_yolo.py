@@ -102,7 +102,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "train/labels/b.txt").write_bytes(b"\xff\xfe\x00")
     data, findings = scan_split(find_layout(tmp_path).split("train"))
     assert set(findings.kinds("error")) == {"unreadable_image", "unreadable_label"}
-    assert [str(data.file_names[i]) for i in range(len(data))] == ["train/images/b.png", "train/images/c.png"]
+    assert data.file_names.tolist() == ["train/images/c.png"]  # a label file that cannot be read is no background
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,17 @@ def test_paths_out_of_the_dataset_are_not_followed(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no images of the split train"):
         read(root)
     (root / "data.yaml").write_text("train: list.txt\n" + YAML)
-    (root / "list.txt").write_text("../outside/images/a.png\n")
-    with pytest.raises(DatasetError, match=r"\[unsafe_path\]"):
-        read(root)
+    for name in ("../outside/images/a.png", str(tmp_path / "outside/images/a.png"), "../outside/images/none.png"):
+        (root / "list.txt").write_text(f"{name}\n")
+        with pytest.raises(DatasetError, match=r"\[unsafe_path\]"):  # whether there is such a file or not
+            read(root)
+
+
+@pytest.mark.parametrize(
+    "text", ["names: [0x" + "f" * 5000 + "]\n", "names: 0x" + "f" * 5000, "train: 0x" + "f" * 5000]
+)
+def test_a_huge_number_in_a_description_is_answered(tmp_path: Path, text: str) -> None:
+    (tmp_path / "data.yaml").write_text(text + ("\n" + YAML if text.startswith("train") else ""))
+    write_image(tmp_path / "train/images/a.png")
+    with pytest.raises(DatasetError, match="data.yaml"):
+        read(tmp_path)
