@@ -205,7 +205,7 @@ def data_split(
     fractions: Annotated[str, typer.Option(help="Shares of train, valid and test.")] = "0.8,0.1,0.1",
     seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
 ) -> None:
-    """Divide a dataset: every class in every part, near-identical images in one."""
+    """Divide a dataset: stratified by class, near-identical images in one part."""
     _call("data_change", "run_split", source=source, out=out, fractions=fractions, seed=seed)
 
 

@@ -31,6 +31,8 @@ def run_demo(out: Path, seed: int) -> None:
     if seed < 0:
         raise ConfigError(f"--seed {seed} is negative")
     spec = ShapesSpec(seed=seed)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out {out} is there already: name a new folder")
     try:
         write_shapes(out, spec)
     except OSError as error:
@@ -61,6 +63,8 @@ def run_check(
     Raises:
         DatasetError: There are errors that are not accepted.
     """
+    if num_queries < 1:
+        raise ConfigError(f"--queries {num_queries} is not positive")
     check_allowed(allow)
     layout = find_layout(root, format)
     report = check_dataset(layout, decode, num_queries, names, _watch)

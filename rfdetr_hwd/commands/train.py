@@ -16,7 +16,7 @@ from rfdetr_hwd.commands.console import print_table, say
 from rfdetr_hwd.config import Config, ConfigError, TrainSection, load_config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
-from rfdetr_hwd.data.findings import DatasetError, check_allowed
+from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
 from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
 from rfdetr_hwd.data.source import Split, find_layout, scan_split
@@ -159,7 +159,8 @@ def _read_data(config: Config) -> tuple[DetectionData, DetectionData]:
 
 def _read_split(split: Split, config: Config) -> DetectionData:
     """Read a split; images that cannot be read end the run as `data.on_bad_image` says, in every format alike."""
-    data, findings = scan_split(split)
+    findings = Findings()
+    data = scan_split(split, findings)
     allow = list(config.data.allow)
     num_unreadable = findings.counts["unreadable_image"]  # of YOLO and shards, whose boxes need the image's size
     if config.data.on_bad_image == "quarantine" and num_unreadable <= MAX_SHARE * (len(data) + num_unreadable):

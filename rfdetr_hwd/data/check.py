@@ -93,11 +93,10 @@ def check_dataset(
     found: list[tuple[DetectionData, list[_Look]]] = []
     for split in splits:
         try:
-            data, findings = scan_split(split)
+            data = scan_split(split, report.findings)
         except DatasetError as error:
-            report.findings.add("unreadable_split", split.annotations, split.name, str(error).strip())
+            report.findings.add("unreadable_split", split.annotations, split.name, str(error))
             continue
-        report.findings.merge(findings)
         _check_contents(data, num_queries, report.findings, is_learned=split.role in _LEARNED)
         counts = np.bincount(data.labels, minlength=len(data.class_names)).tolist()
         report.splits.append(SplitReport(data.name, len(data), dict(zip(data.class_names, counts, strict=True))))

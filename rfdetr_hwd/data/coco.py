@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rfdetr_hwd.data.findings import DatasetError, name_entry
+from rfdetr_hwd.data.findings import DatasetError, name_entry, shown
 
 MAX_ANNOTATION_BYTES = 4 << 30
 _UNUSED = ("segmentation", "keypoints", "caption", "attributes")  # nine tenths of COCO's file
@@ -66,7 +66,7 @@ def read_entry(path: Path) -> tuple[dict[str, Any], bytes]:
     except OSError as error:
         raise DatasetError(f"cannot read the annotations {path}: {error.strerror}") from None
     try:
-        content = json.loads(text, parse_constant=_refuse_constant, object_hook=_drop_unused)
+        content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_to_entry)
     except _ConstantError as error:
         raise DatasetError(f"{path}: {_name_constant(text)}{error} is not a JSON number") from None
     except (ValueError, RecursionError) as error:
@@ -76,8 +76,13 @@ def read_entry(path: Path) -> tuple[dict[str, Any], bytes]:
     return content, text
 
 
-def _drop_unused(entry: dict[str, Any]) -> dict[str, Any]:
-    """Forget what detection does not use as soon as it is parsed: COCO's file would take gigabytes."""
+def _to_entry(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object without what detection does not use: kept, it would take gigabytes of COCO's file."""
+    entry = dict(pairs)
+    if len(entry) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {shown(twice)} stands twice in one object, {shown(entry)}")
     for key in _UNUSED:
         entry.pop(key, None)
     return entry
@@ -94,7 +99,7 @@ def _refuse_constant(name: str) -> None:
 def _name_constant(text: bytes) -> str:
     """Return which entry holds the first NaN or infinity, for the message."""
     try:
-        content = json.loads(text, parse_constant=_ConstantError, object_hook=_drop_unused)
+        content = json.loads(text, parse_constant=_ConstantError, object_pairs_hook=_to_entry)
     except (ValueError, RecursionError):  # more is wrong further on
         return ""
     entries = content.items() if isinstance(content, dict) else ()

@@ -47,7 +47,7 @@ class FileList:
                     entered.add(target)
                 if is_folder:
                     pending.append((Path(entry), name))
-                else:
+                elif entry.is_file():  # no pipe, which would be waited for
                     names.add(name)
         return cls(root, frozenset(names), frozenset(escaping))
 

@@ -107,13 +107,6 @@ class Findings:
         if len(kept) < MAX_EXAMPLES:
             kept.append(Finding(kind, str(where), who, reason))
 
-    def merge(self, other: "Findings") -> None:
-        """Enter the findings of another collection."""
-        self.counts += other.counts
-        for kind, examples in other.examples.items():
-            kept = self.examples.setdefault(kind, [])
-            kept += examples[: MAX_EXAMPLES - len(kept)]
-
     def kinds(self, level: Literal["error", "notice"], allow: Sequence[str] = ()) -> list[str]:
         """Return the kinds of a level that were found, in the order of `KINDS`; allowed errors are left out."""
         found = [kind for kind, about in KINDS.items() if about.level == level and self.counts[kind]]

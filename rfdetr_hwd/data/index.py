@@ -46,8 +46,9 @@ def index_split(raw: RawSplit, name: str, files: FileList, findings: Findings) -
     classes = _index_categories(raw, findings)
     images = _index_images(raw, files, findings)
     if not images.ids or not classes:
-        findings.refuse_errors(())
-        raise DatasetError(f"{raw.where} lists no {'images' if not images.ids else 'classes'}")
+        what = "images" if not images.ids else "classes"
+        first = next((str(findings.examples[kind][0]) for kind in findings.kinds("error")), "")
+        raise DatasetError(f"{raw.where} lists no {what}" + (f" that can be used: {first}" if first else ""))
     labels = {category_id: label for label, category_id in enumerate(classes)}
     table = _index_annotations(raw, images, labels, findings)
     rows = table[:, 0].astype(np.int64)
@@ -218,7 +219,7 @@ def _read_object(annotation: Any, known: _Known, seen_ids: set[int]) -> tuple[_V
         return None, problems
     bbox = annotation.get("bbox")
     if not (isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(value) for value in bbox)):
-        problems.append(("bad_box", f"bbox must be four numbers (x, y, width, height), not {shown(bbox)}"))
+        problems.append(("bad_box", f"bbox must be four numbers of pixels (x, y, width, height), not {shown(bbox)}"))
         return None, problems
     x, y, width, height = bbox
     is_usable, found = _check_box(x, y, width, height, known.sizes[row])
@@ -228,7 +229,7 @@ def _read_object(annotation: Any, known: _Known, seen_ids: set[int]) -> tuple[_V
     area, crowd = annotation.get("area"), annotation.get("iscrowd", 0)
     if not _is_number(area, MAX_COORDINATE**2) or area < 0:
         is_missing = area is None
-        reason = "has no area" if is_missing else f"area must be a number that is not negative, not {shown(area)}"
+        reason = "has no area" if is_missing else f"area must be a number of pixels, not {shown(area)}"
         problems.append(("missing_area" if is_missing else "bad_area", reason))
         area = width * height
     if isinstance(crowd, str) or crowd not in (0, 1):

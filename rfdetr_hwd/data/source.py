@@ -126,16 +126,16 @@ def find_layout(root: str | Path, format: Format | Literal["auto"] = "auto") -> 
     )
 
 
-def scan_split(split: Split) -> tuple[DetectionData, Findings]:
-    """Read the annotations of a split, whatever is wrong with single entries.
+def scan_split(split: Split, findings: Findings) -> DetectionData:
+    """Read what can be used of the annotations of a split, whatever is wrong with single entries.
 
-    Returns:
-        What can be used, and what was found; entries that cannot be used are left out.
+    Args:
+        split: Where it lies.
+        findings: Receives what is wrong, also where the split then cannot be read.
 
     Raises:
         DatasetError: The split cannot be read at all, or nothing in it can be used.
     """
-    findings = Findings()
     if not split.images.is_dir():
         raise DatasetError(f"there is no image folder {split.images}: set data.{split.role} to the name of a split")
     files = FileList.scan(split.images, split.root)
@@ -146,7 +146,7 @@ def scan_split(split: Split) -> tuple[DetectionData, Findings]:
         files = FileList(split.images, frozenset(str(image["file_name"]) for image in raw.images))
     else:
         raw = read_coco(split.annotations)
-    return index_split(raw, split.name, files, findings), findings
+    return index_split(raw, split.name, files, findings)
 
 
 def read_split(split: Split, allow: Sequence[str] = ()) -> DetectionData:
@@ -160,6 +160,7 @@ def read_split(split: Split, allow: Sequence[str] = ()) -> DetectionData:
         DatasetError: The split cannot be read, or entries are wrong; the message names them.
     """
     check_allowed(allow)
-    data, findings = scan_split(split)
+    findings = Findings()
+    data = scan_split(split, findings)
     findings.refuse_errors(allow)
     return data

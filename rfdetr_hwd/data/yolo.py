@@ -100,7 +100,9 @@ def read_yolo(root: Path, role: str, name: str | None, files: FileList, findings
 
 
 def _classes(content: dict[str, Any], path: Path) -> list[tuple[Any, Any]]:
-    names = content.get("names")
+    names, count = content.get("names"), content.get("nc")
+    if isinstance(names, dict | list) and names and count not in (None, len(names)):
+        raise DatasetError(f"{path}: nc is {shown(count)}, and names lists {len(names)} classes")
     if isinstance(names, dict) and names:
         return sorted(names.items(), key=lambda item: str(item[0]).zfill(20))
     if isinstance(names, list) and names:
@@ -177,7 +179,7 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
     check_file(path)
     if path.stat().st_size > _MAX_LABEL_BYTES:
         raise ValueError(f"it is larger than {_MAX_LABEL_BYTES >> 20} MiB")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 

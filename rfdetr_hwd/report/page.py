@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import PIL.Image
 
+from rfdetr_hwd.errors import printable
+
 _JPEG_QUALITY = 88
 
 _STYLE = """
@@ -156,4 +158,4 @@ def _encode_jpeg(image: PIL.Image.Image) -> bytes:
 
 def _escape(text: str) -> str:
     """Return text that is safe between tags and in quoted attributes, and can be written as UTF-8."""
-    return html.escape(text.encode("utf-8", "replace").decode("utf-8"), quote=True)
+    return html.escape(printable(text), quote=True)

@@ -28,6 +28,31 @@ def test_check_prints_a_table_writes_json_and_exits_1_on_errors(cli: Run, shapes
     refused(cli("data", "check", root, "--json", "/proc/none"), 2, "--json: cannot write")
 
 
+def test_the_demo_overwrites_nothing(cli: Run, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    refused(cli("data", "demo", "--out", tmp_path), 2, "is there already")
+    assert [path.name for path in tmp_path.iterdir()] == ["train"]
+
+
+def test_check_lists_all_findings_of_a_split_that_cannot_be_used(cli: Run, shapes_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(shapes_root, tmp_path / "data"))
+    path = root / "train" / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    content["categories"] = [{"id": category["id"]} for category in content["categories"]]
+    path.write_text(json.dumps(content))
+    report = tmp_path / "report.json"
+    refused(cli("data", "check", root, "--json", report, "--no-decode"), 1, "unreadable_split, bad_category")
+    found = {entry["kind"]: entry for entry in json.loads(report.read_text())["findings"]}
+    assert [example["who"] for example in found["bad_category"]["examples"]] == [f"category {i}" for i in range(5)]
+
+
+def test_a_pipe_is_no_image(cli: Run, shapes_root: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(shapes_root, tmp_path / "data"))
+    (root / "train" / "train_00003.jpg").unlink()
+    os.mkfifo(root / "train" / "train_00003.jpg")
+    refused(cli("data", "check", root), 1, "1 errors of 1 kinds (missing_file)")
+
+
 def test_check_of_splits_with_other_names(cli: Run, shapes_root: Path, tmp_path: Path) -> None:
     shutil.copytree(shapes_root / "train", tmp_path / "fold 1")
     refused(cli("data", "check", tmp_path), 1, "has no split that is known: looked for", "valid")

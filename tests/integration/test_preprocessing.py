@@ -1,5 +1,6 @@
 """Training without its random part, validation, prediction and export see the same pixels, to the last bit."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,7 @@ from rfdetr_hwd.detector import Detector
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 def test_all_roads_see_the_same_pixels(trained: Path, shapes_root: Path, resize: str) -> None:
     detector = Detector.load(trained)
-    model = detector.config.model.model_copy(update={"resize": resize})
-    detector.config = detector.config.model_copy(update={"model": model})
+    detector.model = dataclasses.replace(detector.model, resize=resize)
     side = detector.resolution
     data = read_split(find_layout(shapes_root).split("val"))
     seen: list[torch.Tensor] = []
@@ -36,8 +36,7 @@ def test_all_roads_see_the_same_pixels(trained: Path, shapes_root: Path, resize:
 def test_boxes_of_a_letterboxed_model_lie_in_the_image(trained: Path, shapes_root: Path) -> None:
     """What the model says as shares of its square is measured and predicted in pixels of the image, both alike."""
     detector = Detector.load(trained)
-    model = detector.config.model.model_copy(update={"resize": "letterbox"})
-    detector.config = detector.config.model_copy(update={"model": model})
+    detector.model = dataclasses.replace(detector.model, resize="letterbox")
     data = read_split(find_layout(shapes_root).split("val"))
     with PIL.Image.open(data.path(0)) as image:
         (found,) = detector.predict([image], threshold=0.0)

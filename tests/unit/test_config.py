@@ -65,9 +65,9 @@ def test_missing_sections_name_the_keys() -> None:
     [
         ("a: &x [1]\nb: *x\n", "aliases"),
         ("train: {epochs: 1}\ntrain: {epochs: 2}\n", "stands twice"),
-        ("- 1\n", "mapping of sections"),
+        ("- 1\n", "must hold a mapping"),
         ("a: [\n", "not valid YAML"),
-        ("", "mapping of sections"),
+        ("", "must hold a mapping"),
         ("a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
         ("#" * (1 << 20) + "\n", "at most 1048576"),
     ],

@@ -4,6 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rfdetr_hwd.data import source
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.findings import Findings
+from rfdetr_hwd.data.source import Split
+
 CONTENT: dict[str, Any] = {
     "categories": [
         {"id": 0, "name": "things", "supercategory": "none"},
@@ -45,3 +50,9 @@ def with_image(**changes: object) -> dict[str, Any]:
     image = {**CONTENT["images"][1], **changes}
     images = [CONTENT["images"][0], {k: v for k, v in image.items() if v is not ...}]
     return {**CONTENT, "images": images, "annotations": CONTENT["annotations"][2:3]}
+
+
+def scan_split(split: Split) -> tuple[DetectionData, Findings]:
+    """Return what can be used of a split, and what was found."""
+    findings = Findings()
+    return source.scan_split(split, findings), findings

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import KINDS, DatasetError
-from rfdetr_hwd.data.source import find_layout, read_split, scan_split
+from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.errors import ConfigError, UserError
-from tests.unit.data.coco_files import CONTENT, with_annotation, with_image, write_split
+from tests.unit.data.coco_files import CONTENT, scan_split, with_annotation, with_image, write_split
 
 CAT = CONTENT["categories"][1]
 
@@ -32,7 +32,12 @@ def scan(root: Path) -> Any:
         (json.dumps(with_annotation(bbox=[1, 2, float("nan"), 4])), "annotation 0: NaN is not a JSON number"),
         (json.dumps(with_image(width=float("-inf"))), "image 2: -Infinity is not a JSON number"),
         (json.dumps(with_image(width=float("inf"))) + "0", "Infinity is not a JSON number"),
+        (
+            json.dumps(CONTENT).replace('"area": 99', '"bbox": [1, 2, 3, 4]'),
+            "the key 'bbox' stands twice",
+        ),
         ({**CONTENT, "images": []}, "lists no images"),
+        ({**CONTENT, "categories": [{"id": "a"}]}, "lists no classes that can be used: "),
         ({**CONTENT, "categories": []}, "lists no classes"),
         ({k: v for k, v in CONTENT.items() if k != "annotations"}, "'annotations' is missing or not a list"),
         ({**CONTENT, "images": {}}, "'images' is missing or not a list"),

@@ -11,7 +11,8 @@ import torch
 
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.source import find_layout, read_split, scan_split
+from rfdetr_hwd.data.source import find_layout, read_split
+from tests.unit.data.coco_files import scan_split
 
 
 @pytest.fixture

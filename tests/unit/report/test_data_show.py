@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional
 from rfdetr_hwd.commands.data_show import run_show, sample_as_seen
 from rfdetr_hwd.config import ConfigError
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
-from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import read_image
 from rfdetr_hwd.data.source import find_layout, scan_split
 from rfdetr_hwd.data.transforms import augment, build_augmentation
@@ -45,7 +45,7 @@ def edit(root: Path, **changes: str) -> None:
 
 
 def dataset(root: Path, flip: float, crop: float, seed: int = 5) -> DetectionDataset:
-    data, _ = scan_split(find_layout(root).split("train"))
+    data = scan_split(find_layout(root).split("train"), Findings())
     return DetectionDataset(data, Augmentation(seed, flip, crop, 0.5))
 
 
@@ -156,7 +156,9 @@ def test_the_model_s_own_resolution_and_a_configuration_file(shapes_root: Path, 
     assert "flipped with probability 0.25" in page
     assert "fitted, with its aspect ratio, into 96 x 96 pixels" in page
     assert "multi_scale" not in page
-    images = DetectionDataset(scan_split(find_layout(shapes_root).split("train"))[0], Augmentation(8, 0.25, 0.5, 0.6))
+    images = DetectionDataset(
+        scan_split(find_layout(shapes_root).split("train"), Findings()), Augmentation(8, 0.25, 0.5, 0.6)
+    )
     images.resize = "letterbox"
     row = int(np.random.default_rng(0).permutation(24)[0])
     seen = [sample_as_seen(images, SampleKey(row, epoch, 96)) for epoch in range(4)]
