@@ -24,9 +24,9 @@ from pydantic import (
 from pydantic import ValidationError as PydanticValidationError
 from pydantic_core import ErrorDetails
 
-from rfdetr_hwd.errors import UserError
-
-MAX_CONFIG_BYTES = 1 << 20
+from rfdetr_hwd.errors import ConfigError as ConfigError
+from rfdetr_hwd.yaml_file import load_yaml
+from rfdetr_hwd.yaml_file import read_yaml as read_yaml
 
 Variant = Literal["nano", "small", "medium", "base", "large"]
 Level = Literal["P3", "P4", "P5"]
@@ -34,12 +34,6 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 RESOLUTION_STEP: dict[str, int] = {"nano": 32, "small": 32, "medium": 32, "base": 56, "large": 32}
 """Pixels that the input side must be a multiple of: patch size times windows per side; twice that at the stem."""
-
-
-class ConfigError(UserError):
-    """A configuration that cannot be read or is not valid."""
-
-    exit_code = 2
 
 
 class Section(BaseModel):
@@ -132,8 +126,9 @@ class TrainSection(Section):
     """Passes over the training images."""
     batch_size: PositiveInt = 16
     """Images of one optimiser update, over all ranks and micro-batches."""
-    micro_batch: PositiveInt | None = None
-    """Images of one forward pass on one rank; `null`: the rank's whole share. The update does not depend on it."""
+    micro_batch: PositiveInt | Literal["auto"] | None = None
+    """Images of one forward pass on one rank; `null`: the rank's whole share; `auto`: as many as fit into the GPU's
+    memory. The update does not depend on it."""
     lr: PositiveFloat = 1e-4
     """Learning rate (AdamW) of everything but the encoder."""
     lr_encoder: PositiveFloat = 1.5e-4
@@ -166,10 +161,14 @@ class TrainSection(Section):
     """Stop after this many evaluations without a better AP."""
     log_every: PositiveInt = 10
     """Updates between two records of the loss."""
+    max_hours: PositiveFloat | None = None
+    """Save and stop after so many hours, with exit status 124; `--resume` goes on. Leave time for one save."""
+    deterministic: bool = False
+    """On a GPU, use deterministic kernels where there are any: slower. `rfdetr-hwd doctor` lists where are none."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+        if isinstance(self.micro_batch, int) and self.micro_batch > self.batch_size:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch_size {self.batch_size}")
         return self
 
@@ -193,7 +192,9 @@ class OutputSection(Section):
     dir: str
     """Run folder. It must be new; `--resume` continues an existing one."""
     save_every: PositiveInt = 1
-    """Epochs between two checkpoints; the last epoch, and one with the best AP so far, are always saved."""
+    """Epochs between two checkpoints; an epoch that is evaluated is always saved, before it is evaluated."""
+    save_every_updates: PositiveInt | None = None
+    """Updates between two checkpoints within an epoch; `null`: none."""
     keep_last: PositiveInt = 2
     """Checkpoints kept beside the best one."""
     trackers: tuple[Literal["tensorboard"], ...] = ()
@@ -252,30 +253,6 @@ def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origi
         raise ConfigError("\n  ".join([f"{origin} is not valid:", *lines])) from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a mapping from a YAML file of bounded size, without aliases and duplicate keys.
-
-    Raises:
-        ConfigError: The file is missing, too large, not YAML or not a mapping.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path} has {size} bytes; a configuration has at most {MAX_CONFIG_BYTES}")
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
-    try:
-        values = _load_yaml(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping of sections (model, data, train, ...)")
-    return values
-
-
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
     """Yield every dotted key of the configuration."""
     for name, field in section.model_fields.items():
@@ -283,26 +260,6 @@ def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[
             yield from known_keys(field.annotation, f"{prefix}{name}.")
         else:
             yield prefix + name
-
-
-def _load_yaml(text: str) -> Any:
-    return _StrictLoader(text).get_single_data()
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses aliases (a small file could expand without bound) and duplicate keys."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"the key {key!r} stands twice in one mapping (line {node.start_mark.line + 1})")
-        return super().construct_mapping(node, deep)
 
 
 def override_keys(overrides: Iterable[str]) -> list[str]:
@@ -317,7 +274,7 @@ def _merge_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dic
         if not separator or not key.strip():
             raise ConfigError(f"{override!r} is not an override: write key=value, for example train.epochs=12")
         try:
-            value = _load_yaml(text)
+            value = load_yaml(text)
         except (yaml.YAMLError, RecursionError, ValueError):
             raise ConfigError(f"the value of {key} is not valid YAML: {text!r}") from None
         _assign(merged, key.strip().split("."), value)

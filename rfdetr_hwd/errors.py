@@ -6,3 +6,24 @@ class UserError(Exception):
 
     exit_code = 1
     """Exit status of the command that ends with this error: 1 failed, 2 usage or configuration."""
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be read or is not valid."""
+
+    exit_code = 2
+
+
+class Interrupted(SystemExit):
+    """A request to stop, answered: by a signal (exit status 128 + signal) or by a time limit (124).
+
+    It is an exit and no `Exception`, so that nothing which handles errors holds it up.
+
+    Args:
+        code: Exit status.
+        advice: The last line to print: how to go on. `None`: another rank prints it; empty: nobody knows yet.
+    """
+
+    def __init__(self, code: int, advice: str | None = "") -> None:
+        super().__init__(code)
+        self.advice = advice

@@ -10,6 +10,7 @@ from rfdetr_hwd.data.loader import DetectionDataset, EvalLoader, Shard
 from rfdetr_hwd.data.source import DetectionData
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.evaluator import evaluate
+from rfdetr_hwd.engine.interrupt import StopRequest
 from rfdetr_hwd.metrics.coco import CocoMetric
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.upstream import build_postprocess
@@ -53,6 +54,6 @@ class Evaluation:
             device=device,
         )
 
-    def measure(self, network: nn.Module) -> dict[str, float]:
-        """Return COCO's figures of a network, the same on every rank."""
-        return evaluate(network, self.loader, self.postprocess, self.metric, self.config, self.device)
+    def measure(self, network: nn.Module, stop: StopRequest | None = None) -> dict[str, float]:
+        """Return COCO's figures of a network, the same on every rank; `stop` is looked at after every batch."""
+        return evaluate(network, self.loader, self.postprocess, self.metric, self.config, self.device, stop)

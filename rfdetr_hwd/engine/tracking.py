@@ -32,10 +32,16 @@ class JsonLinesTracker:
     Args:
         path: The file; created when it is missing.
         last_step: Records of later steps are dropped first: a resumed run makes them again.
+        is_evaluation_due: Also drop the evaluation of that step.
     """
 
-    def __init__(self, path: Path, last_step: int) -> None:
-        records = [record for record in read_metrics(path) if record["step"] <= last_step] if path.exists() else []
+    def __init__(self, path: Path, last_step: int, is_evaluation_due: bool = False) -> None:
+        records = [
+            record
+            for record in (read_metrics(path) if path.exists() else [])
+            if record["step"] < last_step
+            or (record["step"] == last_step and ("loss" in record or not is_evaluation_due))
+        ]
         partial = path.with_name(f".{path.name}.partial")
         partial.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
         os.replace(partial, path)
