@@ -22,6 +22,7 @@ from rfdetr_hwd.data.transforms import (
     preprocess,
     read_image,
 )
+from rfdetr_hwd.data.worker_process import ignore_signals, undisturbed_context
 
 _ORDER, _SCALE, _AUGMENT = 0, 1, 2  # streams of randomness, so that no two draws shard entropy
 
@@ -261,6 +262,8 @@ def _data_loader(
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
+        multiprocessing_context=undisturbed_context() if workers else None,
+        worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # or each new iterator would draw from the generator that dropout draws from
     )
 

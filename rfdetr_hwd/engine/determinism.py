@@ -4,14 +4,22 @@ import os
 
 import torch
 
-NONDETERMINISTIC_ON_CUDA: dict[str, str] = {
-    "grid_sampler_2d_backward_cuda": "deformable attention of the decoder: adds to the gradient atomically",
-    "upsample_bicubic2d_backward_out_cuda": "position embeddings of the encoder, where they are resized and trained",
-    "upsample_bilinear2d_backward_out_cuda": "a projector level that is resized, where there is one (P3)",
-    "index_put_ / scatter_add_ / gather backward": "the loss: deterministic kernels with train.deterministic=true",
-    "cuBLAS matrix products": "deterministic with train.deterministic=true, which sets CUBLAS_WORKSPACE_CONFIG",
+NONDETERMINISTIC_ON_CUDA = {
+    "grid_sample, backward": "deformable attention of the decoder",
+    "interpolate (bicubic), backward": "position embeddings of the encoder, at other sides than the model's own: with "
+    "train.multi_scale=false it is not used",
 }
-"""Operators of this model that may give other bits in another run on a GPU, and where they are."""
+"""Operators of this model that have no deterministic kernel on a GPU: what they compute, and where they are.
+
+From the list of `torch.use_deterministic_algorithms` (torch 2.14), against the operators of rfdetr 1.11.
+"""
+
+DETERMINISTIC_ON_REQUEST = {
+    "convolutions, matrix products": "everywhere",
+    "gather and indexing, backward": "choice of the queries, matched boxes of the loss",
+    "cumsum": "sine position encoding",
+}
+"""Operators of this model whose kernels on a GPU are deterministic with `train.deterministic=true` alone."""
 
 CUBLAS_VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 

@@ -11,7 +11,7 @@ import torch
 
 from rfdetr_hwd.engine import checkpoint_write as module
 from rfdetr_hwd.engine.checkpoint import CheckpointError, list_checkpoints, newest_checkpoint, open_checkpoint
-from rfdetr_hwd.engine.checkpoint_write import remove_partial, save_checkpoint
+from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial, save_checkpoint
 from rfdetr_hwd.engine.random_state import random_state, restore_random_state
 from rfdetr_hwd.engine.state import TrainState
 
@@ -109,6 +109,32 @@ def test_a_kill_inside_a_save_leaves_nothing_that_loads(tmp_path: Path, monkeypa
     assert list_checkpoints(tmp_path) == [tmp_path / "step-00000001"]
     remove_partial(tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_nothing_of_a_save_goes_through_the_folder_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be on another filesystem, where a rename is a copy, or full, or absent."""
+    monkeypatch.setenv("TMPDIR", "/proc/nowhere")
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+    assert open_checkpoint(save(tmp_path, 1)).step == 1
+
+
+def test_figures_enter_by_one_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save(tmp_path, 1)
+    hashes = open_checkpoint(folder).files
+    measured = TrainState(1, figures={"ema/AP": 0.25, "plain/AP": 0.5}, figures_step=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(module.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        with pytest.raises(CheckpointError, match="No space left"):
+            amend_checkpoint(folder, measured)
+    assert open_checkpoint(folder).state == TrainState(1)
+    assert open_checkpoint(folder).better_weights == "ema"
+    amend_checkpoint(folder, measured)
+    assert open_checkpoint(folder).state == measured
+    assert open_checkpoint(folder).better_weights == "plain"
+    assert open_checkpoint(folder).files == hashes
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """A request to stop sets a flag; where nothing needs saving it ends the process from the inside."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -17,11 +19,29 @@ def test_a_signal_is_a_flag_until_it_is_looked_at(number: int) -> None:
         stop.check()
         signal.raise_signal(number)
         assert stop.agreed_code() == 128 + number
-        assert [signal.getsignal(other) for other in SIGNALS] == [signal.SIG_DFL] * 3  # a second one ends the process
+        signal.raise_signal(signal.SIGTERM)  # the launcher hands on what the scheduler sent to all
+        assert stop.code == 128 + number
         with pytest.raises(Interrupted) as caught:
             stop.check()
     assert caught.value.code == 128 + number
     assert [signal.getsignal(other) for other in SIGNALS] == before
+
+
+PROGRAM = """
+import signal, threading
+from rfdetr_hwd.engine import interrupt
+interrupt.REPEAT_SECONDS = -1
+stop = interrupt.StopRequest()
+with stop.listening():
+    signal.raise_signal(15)
+    assert stop.code == 143
+    signal.raise_signal(10)
+    threading.Event().wait()  # in native code, where no handler of Python runs
+"""
+
+
+def test_a_second_signal_leaves_at_once() -> None:
+    assert subprocess.run([sys.executable, "-c", PROGRAM], timeout=120).returncode == 138
 
 
 def test_at_once_it_ends_the_process_from_the_inside() -> None:
