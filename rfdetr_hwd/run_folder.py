@@ -144,10 +144,17 @@ class RunFolder:
         return config
 
     def write_config(self, config: Config) -> None:
-        """Replace the configuration of the run."""
+        """Replace the configuration of the run.
+
+        Raises:
+            ConfigError: It cannot be written.
+        """
         partial = self._config_file.with_name(".config.yaml.partial")
-        partial.write_text(config.to_yaml(), encoding="utf-8")
-        partial.replace(self._config_file)
+        try:
+            partial.write_text(config.to_yaml(), encoding="utf-8")
+            partial.replace(self._config_file)
+        except OSError as error:
+            raise ConfigError(f"cannot write {self._config_file}: {error.strerror}") from None
 
     def has_checkpoints(self) -> bool:
         """Return whether there is a checkpoint to resume from; a run that was killed early has none."""

@@ -6,7 +6,7 @@ import os
 import random
 import shlex
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,8 +202,11 @@ def _fit(config: Config, stage: _Stage) -> None:
             f"step {state.step + 1} ran out of memory outside of its passes ({str(error).splitlines()[0]}). Set a "
             "smaller train.micro_batch, or train.ema=false"
         ) from None
+    except OSError as error:
+        raise TrainingError(f"step {state.step + 1}: a file of {folder.path} cannot be written: {error}") from None
     finally:
-        stage.parts.tracker.close()
+        with suppress(OSError):  # the disk may be full
+            stage.parts.tracker.close()
     if distributed.is_main():
         say(f"best: {state.best_weights} AP {state.best_ap:.4f} at step {state.best_step}, in {folder.best}")
         say(f"to measure it: rfdetr-hwd evaluate --weights {shlex.quote(str(folder.path))}")

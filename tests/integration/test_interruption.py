@@ -209,7 +209,7 @@ def leave_out(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if part == "random":
         monkeypatch.setattr(trainer, "restore_random_state", lambda _: None)
     if part == "sampler":
-        monkeypatch.setattr(TrainLoader, "epoch", lambda self, number, first=0: epoch(self, number, 0))
+        monkeypatch.setattr(TrainLoader, "epoch", lambda self, number, first=0: epoch(self, 0, first))
 
 
 @pytest.fixture(scope="module")
