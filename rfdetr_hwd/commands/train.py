@@ -80,15 +80,18 @@ def run(
         raise ConfigError("output.trackers: run `pip install tensorboard` first, or leave tensorboard out")
     if settings.train.deterministic:
         make_deterministic()
-    stop = StopRequest(settings.train.max_hours)
+    stop, stage = StopRequest(settings.train.max_hours), None
     with stop.listening(), distributed.process_group() as device, ExitStack() as stack:
         try:
             with stop.at_once():
                 stage = _prepare(settings, folder, device, stop, stack, accepted)
             _fit(settings, stage)
         except Interrupted as interruption:
-            reached = folder if folder is not None else RunFolder(Path(settings.output.dir))
-            interruption.advice = _advice(reached) if distributed.is_main() else None
+            # Before an existing run goes on, its folder knows nothing of the overrides: the same command says it all.
+            reached = RunFolder(Path(settings.output.dir)) if stage is None else stage.folder
+            interruption.advice = "" if stage is None and folder is not None else _advice(reached)
+            if not distributed.is_main():
+                interruption.advice = None
             raise
 
 

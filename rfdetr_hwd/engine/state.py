@@ -50,6 +50,8 @@ class TrainState:
             is_number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
             if type(value) is not type(default) and not is_number:
                 raise ValueError(f"its state has {name} = {value!r}")
+        if any(type(value) not in (int, float) for value in state.figures.values()):
+            raise ValueError(f"its state has figures = {state.figures!r}")
         return state
 
     @property
