@@ -160,7 +160,8 @@ def restore(
     if "train.micro_batch" in changed:
         state.micro_batch = 0
     if state.update_in_epoch and changed & set(REORDERING):
-        state.update_in_epoch = 0  # the epoch under way is other images than it was
+        state.update_in_epoch = 0
+        logger.info("the epoch under way starts again: with these changes it is other images than it was")
     return state
 
 

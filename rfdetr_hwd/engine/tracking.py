@@ -98,12 +98,14 @@ class Trackers:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Read a metrics file; a last line that was cut off by a kill is left out."""
+    """Read a metrics file, up to a line that is no record: the last one, if a kill has cut it off."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
             break
         records.append(record)
     return records

@@ -104,7 +104,10 @@ class Learner:
         """
         for kind, network in self.networks().items():
             network.load_state_dict(weights(kind))
+        rates = [{name: group[name] for name in ("base_lr", "weight_decay")} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(training["optimizer"])
+        for group, configured in zip(self.optimizer.param_groups, rates, strict=True):
+            group.update(configured)  # the same, unless a change was accepted
         if self.average is not None:
             self.average.n_averaged.fill_(state.step)
         if len(training["random"]) == world_size():

@@ -164,7 +164,9 @@ def test_accepted_changes_are_made(cli: Run, halfway: Path, shapes_root: Path, t
     accepted = ["--accept", "annotations", "--accept", "train.lr"]
     result = cli("train", "--resume", halfway, *accepted, f"data.root={root}", "train.lr=5e-4", "evaluation.every=9")
     assert result.returncode == 0, result.stderr
-    assert open_checkpoint(halfway / "checkpoints" / "step-00000012").record["config"]["train"]["lr"] == 5e-4
+    checkpoint = open_checkpoint(halfway / "checkpoints" / "step-00000012")
+    assert checkpoint.record["config"]["train"]["lr"] == 5e-4
+    assert max(group["lr"] for group in checkpoint.training()["optimizer"]["param_groups"]) == 5e-4
     starts = json.loads((halfway / "run.json").read_text())["starts"]
     assert [(start["step"], start["config"]["train"]["lr"]) for start in starts] == [(0, 1e-3), (6, 5e-4)]
     annotations = json.loads(path.read_text())

@@ -11,6 +11,7 @@ import pytest
 
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
+from rfdetr_hwd.engine.replay import stored_batches
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
 from rfdetr_hwd.errors import Interrupted
 from tests.integration.runs import TORCHRUN, last_step
@@ -120,6 +121,20 @@ def test_ranks_agree_on_a_smaller_micro_batch(config_file: Path, single: Path, t
     assert "does not fit into memory with 2 images at once" in output
     assert open_checkpoint(list_checkpoints(run / "checkpoints")[0]).state.micro_batch == 1
     assert losses(run) == pytest.approx(losses(single), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_not_finite_stops_all_and_all_are_in_the_bundle(config_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    status, output, mark = launch("1:2:nan", "train", "--config", config_file, f"output.dir={run}", *PLAIN)
+    assert status != 0
+    assert processes(mark) == []
+    assert output.count("error: the loss or gradient of step 3 is not finite") == 2
+    bundle = open_checkpoint(run / "non-finite" / "step-00000003")
+    ranks = stored_batches(bundle.inputs())
+    assert [sum(len(batch.image_ids) for batch in batches) for batches in ranks] == [2, 2]
+    assert [set(found["terms"].values()) == {"nan"} for found in bundle.record["non_finite"]] == [False, True]
+    assert list_checkpoints(run / "checkpoints") == []
 
 
 @pytest.mark.slow

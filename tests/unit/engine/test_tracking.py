@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
 
 
@@ -34,3 +36,10 @@ def test_an_evaluation_that_is_due_is_recorded_once(tmp_path: Path) -> None:
     tracker.log(*records[2])
     tracker.close()
     assert read_metrics(path) == [{"step": step, **values} for step, values in records]
+
+
+@pytest.mark.parametrize("line", [b"[1]", b'{"loss": 1}', b'{"step": "1"}', b"\xff", b"[" * 100_000, b'{"step": 2, "l'])
+def test_a_line_of_something_else_ends_the_records(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "loss": 0.5}\n' + line)
+    assert read_metrics(path) == [{"step": 1, "loss": 0.5}]
