@@ -73,14 +73,15 @@ def evaluate(
     was_training = network.training
     network.eval()
     metric.reset()
-    rounds = max_over_ranks(len(loader))  # the ranks look at `stop` equally often, whatever their share
+    rounds, served = max_over_ranks(len(loader)), 0  # the ranks look at `stop` equally often, whatever their share
     try:
         with torch.inference_mode():
             for batch in loader:
+                served += 1
                 for part in _passes(network, batch, args, device):
                     metric.update(part[0].image_ids, postprocess(part[1], part[0].sizes))
                 stop.check()
-            for _ in range(rounds - len(loader)):
+            for _ in range(rounds - served):
                 stop.check()
     finally:
         network.train(was_training)
