@@ -3,6 +3,7 @@
 import importlib
 import io
 import logging
+import shlex
 import signal
 import sys
 import warnings
@@ -13,7 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from rfdetr_hwd import __version__
-from rfdetr_hwd.errors import UserError, printable
+from rfdetr_hwd.errors import Interrupted, UserError, printable
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 app = typer.Typer(
     help="Train RF-DETR with wavelet downsampling, ship stock RF-DETR.",
@@ -27,6 +30,8 @@ downsample_app = typer.Typer(help="Show the downsamplers.", rich_markup_mode=Non
 app.add_typer(downsample_app, name="downsample")
 benchmark_app = typer.Typer(help="Time things.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(benchmark_app, name="benchmark")
+checkpoint_app = typer.Typer(help="Look into checkpoints.", rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(checkpoint_app, name="checkpoint")
 
 
 class SplitName(StrEnum):
@@ -55,6 +60,7 @@ class WeightsKind(StrEnum):
 
 
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides: train.epochs=12")]
+CheckpointPath = Annotated[Path, typer.Argument(help="Run folder (each of its checkpoints) or checkpoint folder.")]
 WeightsPath = Annotated[Path, typer.Option(help="Run folder (its best checkpoint) or checkpoint folder.")]
 
 
@@ -63,9 +69,16 @@ def train(
     overrides: Overrides = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of a new run.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Run folder to continue.")] = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="Accept this change of a continued run: train.lr")
+    ] = None,
+    auto_resume: Annotated[
+        bool, typer.Option("--auto-resume", help="With --config: continue the run in output.dir if there is one.")
+    ] = False,
 ) -> None:
     """Train a new run, or continue one."""
-    _call("train", config=config, resume=resume, overrides=overrides or [])
+    options = {"config": config, "resume": resume, "accepted": accept or [], "auto_resume": auto_resume}
+    _call("train", overrides=overrides or [], **options)
 
 
 @app.command()
@@ -225,6 +238,24 @@ def downsample_list() -> None:
     _call("downsample", "run_list")
 
 
+@checkpoint_app.command("show")
+def checkpoint_show(path: CheckpointPath) -> None:
+    """Show step, epoch, figures, class names and files."""
+    _call("checkpoint", "run_show", path=path)
+
+
+@checkpoint_app.command("verify")
+def checkpoint_verify(path: CheckpointPath) -> None:
+    """Check every file against its hash."""
+    _call("checkpoint", "run_verify", path=path)
+
+
+@checkpoint_app.command("replay")
+def checkpoint_replay(path: Annotated[Path, typer.Argument(help="Folder in RUN/non-finite.")]) -> None:
+    """Make an update again whose loss or gradient was not finite."""
+    _call("checkpoint", "run_replay", path=path)
+
+
 @benchmark_app.command("op")
 def benchmark_op(
     batch: Annotated[int, typer.Option(help="Maps of one pass.")] = 8,
@@ -260,14 +291,25 @@ def _call(module: str, function: str = "run", /, **arguments: Any) -> None:
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    except Interrupted as interruption:
+        if interruption.advice is not None:
+            again = "stopped. To start again:\n" + shlex.join(["rfdetr-hwd", *sys.argv[1:]])
+            print(interruption.advice or again, flush=True)
+        raise typer.Exit(int(str(interruption.code))) from None
+
+
+def _leave(number: int, _: object) -> None:
+    """End from the inside, so that nothing is left half written; a second signal ends the process at once."""
+    for other in _SIGNALS:
+        signal.signal(other, signal.SIG_DFL)
+    raise Interrupted(128 + number)
 
 
 def main() -> None:
-    """Run the command line; termination unwinds as an exit, so that nothing is left half written."""
+    """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name need not be writable text
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in _SIGNALS:
+        signal.signal(number, _leave)
     app(prog_name="rfdetr-hwd")

@@ -134,8 +134,9 @@ class TrainSection(Section):
     """Passes over the training images."""
     batch_size: PositiveInt = 16
     """Images of one optimiser update, over all ranks and micro-batches."""
-    micro_batch: PositiveInt | None = None
-    """Images of one forward pass on one rank; `null`: the rank's whole share. The update does not depend on it."""
+    micro_batch: PositiveInt | Literal["auto"] | None = None
+    """Images of one forward pass on one rank; `null`: the rank's whole share; `auto`: as many as fit into the GPU's
+    memory. The update does not depend on it."""
     lr: PositiveFloat = 1e-4
     """Learning rate (AdamW) of everything but the encoder."""
     lr_encoder: PositiveFloat = 1.5e-4
@@ -168,10 +169,14 @@ class TrainSection(Section):
     """Stop after this many evaluations without a better AP."""
     log_every: PositiveInt = 10
     """Updates between two records of the loss."""
+    max_hours: PositiveFloat | None = None
+    """Save and stop after so many hours, with exit status 124; `--resume` goes on. Leave time for one save."""
+    deterministic: bool = False
+    """On a GPU, use deterministic kernels where there are any: slower. `rfdetr-hwd doctor` lists where are none."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+        if isinstance(self.micro_batch, int) and self.micro_batch > self.batch_size:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch_size {self.batch_size}")
         return self
 
@@ -195,7 +200,9 @@ class OutputSection(Section):
     dir: str
     """Run folder. It must be new; `--resume` continues an existing one."""
     save_every: PositiveInt = 1
-    """Epochs between two checkpoints; the last epoch, and one with the best AP so far, are always saved."""
+    """Epochs between two checkpoints; an epoch that is evaluated is always saved, before it is evaluated."""
+    save_every_updates: PositiveInt | None = None
+    """Updates between two checkpoints within an epoch; `null`: none."""
     keep_last: PositiveInt = 2
     """Checkpoints kept beside the best one."""
     trackers: tuple[Literal["tensorboard"], ...] = ()

@@ -17,7 +17,7 @@ from rfdetr_hwd.data.transforms import canvas_size, preprocess
 from rfdetr_hwd.engine.checkpoint import Checkpoint
 from rfdetr_hwd.model.build import BuiltModel, load_model
 from rfdetr_hwd.model.upstream import build_postprocess
-from rfdetr_hwd.run_folder import find_checkpoint, read_record
+from rfdetr_hwd.recorded import find_checkpoint, read_record
 
 
 class Detector:
@@ -55,9 +55,7 @@ class Detector:
         """
         checkpoint = find_checkpoint(Path(path))
         config, class_names = read_record(checkpoint, overrides)
-        kinds = checkpoint.weights_kinds
-        better = checkpoint.record.get("better_weights")
-        weights = which if which != "auto" else better if better in kinds else kinds[0]
+        weights = which if which != "auto" else checkpoint.better_weights
         built = load_model(config.model, config.downsample, class_names, checkpoint.weights(weights))
         return cls(built, config, checkpoint, weights)
 

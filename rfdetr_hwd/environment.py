@@ -2,6 +2,9 @@
 
 import importlib.metadata
 import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
 from typing import Any
 
 from rfdetr_hwd import __version__
@@ -32,6 +35,31 @@ def describe_environment() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "devices": describe_devices(),
     }
+
+
+def describe_start() -> dict[str, Any]:
+    """Return when and how the command was started: time, arguments, environment, git state of the working directory."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "arguments": sys.argv[1:],
+        "git": describe_git(),
+        "environment": describe_environment(),
+    }
+
+
+def describe_git() -> dict[str, Any] | None:
+    """Return commit and changed files of the working directory; `None` outside a repository or without git."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        changed = [line[3:] for line in _git("status", "--porcelain").splitlines()]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.strip(), "num_changed": len(changed), "changed": changed[:20]}
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 
 
 def describe_devices() -> list[dict[str, Any]]:

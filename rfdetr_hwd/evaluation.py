@@ -15,6 +15,7 @@ from rfdetr_hwd.data.quarantine import refuse_too_many
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.evaluator import evaluate
+from rfdetr_hwd.engine.interrupt import StopRequest
 from rfdetr_hwd.metrics.coco import CocoMetric
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.upstream import build_postprocess
@@ -66,15 +67,19 @@ class Evaluation:
             unreadable=unreadable,
         )
 
-    def measure(self, network: nn.Module) -> dict[str, float]:
+    def measure(self, network: nn.Module, stop: StopRequest | None = None) -> dict[str, float]:
         """Return COCO's figures of a network, the same on every rank.
 
         The objects of an image that cannot be read count as missed; `unreadable` lists such images of all ranks.
 
+        Args:
+            network: The network, on the device.
+            stop: Looked at after every batch.
+
         Raises:
             DatasetError: Too large a share of the images cannot be read for the figures to mean anything.
         """
-        figures = evaluate(network, self.loader, self.postprocess, self.metric, self.config, self.device)
+        figures = evaluate(network, self.loader, self.postprocess, self.metric, self.config, self.device, stop)
         for found in distributed.broadcast_object(distributed.gather_objects(dict(self.unreadable))):
             self.unreadable.update(found)
         num_images = len(self.metric.ground_truth["images"])

@@ -2,11 +2,12 @@
 
 RUN/
     config.yaml         resolved configuration
-    environment.json    versions and devices
+    run.json            one entry a start: environment, git, derived numbers, dataset; see rfdetr_hwd.environment
     metrics.jsonl       one record a logged update and an evaluation
     quarantine.jsonl    images that cannot be read, if there are any, and why
     checkpoints/        step-00000190/ ...; see rfdetr_hwd.engine.checkpoint
     best                link to the checkpoint with the highest AP
+    non-finite/         step-00000123/ ...: what reproduces an update whose loss or gradient was not finite
     .lock               held by the process that trains
 """
 
@@ -16,44 +17,19 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
 
-from rfdetr_hwd.config import Config, ConfigError, override_keys, parse_config, read_yaml
-from rfdetr_hwd.engine.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    TrainState,
-    list_checkpoints,
-    newest_checkpoint,
-    open_checkpoint,
-    remove_partial,
-    save_checkpoint,
-)
-
-TRUST_VARIABLE = "RFDETR_HWD_TRUST"
-"""Environment variable: comma-separated downsampler classes (package.module:Class) that a checkpoint may import."""
-
-RESUMABLE = (
-    *(
-        "data.root",
-        "data.workers",
-        "data.worker_timeout",
-        "evaluation.",
-        "output.save_every",
-        "output.keep_last",
-        "output.trackers",
-    ),
-    *("train.epochs", "train.early_stop", "train.log_every", "train.micro_batch"),
-)
-"""What may change when a run is resumed: nothing that its updates are made of."""
-
-MEASURABLE = ("data.", "evaluation.", "amp")
-"""What may differ between training and a later measurement."""
+from rfdetr_hwd.config import Config, ConfigError, parse_config, read_yaml
+from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint
+from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial, save_checkpoint
+from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.recorded import check_changes, check_resume_overrides, refuse_untrusted_class
+from rfdetr_hwd.untrusted import UntrustedFileError, read_json_object
 
 logger = logging.getLogger(__name__)
 
@@ -69,25 +45,25 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, config: Config, environment: Mapping[str, Any]) -> Self:
-        """Make the folder of a new run and write what it is configured with.
+    def create(cls, config: Config) -> Self:
+        """Make the folder of a new run and write what it is configured with: whole, or not at all.
 
         Raises:
             ConfigError: The folder holds a run already, or cannot be written.
         """
         folder = cls(Path(config.output.dir))
+        partial = folder.path / f".config-{os.getpid()}.partial"
         try:
             folder.checkpoints.mkdir(parents=True, exist_ok=True)
-            with folder._config_file.open("x", encoding="utf-8") as file:
-                file.write(config.to_yaml())
-            (folder.path / "environment.json").write_text(json.dumps(environment, indent=2), encoding="utf-8")
+            partial.write_text(config.to_yaml(), encoding="utf-8")
+            os.link(partial, folder._config_file)  # unlike a rename, it does not replace
         except FileExistsError:
-            raise ConfigError(
-                f"output.dir: {folder.path} holds a run already. Continue it with `rfdetr-hwd train --resume "
-                f"{folder.path}`, or choose another output.dir"
-            ) from None
+            raise folder.taken() from None
         except OSError as error:
             raise ConfigError(f"output.dir: cannot write to {folder.path}: {error.strerror}") from None
+        finally:
+            with suppress(OSError):
+                partial.unlink()
         return folder
 
     @classmethod
@@ -140,27 +116,50 @@ class RunFolder:
             remove_partial(self.checkpoints)
             yield
 
-    def config(self, overrides: Sequence[str]) -> Config:
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder holds a run."""
+        return self._config_file.is_file()
+
+    def taken(self) -> ConfigError:
+        """Return the error of a new run that finds another one here."""
+        return ConfigError(
+            f"output.dir: {self.path} holds a run already. Continue it with `rfdetr-hwd train --resume {self.path}` "
+            "(or --auto-resume), or choose another output.dir"
+        )
+
+    def config(self, overrides: Sequence[str], accepted: Sequence[str] = ()) -> Config:
         """Return the configuration of the run, with overrides that a resumed run may have.
 
         Raises:
-            ConfigError: An override would change the updates of the run.
+            ConfigError: An override would change the updates of the run, and the change is not accepted.
         """
-        _check_overrides(overrides, RESUMABLE, "a resumed run")
+        check_resume_overrides(overrides, accepted)
+        return self.check(parse_config(read_yaml(self._config_file), overrides, str(self._config_file)), accepted)
+
+    def check(self, config: Config, accepted: Sequence[str] = ()) -> Config:
+        """Return a configuration to continue the run with, if nothing else differs than what may.
+
+        Raises:
+            ConfigError: A difference would change the updates of the run, and is not accepted.
+        """
         recorded = parse_config(read_yaml(self._config_file), origin=str(self._config_file))
-        config = parse_config(read_yaml(self._config_file), overrides, origin=str(self._config_file))
-        if recorded.train.schedule == "cosine" and config.train.epochs != recorded.train.epochs:
-            raise ConfigError(
-                "train.epochs cannot be changed for a resumed run with train.schedule=cosine: it bends it"
-            )
-        _refuse_untrusted_class(config, str(self.path))
+        check_changes(recorded, config, accepted)
+        refuse_untrusted_class(config, str(self.path))
         return config
 
     def write_config(self, config: Config) -> None:
-        """Replace the configuration of the run."""
+        """Replace the configuration of the run.
+
+        Raises:
+            ConfigError: It cannot be written.
+        """
         partial = self._config_file.with_name(".config.yaml.partial")
-        partial.write_text(config.to_yaml(), encoding="utf-8")
-        partial.replace(self._config_file)
+        try:
+            partial.write_text(config.to_yaml(), encoding="utf-8")
+            partial.replace(self._config_file)
+        except OSError as error:
+            raise ConfigError(f"cannot write {self._config_file}: {error.strerror}") from None
 
     def has_checkpoints(self) -> bool:
         """Return whether there is a checkpoint to resume from; a run that was killed early has none."""
@@ -203,16 +202,61 @@ class RunFolder:
         Raises:
             CheckpointError: It cannot be written.
         """
-        folder = self._checkpoint(state.step)
-        figures = state.figures if state.figures_step == state.step else {}
-        better = max(weights, key=lambda kind: figures.get(f"{kind}/AP", -1.0))
-        measured = {"step": state.step, "epoch": state.epoch, "better_weights": better, "figures": figures}
-        save_checkpoint(folder, state.step, {**record, **measured}, weights, training)
+        folder = save_checkpoint(self._checkpoint(state.step), state, record, weights, training)
         self.point_best(state)
-        keep = {folder, self._checkpoint(state.best_step), *list_checkpoints(self.checkpoints)[:keep_last]}
-        for old in set(list_checkpoints(self.checkpoints)) - keep:
-            shutil.rmtree(old)
+        self._remove_old(state, keep_last)
         return folder
+
+    def record(self, state: TrainState, keep_last: int) -> None:
+        """Enter the figures of a state in its checkpoint, point `best` to the best one, and remove the oldest.
+
+        Raises:
+            CheckpointError: It cannot be written.
+        """
+        amend_checkpoint(self._checkpoint(state.step), state)
+        self.point_best(state)
+        self._remove_old(state, keep_last)
+
+    def save_bundle(
+        self,
+        state: TrainState,
+        record: Mapping[str, Any],
+        weights: Mapping[str, Mapping[str, Tensor]],
+        training: Mapping[str, Any],
+        inputs: Mapping[str, Tensor],
+    ) -> Path:
+        """Write what reproduces the update after a state, as a checkpoint that also holds the update's inputs.
+
+        Raises:
+            CheckpointError: It cannot be written.
+        """
+        return save_checkpoint(self.bundle(state), state, record, weights, training, inputs)
+
+    def bundle(self, state: TrainState) -> Path:
+        """Return where the bundle of the update after a state is."""
+        return self.path / "non-finite" / f"step-{state.step + 1:08d}"
+
+    def add_start(self, entry: Mapping[str, Any]) -> None:
+        """Append an entry to run.json: what the run was started, or continued, with.
+
+        Raises:
+            ConfigError: The file cannot be read or written.
+        """
+        path = self.path / "run.json"
+        partial = path.with_name(".run.json.partial")
+        try:
+            starts = read_json_object(path).get("starts", []) if path.exists() else []
+            partial.write_text(json.dumps({"starts": [*starts, entry]}, indent=2), encoding="utf-8")
+            partial.replace(path)
+        except (OSError, UntrustedFileError, TypeError) as error:
+            raise ConfigError(f"cannot write {path}: {error}") from None
+
+    def _remove_old(self, state: TrainState, keep_last: int) -> None:
+        """Remove checkpoints: renamed first, so that one removed in part is never taken for one that is whole."""
+        found = list_checkpoints(self.checkpoints)
+        for old in set(found) - {self._checkpoint(state.best_step), *found[:keep_last]}:
+            doomed = old.rename(old.with_name(f".partial-{old.name}-old"))
+            shutil.rmtree(doomed, ignore_errors=True)
 
     def point_best(self, state: TrainState) -> None:
         """Point `best` to the checkpoint that the state names, if it is there.
@@ -235,63 +279,3 @@ class RunFolder:
 
     def _checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:08d}"
-
-
-def find_checkpoint(path: Path) -> Checkpoint:
-    """Open a checkpoint folder, or the best (else newest) checkpoint of a run folder.
-
-    Raises:
-        CheckpointError: There is none, or the one that was named is damaged.
-    """
-    if not path.is_dir():
-        raise CheckpointError(f"{path} is not a folder: give a run folder or a checkpoint folder of rfdetr-hwd")
-    run = RunFolder(path)
-    if run.best.exists():
-        return open_checkpoint(run.best.resolve())  # the link may move while the checkpoint is read
-    if run.checkpoints.is_dir():
-        checkpoint, problems = newest_checkpoint(run.checkpoints)
-        for problem in problems:
-            logger.warning("fell back to an earlier checkpoint: %s", problem)
-        return checkpoint
-    return open_checkpoint(path.resolve())
-
-
-def read_record(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> tuple[Config, tuple[str, ...]]:
-    """Return the configuration and the class names that a checkpoint records.
-
-    Args:
-        checkpoint: The checkpoint.
-        overrides: `key=value` assignments to data, evaluation and precision.
-
-    Raises:
-        CheckpointError: The record holds neither, or names a class that is not trusted.
-        ConfigError: An override would change the model or the training.
-    """
-    config, class_names = checkpoint.record.get("config"), checkpoint.record.get("class_names")
-    if not isinstance(config, dict) or not isinstance(class_names, list):
-        raise CheckpointError(f"{checkpoint.path} records no model: its record has no config or no class names")
-    _check_overrides(overrides, MEASURABLE, "a trained model")
-    recorded = parse_config(config, overrides, origin=f"{checkpoint.path}/record.json")
-    _refuse_untrusted_class(recorded, str(checkpoint.path))
-    return recorded, tuple(map(str, class_names))
-
-
-def _check_overrides(overrides: Sequence[str], allowed: Sequence[str], what: str) -> None:
-    for key in override_keys(overrides):
-        if not any(key == name or (name.endswith(".") and key.startswith(name)) for name in allowed):
-            choices = ", ".join(f"{name}*" if name.endswith(".") else name for name in allowed)
-            raise ConfigError(f"{key} cannot be changed for {what}; what can is {choices}")
-
-
-def _refuse_untrusted_class(config: Config, where: str) -> None:
-    """Refuse to import a class because a checkpoint says so: importing runs code.
-
-    Raises:
-        CheckpointError: The downsampler is a class by path, and the environment does not name it as trusted.
-    """
-    name = config.downsample.name
-    if ":" in name and name not in os.environ.get(TRUST_VARIABLE, "").split(","):
-        raise CheckpointError(
-            f"{where} was trained with the downsampler class {name}, and loading it imports that module. If you trust "
-            f"it, set {TRUST_VARIABLE}={name}"
-        )

@@ -47,10 +47,22 @@ def run() -> None:
     say(
         f"free disk space here: {shutil.disk_usage('.').free / 2**30:.0f} GiB; temporary files: {tempfile.gettempdir()}"
     )
+    _say_determinism()
     problems = [problem for name, module in _IMPORTS.items() if (problem := _problem(name, module))]
     if problems:
         raise DoctorError("\n  ".join(["this installation is not complete:", *problems]))
     say("everything that is needed is here")
+
+
+def _say_determinism() -> None:
+    """Say where two runs on a GPU may differ in the last bits."""
+    try:
+        from rfdetr_hwd.engine.determinism import DETERMINISTIC_ON_REQUEST, NONDETERMINISTIC_ON_CUDA
+    except ImportError:  # torch is missing, which is said below
+        return
+    rows = [(name, where, "not deterministic") for name, where in NONDETERMINISTIC_ON_CUDA.items()]
+    rows += [(name, where, "with train.deterministic=true") for name, where in DETERMINISTIC_ON_REQUEST.items()]
+    print_table("the same bits in every run: on a CPU always, on a GPU", ("operator", "where", "deterministic"), rows)
 
 
 def _problem(package: str, module: str) -> str | None:

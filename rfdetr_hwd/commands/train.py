@@ -2,193 +2,210 @@
 
 import functools
 import importlib.util
+import os
 import random
 import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from rfdetr_hwd.commands.console import print_table, say
-from rfdetr_hwd.config import Config, ConfigError, TrainSection, load_config
+from rfdetr_hwd.commands.training_data import build_train_loader, read_data
+from rfdetr_hwd.config import Config, ConfigError, load_config
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
-from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
-from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
-from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
-from rfdetr_hwd.data.source import Split, find_layout, scan_split
-from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
-from rfdetr_hwd.engine.checkpoint import Checkpoint, TrainState
-from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average
-from rfdetr_hwd.engine.progress import ConsoleTracker
-from rfdetr_hwd.engine.tracking import JsonLinesTracker, NullTracker, TensorBoardTracker, Tracker, Trackers
+from rfdetr_hwd.engine.determinism import make_deterministic
+from rfdetr_hwd.engine.interrupt import StopRequest
+from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.train_step import NonFiniteError
 from rfdetr_hwd.engine.trainer import Learner, LoopParts, Plan, fit
-from rfdetr_hwd.environment import describe_environment
-from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.errors import Interrupted, UserError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.pretrained import find_source
-from rfdetr_hwd.model.upstream import DetectionLoss, learning_rates
+from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.model.weights import SourceWeights, load_weights
-from rfdetr_hwd.run_folder import RunFolder, find_checkpoint, read_record
+from rfdetr_hwd.recorded import find_checkpoint, read_record
+from rfdetr_hwd.run_folder import RunFolder
+from rfdetr_hwd.training import (
+    Saver,
+    build_learner,
+    build_tracker,
+    choose_micro_batch,
+    describe_model,
+    describe_run,
+    restore,
+)
 
 
 class TrainingError(UserError):
     """A run that cannot go on."""
 
 
-def run(config: Path | None, resume: Path | None, overrides: list[str]) -> None:
+def run(
+    config: Path | None,
+    resume: Path | None,
+    overrides: list[str],
+    accepted: Sequence[str] = (),
+    auto_resume: bool = False,
+) -> None:
     """Train a new run from a configuration, or continue one.
 
     Args:
         config: YAML file of a new run.
         resume: Run folder to continue.
         overrides: `key=value` assignments.
+        accepted: Keys whose change is accepted, and `annotations`, when a run is continued.
+        auto_resume: Continue the run in `output.dir` if there is one. A launcher that starts the ranks again means it.
 
     Raises:
         UserError: What the user gave is wrong, or the run cannot go on.
+        Interrupted: The run was asked to stop, and says how to go on.
     """
     if (config is None) == (resume is None):
         raise ConfigError("give --config FILE for a new run, or --resume RUN_DIR to continue one")
-    folder = RunFolder.open(resume) if resume else None
-    settings = load_config(config, overrides) if config else RunFolder(resume or Path()).config(overrides)
+    settings, folder = _find_run(config, resume, overrides, accepted, auto_resume)
     if "tensorboard" in settings.output.trackers and importlib.util.find_spec("tensorboard") is None:
         raise ConfigError("output.trackers: run `pip install tensorboard` first, or leave tensorboard out")
-    with distributed.process_group() as device, ExitStack() as stack:
-        train_data, val_data = _read_data(settings)
-        _seed(settings.train.seed)
-        if folder is not None and distributed.is_main():
-            stack.enter_context(folder.lock())
-            folder.write_config(settings)
-        checkpoint = folder.newest(distributed.is_main()) if folder and folder.has_checkpoints() else None
-        model = _build_model(settings, train_data, is_fresh=checkpoint is None)
-        if folder is None:
-            folder = _create_folder(settings, stack)
-        _train(settings, folder, model, checkpoint, (train_data, val_data), device)
+    if settings.train.deterministic:
+        make_deterministic()
+    stop, stage = StopRequest(settings.train.max_hours), None
+    with stop.listening(), distributed.process_group() as device, ExitStack() as stack:
+        try:
+            with stop.at_once():
+                stage = _prepare(settings, folder, device, stop, stack, accepted)
+            _fit(settings, stage)
+        except Interrupted as interruption:
+            # Before an existing run goes on, its folder knows nothing of the overrides: the same command says it all.
+            reached = RunFolder(Path(settings.output.dir)) if stage is None else stage.folder
+            interruption.advice = "" if stage is None and folder is not None else _advice(reached)
+            if not distributed.is_main():
+                interruption.advice = None
+            raise
 
 
-def _train(
+def _find_run(
+    config: Path | None, resume: Path | None, overrides: list[str], accepted: Sequence[str], auto_resume: bool
+) -> tuple[Config, RunFolder | None]:
+    """Return the configuration, and the folder of the run to continue, if there is one."""
+    if resume is not None:
+        folder = RunFolder.open(resume)
+        return folder.config(overrides, accepted), folder
+    settings = load_config(config or Path(), overrides)
+    folder = RunFolder(Path(settings.output.dir))
+    if not folder.is_run:
+        return settings, None
+    if auto_resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
+        return folder.check(settings, accepted), folder
+    raise folder.taken()
+
+
+def _advice(folder: RunFolder) -> str | None:
+    """Return the line that says how to go on; empty before there is a run folder."""
+    if not folder.is_run:
+        return ""
+    ranks = os.environ.get("LOCAL_WORLD_SIZE")
+    verb = f"torchrun --nproc-per-node={ranks} -m rfdetr_hwd" if ranks else "rfdetr-hwd"
+    newest = f"saved in {folder.path}" if folder.has_checkpoints() else "no update was saved yet"
+    return f"stopped; {newest}. To go on:\n{verb} train --resume {shlex.quote(str(folder.path))}"
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A run that is ready to be trained."""
+
+    folder: RunFolder
+    learner: Learner
+    parts: LoopParts
+    state: TrainState
+
+
+def _prepare(
     config: Config,
-    folder: RunFolder,
-    model: BuiltModel,
-    checkpoint: Checkpoint | None,
-    data: tuple[DetectionData, DetectionData],
+    folder: RunFolder | None,
     device: torch.device,
-) -> None:
-    """Put the parts of a run together, restore what a checkpoint holds, and fit."""
-    train_data, val_data = data
+    stop: StopRequest,
+    stack: ExitStack,
+    accepted: Sequence[str],
+) -> _Stage:
+    """Put the parts of a run together and restore what a checkpoint holds. Nothing needs saving until this is done."""
+    train_data, val_data = read_data(config)
+    _seed(config.train.seed)
+    if folder is not None and distributed.is_main():
+        stack.enter_context(folder.lock())
+    distributed.barrier()
+    checkpoint = folder.newest(distributed.is_main()) if folder and folder.has_checkpoints() else None
+    model = _build_model(config, train_data, is_fresh=checkpoint is None)
     model.network.to(device)
-    state = TrainState()
-    loader = _build_train_loader(config, model, train_data, folder.quarantine_file(distributed.rank()))
-    learner = _build_learner(config.train, model, loader.updates_per_epoch, device, state)
-    record = _record(config, train_data)
+    state = TrainState() if checkpoint is None else checkpoint.state
+    folder = folder or _create_folder(config, stack)
+    loader = build_train_loader(config, model, train_data, folder.quarantine_file(distributed.rank()))
+    learner = build_learner(config.train, model, loader.updates_per_epoch, state)
+    description = describe_model(config, train_data)
+    criterion = DetectionLoss(model.stock).to(device)
     if checkpoint is not None:
-        _restore(checkpoint, record, learner, state)
-        folder.point_best(state)
+        restore(checkpoint, description, config, learner, accepted)
+        if distributed.is_main():
+            say(f"resumed from {checkpoint.path} at step {state.step}, epoch {state.epoch}")
+            folder.write_config(config)
+            folder.point_best(state)
+    if config.train.micro_batch == "auto" and not state.micro_batch:
+        state.micro_batch = choose_micro_batch(config, learner, criterion, loader, train_data)
+    if distributed.is_main():
+        folder.add_start(describe_run(config, learner, loader, train_data, state))
+    evaluation = Evaluation.build(model, val_data, config, device)
+    saver = Saver(folder, learner, description, config.output.keep_last)
     parts = LoopParts(
         loader=loader,
-        criterion=DetectionLoss(model.stock).to(device),
-        evaluate=Evaluation.build(model, val_data, config, device).measure,
-        save=functools.partial(_save, folder, learner, record, config.output.keep_last),
-        tracker=_build_tracker(config, folder, state.step, loader.updates_per_epoch),
-        device=device,
+        criterion=criterion,
+        evaluate=functools.partial(evaluation.measure, stop=stop),
+        save=saver.save,
+        record=saver.record,
+        bundle=saver.bundle,
+        tracker=build_tracker(config, folder, state, loader.updates_per_epoch),
+        stop=stop,
     )
-    _fit(config, learner, parts, state, folder)
-    if distributed.is_main():
-        say(f"best: {state.best_weights} AP {state.best_ap:.4f} at step {state.best_step}, in {folder.best}")
-        say(f"to measure it: rfdetr-hwd evaluate --weights {shlex.quote(str(folder.path))}")
+    return _Stage(folder, learner, parts, state)
 
 
-def _fit(config: Config, learner: Learner, parts: LoopParts, state: TrainState, folder: RunFolder) -> None:
-    """Run the loop; say how to go on when it is interrupted, and what was wrong when it cannot go on."""
+def _fit(config: Config, stage: _Stage) -> None:
+    """Run the loop; say what was wrong when it cannot go on."""
     plan = Plan(
         epochs=config.train.epochs,
         evaluate_every=config.evaluation.every,
         save_every=config.output.save_every,
+        save_every_updates=config.output.save_every_updates,
         log_every=config.train.log_every,
         clip=config.train.clip,
         early_stop=config.train.early_stop,
     )
+    folder, state = stage.folder, stage.state
     try:
-        fit(learner, parts, plan, state, config)
+        fit(stage.learner, stage.parts, plan, state, config)
     except NonFiniteError as error:
         raise TrainingError(
-            f"the gradient of step {state.step + 1} is not finite; nothing was changed: {error}. Lower train.lr, or "
-            "look at these images"
+            f"the loss or gradient of step {state.step + 1} is not finite; nothing was changed: {error}. To make it "
+            f"again: rfdetr-hwd checkpoint replay {shlex.quote(str(folder.bundle(state)))}. Look at these images, or "
+            f"go on with another learning rate: rfdetr-hwd train --resume {shlex.quote(str(folder.path))} --accept "
+            f"train.lr train.lr={config.train.lr / 2:g}"
         ) from None
-    except (KeyboardInterrupt, SystemExit):
-        if distributed.is_main():
-            command = f"rfdetr-hwd train --resume {shlex.quote(str(folder.path))}"
-            start = "the last checkpoint" if folder.has_checkpoints() else "the start, for there is no checkpoint yet"
-            say(f"\nstopped at step {state.step}; to go on from {start}: {command}")
-        raise
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"step {state.step + 1} ran out of memory outside of its passes ({str(error).splitlines()[0]}). Set a "
+            "smaller train.micro_batch, or train.ema=false"
+        ) from None
+    except OSError as error:
+        raise TrainingError(f"step {state.step + 1}: a file of {folder.path} cannot be written: {error}") from None
     finally:
-        parts.tracker.close()
-
-
-def _read_data(config: Config) -> tuple[DetectionData, DetectionData]:
-    """Read the annotations, and decode as many images as it takes to know that the dataset can be trained on."""
-    settings = config.data
-    check_allowed(settings.allow)
-    layout = find_layout(settings.root, settings.format)
-    train_data = _read_split(layout.split("train", settings.train), config)
-    val_data = _read_split(layout.split("val", settings.val), config)
-    classes = val_data.map_classes(train_data.class_names)
-    if classes.only_dataset and "classes_differ" not in settings.allow:
-        raise DatasetError(
-            f"{val_data.images} has classes that {train_data.images} lacks: {', '.join(classes.only_dataset)}. Mend "
-            "the categories, or accept with data.allow=[classes_differ]"
-        )
+        with suppress(OSError):  # the disk may be full
+            stage.parts.tracker.close()
     if distributed.is_main():
-        names = ", ".join(train_data.class_names[:8]) + (", ..." if len(train_data.class_names) > 8 else "")
-        say(f"data: {layout.root} ({layout.format}), {len(train_data)} training and {len(val_data)} validation images")
-        say(f"classes: {len(train_data.class_names)} ({names})")
-        if classes.only_model:
-            say(f"classes without ground truth in {val_data.name}: {', '.join(classes.only_model)}")
-    problem = _probe([train_data, val_data], config) if distributed.is_main() else ""
-    problem = distributed.broadcast_object(problem)
-    if problem:
-        raise DatasetError(problem)
-    return train_data, val_data
-
-
-def _read_split(split: Split, config: Config) -> DetectionData:
-    """Read a split; images that cannot be read end the run as `data.on_bad_image` says, in every format alike."""
-    findings = Findings()
-    data = scan_split(split, findings)
-    allow = list(config.data.allow)
-    num_unreadable = findings.counts["unreadable_image"]  # of YOLO and shards, whose boxes need the image's size
-    if config.data.on_bad_image == "quarantine" and num_unreadable <= MAX_SHARE * (len(data) + num_unreadable):
-        allow.append("unreadable_image")
-        if num_unreadable and distributed.is_main():
-            first = findings.examples["unreadable_image"][0]
-            say(f"{split.name}: {num_unreadable} images cannot be read and are left out, the first: {first}")
-    if not len(data.labels):
-        findings.add("no_boxes", split.annotations, "", "has no box that can be used: nothing to learn or to measure")
-    findings.refuse_errors(allow)
-    notices = ", ".join(f"{kind} {findings.counts[kind]}" for kind in findings.kinds("notice"))
-    if notices and distributed.is_main():
-        say(f"notices of {split.name}: {notices}; `rfdetr-hwd data check` explains them")
-    return data
-
-
-def _probe(splits: Sequence[DetectionData], config: Config) -> str:
-    """Decode images before the first epoch, so that a broken dataset costs no night; return why it cannot be used."""
-    for data in splits:
-        try:
-            bad = probe_images(data, config.train.seed)
-        except DatasetError as error:
-            return str(error)
-        if bad and config.data.on_bad_image == "fail":
-            return bad[0].reason
-        if bad:
-            say(f"{data.name}: {len(bad)} images cannot be read, the first: {bad[0].reason}")
-    return ""
+        say(f"best: {state.best_weights} AP {state.best_ap:.4f} at step {state.best_step}, in {folder.best}")
+        say(f"to measure it: rfdetr-hwd evaluate --weights {shlex.quote(str(folder.path))}")
 
 
 def _seed(seed: int) -> None:
@@ -222,7 +239,7 @@ def _find_source(config: Config) -> SourceWeights | None:
     if named is not None and named != "auto" and Path(named).is_dir():
         checkpoint = find_checkpoint(Path(named))
         _, class_names = read_record(checkpoint)
-        kind = checkpoint.record.get("better_weights", checkpoint.weights_kinds[0])
+        kind = checkpoint.better_weights
         return SourceWeights(checkpoint.weights(kind), class_names, f"{checkpoint.path} ({kind})")
     if distributed.is_main():
         find_source(config.model)  # fetches, so that the other ranks find the file
@@ -233,96 +250,8 @@ def _find_source(config: Config) -> SourceWeights | None:
 def _create_folder(config: Config, stack: ExitStack) -> RunFolder:
     """Make the run folder on rank 0 and lock it for as long as the stack lasts; the others wait until it is there."""
     if distributed.is_main():
-        folder = RunFolder.create(config, describe_environment())
+        folder = RunFolder.create(config)
         stack.enter_context(folder.lock())
         say(f"run folder: {folder.path}")
     distributed.barrier()
     return RunFolder(Path(config.output.dir))
-
-
-def _build_train_loader(config: Config, model: BuiltModel, data: DetectionData, quarantine: Path) -> TrainLoader:
-    train, augment = config.train, config.data.augment
-    side = model.stock.resolution
-    sides = multi_scale_resolutions(side, model.stock.resolution_step) if train.multi_scale else [side]
-    augmentation = Augmentation(train.seed, augment.flip, augment.crop, augment.min_crop)
-    order = TrainOrder(len(data), train.batch_size, train.seed, sides)
-    shard = Shard(distributed.rank(), distributed.world_size())
-    dataset = DetectionDataset(data, augmentation, config.model.resize, config.data.on_bad_image)
-    workers = Workers(config.data.workers, config.data.worker_timeout)
-    return TrainLoader(dataset, order, train.micro_batch, workers, shard, Quarantine(quarantine, len(data)))
-
-
-def _build_learner(
-    train: TrainSection, model: BuiltModel, updates_per_epoch: int, device: torch.device, state: TrainState
-) -> Learner:
-    network = model.network
-    rates = learning_rates(
-        network,
-        model.stock.config,
-        lr=train.lr,
-        lr_encoder=train.lr_encoder,
-        layer_decay=train.encoder_layer_decay,
-        component_decay=train.component_decay,
-        weight_decay=train.weight_decay,
-    )
-    return Learner(
-        network=network,
-        wrapped=distributed.distribute(network, device),
-        optimizer=build_adamw(rates),
-        schedule=Schedule(
-            train.schedule,
-            warmup_steps=round(train.warmup_epochs * updates_per_epoch),
-            total_steps=train.epochs * updates_per_epoch,
-            final_factor=train.lr_final_factor,
-        ),
-        average=build_average(network, train.ema_decay, train.ema_tau, lambda: state.step) if train.ema else None,
-    )
-
-
-def _build_tracker(config: Config, folder: RunFolder, step: int, updates_per_epoch: int) -> Tracker:
-    if not distributed.is_main():
-        return NullTracker()
-    total = config.train.epochs * updates_per_epoch
-    trackers: list[Tracker] = [
-        JsonLinesTracker(folder.metrics_file, step),
-        ConsoleTracker(step, total, config.train.batch_size, config.train.epochs),
-    ]
-    if "tensorboard" in config.output.trackers:
-        trackers.append(TensorBoardTracker(folder.path / "tensorboard", step))
-    return Trackers(trackers)
-
-
-def _record(config: Config, data: DetectionData) -> dict[str, Any]:
-    """Return what a checkpoint needs to rebuild its model and to know its classes."""
-    return {
-        "config": config.model_dump(mode="json"),
-        "class_names": list(data.class_names),
-        "category_ids": list(data.category_ids),
-        "annotations_sha256": data.fingerprint,
-    }
-
-
-def _restore(checkpoint: Checkpoint, record: Mapping[str, Any], learner: Learner, state: TrainState) -> None:
-    """Put a checkpoint into the learner and the state.
-
-    Raises:
-        DatasetError: The training data is not what the checkpoint was trained on.
-    """
-    for key, what in (("class_names", "the classes"), ("annotations_sha256", "the training annotations")):
-        if checkpoint.record[key] != record[key]:
-            raise DatasetError(
-                f"{what} are not those of {checkpoint.path}: was {checkpoint.record[key]}, is {record[key]}. Resume on "
-                "the same data, or start a new run with model.pretrain_weights set to this one"
-            )
-    vars(state).update(vars(learner.restore(checkpoint.training(), checkpoint.weights)))
-    if distributed.is_main():
-        say(f"resumed from {checkpoint.path} at step {state.step}, epoch {state.epoch}")
-
-
-def _save(folder: RunFolder, learner: Learner, record: dict[str, Any], keep_last: int, state: TrainState) -> None:
-    """Write a checkpoint on rank 0; the others contribute their random generators and wait."""
-    training = learner.training_state(state)
-    if distributed.is_main():
-        weights = {kind: network.state_dict() for kind, network in learner.networks().items()}
-        folder.save(state, record, weights, training, keep_last)
-    distributed.barrier()

@@ -83,6 +83,19 @@ class Batch:
         images, sizes = (tensor.to(device, non_blocking=True) for tensor in (self.images, self.sizes))
         return replace(self, images=images, targets=targets, sizes=sizes)
 
+    def cut(self, size: int) -> list["Batch"]:
+        """Return the batch in parts of at most `size` images."""
+        return [
+            replace(
+                self,
+                images=self.images[start : start + size],
+                targets=self.targets[start : start + size],
+                image_ids=self.image_ids[start : start + size],
+                sizes=self.sizes[start : start + size],
+            )
+            for start in range(0, len(self.image_ids), size)
+        ]
+
     def pin_memory(self) -> "Batch":
         """Return the batch in page-locked memory; the loader calls it."""
         targets = [{k: v.pin_memory() for k, v in target.items()} for target in self.targets]

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from rfdetr_hwd.data.dataset import Batch, DetectionDataset, Failure, SampleKey, collate
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.worker_process import ignore_signals, undisturbed_context
 
 _PATIENCE = 5
 """Seconds without a batch after which it is looked whether the processes live."""
@@ -64,6 +65,8 @@ def serve(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Wo
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         timeout=min(_PATIENCE, workers.timeout) if workers.count else 0,  # after which torch looks for dead processes
+        multiprocessing_context=undisturbed_context() if workers.count else None,
+        worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # or each new iterator would draw from the generator that dropout draws from
     )
     with _children_unwatched():

@@ -2,69 +2,43 @@
 
 A checkpoint is written beside its place on the same filesystem, every file flushed to the disk, a manifest with the
 sha256 of every file last; then one rename puts it there. Weights are safetensors, the training state is loaded with
-`weights_only=True`, the record is JSON: reading a checkpoint runs no code.
+`weights_only=True`, the rest is JSON: reading a checkpoint runs no code.
 
     step-00000190/
-        manifest.json           format, step, sha256 and size of every file, and its own sha256
-        record.json             what rebuilds the model, and the figures, for people and programs
+        manifest.json           format, sha256 and size of every file, position in the run with the figures, own sha256
+        record.json             what rebuilds the model
         weights.safetensors     plain weights
         ema.safetensors         averaged weights, if there is an average
-        training.pt             optimiser, random generators, position in the run
+        training.pt             optimiser and random generators
+
+An epoch is saved before it is evaluated. When the figures are known the manifest alone is replaced, by one rename.
 """
 
 import hashlib
 import json
-import os
-import random
-import shutil
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors, read_json_object
 
-FORMAT = 1
-_MANIFEST, _RECORD, _TRAINING = "manifest.json", "record.json", "training.pt"
-_WEIGHTS = {"plain": "weights.safetensors", "ema": "ema.safetensors"}
-_PARTIAL = ".partial-"
+FORMAT = 2
+MANIFEST, RECORD, TRAINING = "manifest.json", "record.json", "training.pt"
+WEIGHTS = {"plain": "weights.safetensors", "ema": "ema.safetensors"}
+INPUTS = "inputs.safetensors"
+_NAME = re.compile(r"step-\d{8,}")
 
 
 class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or something else."""
-
-
-@dataclass
-class TrainState:
-    """What the loop must remember, beside weights, optimiser and random generators.
-
-    Attributes:
-        step: Updates made.
-        epoch: Epochs completed.
-        update_in_epoch: Updates made of the epoch under way.
-        best_ap: Highest AP so far; -1 before the first evaluation.
-        best_step: The step that reached it.
-        best_weights: The weights that reached it, `ema` or `plain`.
-        evaluations_since_best: Evaluations since.
-        figures: Figures of the last evaluation, by name.
-        figures_step: The step it was made at.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    update_in_epoch: int = 0
-    best_ap: float = -1.0
-    best_step: int = 0
-    best_weights: str = ""
-    evaluations_since_best: int = 0
-    figures: dict[str, float] = field(default_factory=dict)
-    figures_step: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,19 +48,30 @@ class Checkpoint:
     Attributes:
         path: The folder.
         record: What rebuilds the model.
-        step: Updates made when it was written.
-        sha256: Hash of each file, as it was verified.
+        state: Position in the run, with the figures of its weights if they were measured.
+        files: sha256 and size of each file, as it was verified. No other file is read.
     """
 
     path: Path
     record: dict[str, Any]
-    step: int
-    sha256: dict[str, str]
+    state: TrainState
+    files: dict[str, dict[str, Any]]
+
+    @property
+    def step(self) -> int:
+        """Updates made when it was written."""
+        return self.state.step
 
     @property
     def weights_kinds(self) -> list[str]:
-        """Return the weights it holds: `ema` and `plain`, or the one that was best."""
-        return [kind for kind in ("ema", "plain") if self._weights_file(kind).exists()]
+        """Return the weights it holds: `ema` and `plain`, or one of them."""
+        return [kind for kind in ("ema", "plain") if WEIGHTS[kind] in self.files]
+
+    @property
+    def better_weights(self) -> str:
+        """The weights with the higher AP, as far as it was measured."""
+        figures = self.state.current_figures
+        return max(self.weights_kinds, key=lambda kind: figures.get(f"{kind}/AP", -1.0))
 
     def weights(self, kind: str) -> dict[str, Tensor]:
         """Return a state dict: `ema` or `plain`.
@@ -94,16 +79,23 @@ class Checkpoint:
         Raises:
             CheckpointError: It holds no such weights.
         """
-        try:
-            return safetensors.torch.load_file(self._weights_file(kind))
-        except FileNotFoundError:
-            raise CheckpointError(f"{self.path} holds no {kind} weights; it holds {self.weights_kinds}") from None
-        except SafetensorError as error:
-            raise CheckpointError(f"{self.path}: the {kind} weights cannot be read: {error}") from None
+        if kind not in self.weights_kinds:
+            raise CheckpointError(f"{self.path} holds no {kind} weights; it holds {self.weights_kinds}")
+        return self._tensors(WEIGHTS[kind])
+
+    def inputs(self) -> dict[str, Tensor]:
+        """Return the inputs that `save_checkpoint` was given.
+
+        Raises:
+            CheckpointError: It has none.
+        """
+        if INPUTS not in self.files:
+            raise CheckpointError(f"{self.path} holds no inputs: it is no bundle of an update that failed")
+        return self._tensors(INPUTS)
 
     def weights_sha256(self, kind: str) -> str:
         """Return the sha256 of a weights file."""
-        return self.sha256[self._weights_file(kind).name]
+        return str(self.files[WEIGHTS[kind]]["sha256"])
 
     def training(self) -> dict[str, Any]:
         """Return the training state that `save_checkpoint` was given.
@@ -111,89 +103,22 @@ class Checkpoint:
         Raises:
             CheckpointError: The checkpoint has none, or it holds objects other than tensors and plain values.
         """
-        path = self.path / _TRAINING
-        if not path.exists():
+        path = self.path / TRAINING
+        if TRAINING not in self.files:
             raise CheckpointError(f"{self.path} holds weights only; a run cannot be resumed from it")
         try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # the unpickler raises many kinds, all of them about the file
-            raise CheckpointError(f"{path} cannot be loaded safely: {str(error).splitlines()[0]}") from None
+            content = load_tensors(path)
+        except (FileNotFoundError, UntrustedFileError) as error:
+            raise CheckpointError(f"{path} cannot be loaded safely: {error}") from None
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{path} holds no training state")
         return content
 
-    def _weights_file(self, kind: str) -> Path:
-        return self.path / _WEIGHTS[kind]
-
-
-def save_checkpoint(
-    folder: Path,
-    step: int,
-    record: Mapping[str, Any],
-    weights: Mapping[str, Mapping[str, Tensor]],
-    training: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write a checkpoint folder, whole or not at all.
-
-    Args:
-        folder: Where it will be; its parent is made.
-        step: Updates made.
-        record: What rebuilds the model; JSON values.
-        weights: State dicts by kind, `plain` and `ema`.
-        training: Tensors and plain values that a resumed run needs; `None` for weights alone.
-
-    Returns:
-        The folder.
-
-    Raises:
-        CheckpointError: It cannot be written; what was there before still is.
-    """
-    partial = folder.parent / f"{_PARTIAL}{folder.name}-{os.getpid()}"
-    replaced = partial.with_name(f"{partial.name}-replaced")
-    try:
-        partial.mkdir(parents=True)
-        _write_files(partial, record, weights, training)
-        _write_manifest(partial, step)
-        if folder.exists():  # written before, perhaps damaged since
-            folder.rename(replaced)
+    def _tensors(self, name: str) -> dict[str, Tensor]:
         try:
-            partial.rename(folder)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(folder)
-            raise
-        _flush(folder.parent)
-    except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise CheckpointError(f"cannot write the checkpoint {folder}: {reason}") from None
-    finally:
-        for path in (partial, replaced):
-            shutil.rmtree(path, ignore_errors=True)
-    return folder
-
-
-def _write_files(
-    folder: Path,
-    record: Mapping[str, Any],
-    weights: Mapping[str, Mapping[str, Tensor]],
-    training: Mapping[str, Any] | None,
-) -> None:
-    (folder / _RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
-    for kind, state in weights.items():
-        tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-        safetensors.torch.save_file(tensors, folder / _WEIGHTS[kind])
-    if training is not None:
-        torch.save(dict(training), folder / _TRAINING)
-
-
-def _write_manifest(folder: Path, step: int) -> None:
-    """Flush every file to the disk and write the manifest last."""
-    files = {path.name: {"sha256": _sha256(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())}
-    for name in files:
-        _flush(folder / name)
-    manifest: dict[str, Any] = {"format": FORMAT, "step": step, "files": files}
-    manifest["sha256"] = _manifest_sha256(manifest)
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-    _flush(folder / _MANIFEST)
-    _flush(folder)
+            return safetensors.torch.load_file(self.path / name)
+        except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
+            raise CheckpointError(f"{self.path}: {name} cannot be read: {error}") from None
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -202,31 +127,54 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: It is not a checkpoint, or a file is missing or not what was written; the message names it.
     """
-    manifest = _read_json(folder / _MANIFEST, folder)
-    if manifest.pop("sha256", None) != _manifest_sha256(manifest):
-        raise CheckpointError(f"{folder} is damaged: {_MANIFEST} is not what was written (sha256 differs)")
+    manifest = read_manifest(folder)
+    for name, entry in manifest["files"].items():
+        problem = _damage(folder, name, entry)
+        if problem:
+            raise CheckpointError(f"{folder} is damaged: {name} {problem}")
+    try:
+        state = TrainState.from_json(manifest["state"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: {error}") from None
+    return Checkpoint(folder, _read_json(folder, RECORD), state, manifest["files"])
+
+
+def verify_files(folder: Path) -> dict[str, str]:
+    """Return each file of a checkpoint with what is wrong with it; empty: it is what was written.
+
+    Raises:
+        CheckpointError: The manifest itself is missing or damaged.
+    """
+    return {name: _damage(folder, name, entry) for name, entry in read_manifest(folder)["files"].items()}
+
+
+def _damage(folder: Path, name: str, entry: Any) -> str:
+    """Return what is wrong with a file that a manifest names."""
+    path = folder / name
+    if Path(name).name != name or path.is_symlink() or not path.is_file():
+        return "is missing (or no plain file of this folder)"
+    size = path.stat().st_size
+    if not isinstance(entry, dict) or size != entry.get("bytes"):
+        return f"is not what was written (sha256 differs: {size} bytes)"
+    return "" if sha256_of(path) == entry.get("sha256") else "is not what was written (sha256 differs)"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    manifest = _read_json(folder, MANIFEST)
+    if manifest.pop("sha256", None) != manifest_sha256(manifest):
+        raise CheckpointError(f"{folder} is damaged: {MANIFEST} is not what was written (sha256 differs)")
     if manifest.get("format") != FORMAT:
         written = manifest.get("format")
         raise CheckpointError(f"{folder} has the checkpoint format {written!r}; this version reads {FORMAT}")
-    for name, expected in manifest["files"].items():
-        path = folder / name
-        if Path(name).name != name or not path.is_file():
-            raise CheckpointError(f"{folder} is damaged: {name} is missing")
-        if path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
-            raise CheckpointError(f"{folder} is damaged: {name} is not what was written (sha256 differs)")
-    hashes = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-    return Checkpoint(folder, _read_json(folder / _RECORD, folder), int(manifest["step"]), hashes)
+    files = manifest.get("files")
+    if not isinstance(files, dict) or RECORD not in files:
+        raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: its manifest lists no {RECORD}")
+    return manifest
 
 
 def list_checkpoints(parent: Path) -> list[Path]:
     """Return the checkpoint folders of a run, newest first."""
-    return sorted(parent.glob("step-[0-9]*"), reverse=True)
-
-
-def remove_partial(parent: Path) -> None:
-    """Remove what interrupted saves left behind."""
-    for path in parent.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(path, ignore_errors=True)
+    return sorted((path for path in parent.glob("step-*") if _NAME.fullmatch(path.name)), reverse=True)
 
 
 def newest_checkpoint(parent: Path) -> tuple[Checkpoint, list[str]]:
@@ -247,54 +195,23 @@ def newest_checkpoint(parent: Path) -> tuple[Checkpoint, list[str]]:
     raise CheckpointError("; ".join([f"no checkpoint can be loaded from {parent}", *problems]))
 
 
-def random_state() -> dict[str, Any]:
-    """Return the state of every random generator of this process, as tensors and plain values."""
-    version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
-        "python": [version, list(internal), gauss],
-        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
-    }
-
-
-def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Restore what `random_state` returned."""
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"][0])
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-
-
-def _read_json(path: Path, folder: Path) -> dict[str, Any]:
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.is_symlink():
+            raise UntrustedFileError("it is a link")
+        return read_json_object(path)
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: it has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} is damaged: {path.name} cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{folder} is damaged: {path.name} holds no object")
-    return content
+        raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: it has no {name}") from None
+    except UntrustedFileError as error:
+        raise CheckpointError(f"{folder} is damaged: {name} cannot be read: {error}") from None
 
 
-def _manifest_sha256(manifest: Mapping[str, Any]) -> str:
+def manifest_sha256(manifest: Mapping[str, Any]) -> str:
     """Return the hash of a manifest's content, its own hash left out."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,17 +1,29 @@
 """One process or many: rank, reduction, gathering. Without a launcher there is one process, and nothing is initialised.
 
-`torchrun` is the launcher; NCCL carries GPUs, gloo carries CPUs.
+`torchrun` is the launcher; NCCL carries tensors of GPUs, gloo those of CPUs and every small agreement.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+
+from rfdetr_hwd.errors import UserError
+
+_BUCKET_ELEMENTS = 1 << 23
+"""Elements that are reduced in one message: 32 MiB of float32."""
+
+
+_LOST = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "Broken pipe", "Socket Timeout")
+"""What gloo says when another process has died."""
+
+
+class RankError(UserError):
+    """Another process of the run has gone, so that this one cannot go on."""
 
 
 def rank() -> int:
@@ -39,26 +51,44 @@ def process_group() -> Iterator[torch.device]:
     if "WORLD_SIZE" not in os.environ:
         yield device
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield device
+    except (dist.DistError, RuntimeError) as error:
+        if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
+            raise RankError(f"rank {rank()} lost the other processes and stops: {str(error).splitlines()[0]}") from None
+        raise
     finally:
         dist.destroy_process_group()
 
 
-def distribute(network: nn.Module, device: torch.device) -> nn.Module:
-    """Wrap a network so that its gradients are averaged over the processes; one process needs no wrapper."""
+def broadcast_weights(network: nn.Module) -> None:
+    """Give every process the weights and buffers of rank 0."""
+    if world_size() > 1:
+        for tensor in (*network.parameters(), *network.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average gradients over the processes, a few large messages an update.
+
+    `DistributedDataParallel` would do it within the backward pass, where a process that has run out of memory cannot
+    take part: the others would wait for it. Here every process first says whether its passes succeeded. The price is
+    that the messages do not overlap with the last backward pass.
+    """
     if world_size() == 1:
-        return network
-    return DistributedDataParallel(network, device_ids=[device.index] if device.type == "cuda" else None)
-
-
-@contextmanager
-def gradient_sync(network: nn.Module, is_last: bool) -> Iterator[None]:
-    """Average gradients over the processes in the last backward pass of an update, and in no other."""
-    skip = isinstance(network, DistributedDataParallel) and not is_last
-    with network.no_sync() if skip and isinstance(network, DistributedDataParallel) else nullcontext():
-        yield
+        return
+    bucket: list[Tensor] = []
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    for index, gradient in enumerate(gradients):
+        bucket.append(gradient)
+        if index == len(gradients) - 1 or sum(tensor.numel() for tensor in bucket) >= _BUCKET_ELEMENTS:
+            flat = torch.cat([tensor.flatten() for tensor in bucket])
+            dist.all_reduce(flat)
+            parts = (flat / world_size()).split([tensor.numel() for tensor in bucket])
+            for tensor, part in zip(bucket, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
+            bucket = []
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
@@ -67,6 +97,15 @@ def sum_over_ranks(values: Tensor) -> Tensor:
         values = values.clone()
         dist.all_reduce(values)
     return values
+
+
+def max_over_ranks(value: int) -> int:
+    """Return the largest value of the processes. It is a CPU message: no device waits for it."""
+    if world_size() == 1:
+        return value
+    shared = torch.tensor(value)
+    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    return int(shared)
 
 
 def gather_objects(value: Any) -> list[Any]:

@@ -1,13 +1,15 @@
 """One pass over a dataset that measures a network, and leaves everything as it was."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
-from rfdetr_hwd.engine.distributed import broadcast_object, gather_objects, is_main
+from rfdetr_hwd.engine.distributed import broadcast_object, gather_objects, is_main, max_over_ranks
+from rfdetr_hwd.engine.interrupt import StopRequest
+from rfdetr_hwd.errors import Interrupted
 
 
 class EvalBatch(Protocol):
@@ -19,7 +21,15 @@ class EvalBatch(Protocol):
     def image_ids(self) -> tuple[int, ...]: ...
     @property
     def sizes(self) -> Tensor: ...
-    def to(self, device: torch.device) -> "EvalBatch": ...
+    def to(self, device: torch.device) -> Self: ...
+    def cut(self, size: int) -> list[Self]: ...
+
+
+class EvalBatches(Protocol):
+    """This process's share of the images, each once."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[EvalBatch]: ...
 
 
 class Metric(Protocol):
@@ -35,11 +45,12 @@ class Metric(Protocol):
 
 def evaluate(
     network: nn.Module,
-    loader: Iterable[EvalBatch],
+    loader: EvalBatches,
     postprocess: Callable[[Any, Tensor], list[dict[str, Tensor]]],
     metric: Metric,
     args: HasAmp,
     device: torch.device,
+    stop: StopRequest | None = None,
 ) -> dict[str, float]:
     """Measure a network. Training, its average and the evaluate command call this one function.
 
@@ -50,24 +61,63 @@ def evaluate(
         metric: Reset first; holds all detections afterwards, on rank 0.
         args: Precision, for `amp_context`.
         device: Where the network is.
+        stop: Looked at after every batch.
 
     Returns:
         The figures by name, the same on every rank.
+
+    Raises:
+        Interrupted: A rank was asked to stop.
     """
+    stop = stop or StopRequest()
     was_training = network.training
     network.eval()
     metric.reset()
+    rounds, served = max_over_ranks(len(loader)), 0  # the ranks look at `stop` equally often, whatever their share
     try:
         with torch.inference_mode():
             for batch in loader:
-                batch = batch.to(device)
-                outputs = forward_in_amp(network, batch.images, args)
-                metric.update(batch.image_ids, postprocess(outputs, batch.sizes))
+                served += 1
+                for part in _passes(network, batch, args, device):
+                    metric.update(part[0].image_ids, postprocess(part[1], part[0].sizes))
+                stop.check()
+            for _ in range(rounds - served):
+                stop.check()
     finally:
         network.train(was_training)
     gathered = gather_objects(metric.detections)
     metric.reset()
     for detections in gathered:
         metric.add(detections)
-    figures: dict[str, float] = broadcast_object(metric.compute() if is_main() else None)
-    return figures
+    return _compute(metric, stop)
+
+
+def _passes(
+    network: nn.Module, batch: EvalBatch, args: HasAmp, device: torch.device
+) -> Iterator[tuple[EvalBatch, Any]]:
+    """Yield a batch with its outputs; in halves, and halves of halves, if it does not fit into memory."""
+    on_device = batch.to(device)
+    try:
+        yield on_device, forward_in_amp(network, on_device.images, args)
+        return
+    except torch.OutOfMemoryError:
+        if len(batch.image_ids) == 1:
+            raise
+    del on_device
+    for half in batch.cut(-(-len(batch.image_ids) // 2)):
+        yield from _passes(network, half, args, device)
+
+
+def _compute(metric: Metric, stop: StopRequest) -> dict[str, float]:
+    """Return rank 0's figures on every rank; on a large split this takes long, and rank 0 may be asked to stop."""
+    outcome: dict[str, float] | int | None = None
+    if is_main():
+        try:
+            with stop.at_once():
+                outcome = metric.compute()
+        except Interrupted as interruption:
+            outcome = int(str(interruption.code))
+    outcome = broadcast_object(outcome)
+    if not isinstance(outcome, dict):
+        raise Interrupted(int(outcome or 1))
+    return outcome

@@ -32,10 +32,16 @@ class JsonLinesTracker:
     Args:
         path: The file; created when it is missing.
         last_step: Records of later steps are dropped first: a resumed run makes them again.
+        is_evaluation_due: Also drop the evaluation of that step.
     """
 
-    def __init__(self, path: Path, last_step: int) -> None:
-        records = [record for record in read_metrics(path) if record["step"] <= last_step] if path.exists() else []
+    def __init__(self, path: Path, last_step: int, is_evaluation_due: bool = False) -> None:
+        records = [
+            record
+            for record in (read_metrics(path) if path.exists() else [])
+            if record["step"] < last_step
+            or (record["step"] == last_step and ("loss" in record or not is_evaluation_due))
+        ]
         partial = path.with_name(f".{path.name}.partial")
         partial.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
         os.replace(partial, path)
@@ -92,12 +98,14 @@ class Trackers:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Read a metrics file; a last line that was cut off by a kill is left out."""
+    """Read a metrics file, up to a line that is no record: the last one, if a kill has cut it off."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
             break
         records.append(record)
     return records

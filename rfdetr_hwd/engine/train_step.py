@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
-from rfdetr_hwd.engine.distributed import gradient_sync, sum_over_ranks, world_size
+from rfdetr_hwd.engine.distributed import average_gradients, max_over_ranks, sum_over_ranks, world_size
 
 
 class MicroBatch(Protocol):
@@ -22,6 +22,8 @@ class MicroBatch(Protocol):
     def image_ids(self) -> tuple[int, ...]: ...
     @property
     def is_counted(self) -> bool: ...
+    def to(self, device: torch.device) -> Self: ...
+    def cut(self, size: int) -> list[Self]: ...
 
 
 class Criterion(Protocol):
@@ -49,11 +51,20 @@ class StepResult:
 
 
 class NonFiniteError(Exception):
-    """A loss or gradient that is not finite; raised before the optimiser step, with the gradients in place."""
+    """A loss or gradient that is not finite, on any rank; raised on every rank, before the optimiser step.
+
+    Attributes:
+        image_ids: Images of this rank's micro-batches with a term that is not finite; all of them if there is none.
+        terms: This rank's loss terms.
+    """
 
     def __init__(self, image_ids: Sequence[int], terms: dict[str, float]) -> None:
         super().__init__(f"loss terms {terms}, images {list(image_ids)}")
         self.image_ids, self.terms = tuple(image_ids), terms
+
+
+class OutOfMemoryError(Exception):
+    """A forward or backward pass did not fit into memory, on any rank; raised on every rank, nothing was changed."""
 
 
 def train_step(
@@ -70,38 +81,65 @@ def train_step(
     ranks, so 16 images at once, four times four, or eight on each of two ranks are the same update.
 
     Args:
-        network: In training mode; on several ranks, wrapped by `distributed.distribute`.
+        network: In training mode.
         criterion: Loss of float32 outputs.
-        micro_batches: On the network's device.
+        micro_batches: Taken to the network's device one at a time.
         optimizer: Its learning rates are set already.
         args: Precision, for `amp_context`.
         clip: Largest gradient norm; 0 does not clip.
 
     Raises:
         NonFiniteError: The loss or the gradient is not finite; the weights are as they were.
+        OutOfMemoryError: A pass did not fit into memory; the weights are as they were, the gradients are gone.
     """
-    num_boxes = _num_boxes(criterion, micro_batches)
-    terms: dict[str, Tensor] = {}
-    for index, batch in enumerate(micro_batches):
-        with gradient_sync(network, is_last=index == len(micro_batches) - 1):
-            outputs = forward_in_amp(network, batch.images, args)
-            batch_loss, batch_terms = criterion(outputs, batch.targets, num_boxes=num_boxes)
-            (batch_loss * float(batch.is_counted)).backward()
-        for name, value in batch_terms.items():
-            terms[name] = terms.get(name, 0) + value * float(batch.is_counted)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    num_boxes = _num_boxes(criterion, micro_batches, parameters[0].device)
+    passes: list[dict[str, Tensor]] = []
+    is_out = False
+    try:
+        for batch in micro_batches:
+            passes.append(_accumulate(network, criterion, batch.to(parameters[0].device), num_boxes, args))
+    except torch.OutOfMemoryError:
+        is_out = True  # answered below, where the traceback no longer holds the tensors of the pass
+    if max_over_ranks(int(is_out)):
+        optimizer.zero_grad(set_to_none=True)
+        raise OutOfMemoryError
+    average_gradients(parameters)
+    terms = {name: torch.stack([values[name] for values in passes]).sum() for name in passes[0]}
     grad_norm = nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
     loss = torch.stack(list(terms.values())).sum()
-    if not torch.isfinite(loss + grad_norm):  # waits for the device; matching boxes on the host has waited already
-        image_ids = [image_id for batch in micro_batches for image_id in batch.image_ids]
-        raise NonFiniteError(image_ids, {name: float(value) for name, value in terms.items()})
+    # Reading it waits for the device; matching boxes on the host has waited already.
+    if max_over_ranks(int(not torch.isfinite(loss + grad_norm))):
+        optimizer.zero_grad(set_to_none=True)
+        raise NonFiniteError(_suspects(micro_batches, passes), {name: float(value) for name, value in terms.items()})
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return StepResult(loss, terms, grad_norm)
 
 
-def _num_boxes(criterion: Criterion, micro_batches: Sequence[MicroBatch]) -> float:
+def _accumulate(
+    network: nn.Module, criterion: Criterion, batch: MicroBatch, num_boxes: float, args: HasAmp
+) -> dict[str, Tensor]:
+    """Add the gradient of one micro-batch and return its loss terms."""
+    outputs = forward_in_amp(network, batch.images, args)
+    loss, terms = criterion(outputs, batch.targets, num_boxes=num_boxes)
+    (loss * float(batch.is_counted)).backward()
+    return {name: value * float(batch.is_counted) for name, value in terms.items()}
+
+
+def _num_boxes(criterion: Criterion, micro_batches: Sequence[MicroBatch], device: torch.device) -> float:
     """Return the normaliser: the box count of the update, over the number of ranks that gradients are averaged over."""
     mine = sum(criterion.count_boxes(batch.targets) for batch in micro_batches if batch.is_counted)
-    total = sum_over_ranks(torch.tensor(float(mine), device=micro_batches[0].images.device))
+    total = sum_over_ranks(torch.tensor(float(mine), device=device))
     return max(1.0, float(total)) / world_size()
+
+
+def _suspects(micro_batches: Sequence[MicroBatch], passes: Sequence[dict[str, Tensor]]) -> list[int]:
+    """Return the images of the micro-batches with a term that is not finite; all images if every term is."""
+    broken = [not all(bool(torch.isfinite(value)) for value in terms.values()) for terms in passes]
+    return [
+        image_id
+        for batch, is_broken in zip(micro_batches, broken, strict=True)
+        if is_broken or not any(broken)
+        for image_id in batch.image_ids
+    ]

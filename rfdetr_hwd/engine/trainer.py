@@ -1,7 +1,8 @@
 """The training loop: one visible loop that decides when to log, evaluate, save and stop."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -9,16 +10,37 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from rfdetr_hwd.amp import HasAmp
-from rfdetr_hwd.engine.checkpoint import TrainState, random_state, restore_random_state
-from rfdetr_hwd.engine.distributed import gather_objects, rank, sum_over_ranks, world_size
+from rfdetr_hwd.engine.distributed import gather_objects, is_main, max_over_ranks, rank, sum_over_ranks, world_size
+from rfdetr_hwd.engine.interrupt import StopRequest
 from rfdetr_hwd.engine.optimizer import Schedule
+from rfdetr_hwd.engine.random_state import random_state, restore_random_state
+from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import Tracker
-from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, StepResult, train_step
+from rfdetr_hwd.engine.train_step import (
+    Criterion,
+    MicroBatch,
+    NonFiniteError,
+    OutOfMemoryError,
+    StepResult,
+    train_step,
+)
+from rfdetr_hwd.errors import Interrupted, UserError
+
+MAX_HALVINGS = 3
+"""Times that an update is tried again with half the micro-batch."""
+
+logger = logging.getLogger(__name__)
+
+
+class MemoryShortageError(UserError):
+    """An update that does not fit into memory."""
 
 
 class EpochLoader(Protocol):
     """Serves an epoch's updates as lists of micro-batches, from any update on."""
 
+    @property
+    def updates_per_epoch(self) -> int: ...
     def epoch(self, epoch: int, first_update: int = 0) -> Iterator[list[Any]]: ...
 
 
@@ -30,6 +52,7 @@ class Plan:
         epochs: Epochs of the run.
         evaluate_every: Epochs between evaluations.
         save_every: Epochs between checkpoints.
+        save_every_updates: Updates between checkpoints within an epoch; `None`: none.
         log_every: Updates between records of the loss.
         clip: Largest gradient norm; 0 does not clip.
         early_stop: Evaluations without a better AP after which the run ends.
@@ -38,6 +61,7 @@ class Plan:
     epochs: int
     evaluate_every: int
     save_every: int
+    save_every_updates: int | None
     log_every: int
     clip: float
     early_stop: int | None
@@ -48,15 +72,13 @@ class Learner:
     """What changes with every update.
 
     Attributes:
-        network: The network, without a distributed wrapper.
-        wrapped: The same network as the step calls it.
+        network: The network.
         optimizer: AdamW.
         schedule: Learning rate by step.
         average: Moving average of the weights, if there is one.
     """
 
     network: nn.Module
-    wrapped: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     average: AveragedModel | None
@@ -66,60 +88,67 @@ class Learner:
         average = {"ema": self.average.module} if self.average is not None else {}
         return {**average, "plain": self.network}
 
-    def training_state(self, state: TrainState) -> dict[str, Any]:
+    def training_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside the weights. Every rank calls it: each has random generators."""
-        generators = gather_objects(random_state())
-        return {"optimizer": self.optimizer.state_dict(), "random": generators, "state": asdict(state)}
+        return {"optimizer": self.optimizer.state_dict(), "random": gather_objects(random_state())}
 
-    def restore(self, training: dict[str, Any], weights: Callable[[str], dict[str, Tensor]]) -> TrainState:
-        """Put back everything that `training_state` and the weights hold, and return the train state.
+    def restore(self, state: TrainState, training: dict[str, Any], weights: Callable[[str], dict[str, Tensor]]) -> None:
+        """Put back everything that `training_state` and the weights hold.
 
         With another number of ranks than the saved run had, each generator is seeded anew from the step and the rank.
 
         Args:
+            state: Position in the run.
             training: From `training_state`.
             weights: Returns the state dict of `ema` or `plain`.
         """
         for kind, network in self.networks().items():
             network.load_state_dict(weights(kind))
+        rates = [{name: group[name] for name in ("base_lr", "weight_decay")} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(training["optimizer"])
-        state = TrainState(**training["state"])
+        for group, configured in zip(self.optimizer.param_groups, rates, strict=True):
+            group.update(configured)  # the same, unless a change was accepted
         if self.average is not None:
             self.average.n_averaged.fill_(state.step)
         if len(training["random"]) == world_size():
             restore_random_state(training["random"][rank()])
         else:
             torch.manual_seed(state.step * world_size() + rank())
-        return state
 
 
 @dataclass(frozen=True)
 class LoopParts:
-    """What the loop calls out to.
+    """What the loop calls out to. Every rank calls each of them in the same place.
 
     Attributes:
         loader: The training images.
         criterion: The loss.
         evaluate: Measures a network; returns figures with `AP` among them.
-        save: Writes a checkpoint of the state; every rank calls it.
+        save: Writes a checkpoint of the state.
+        record: Enters the figures of the state in the checkpoint that was saved at the same step.
+        bundle: Writes what reproduces an update that failed: state, micro-batches, error, random state at its start.
         tracker: Receives the numbers of logged updates and of evaluations.
-        device: Where the network is.
+        stop: Asked after every update, and by `evaluate` after every batch.
     """
 
     loader: EpochLoader
     criterion: Criterion
     evaluate: Callable[[nn.Module], dict[str, float]]
     save: Callable[[TrainState], None]
+    record: Callable[[TrainState], None]
+    bundle: Callable[[TrainState, Sequence[MicroBatch], NonFiniteError, dict[str, Any]], None]
     tracker: Tracker
-    device: torch.device
+    stop: StopRequest
 
 
 def fit(learner: Learner, parts: LoopParts, plan: Plan, state: TrainState, args: HasAmp) -> TrainState:
     """Train until the last epoch, or until AP has stopped rising.
 
+    An epoch that is to be evaluated is saved first, so that nothing which goes wrong in the evaluation costs training.
+
     Args:
         learner: Network, optimiser, schedule and average; changed in place.
-        parts: Data, loss, evaluation, saving, tracking.
+        parts: Data, loss, evaluation, saving, tracking, stopping.
         plan: When things are due.
         state: Where to start: a new `TrainState`, or that of a checkpoint whose `learner` is restored.
         args: Precision, for `amp_context`.
@@ -128,48 +157,108 @@ def fit(learner: Learner, parts: LoopParts, plan: Plan, state: TrainState, args:
         The state at the end.
 
     Raises:
+        Interrupted: The run was asked to stop; a checkpoint of the state is there, unless no update was made.
         NonFiniteError: A loss or gradient is not finite.
+        MemoryShortageError: An update does not fit into memory.
     """
-    learner.wrapped.train()
+    learner.network.train()
     while not is_over(plan, state):
+        parts.stop.check()  # what was trained so far is saved
+        if state.is_evaluation_due:
+            _evaluate(learner, parts, state)
+            continue
         for micro_batches in parts.loader.epoch(state.epoch, state.update_in_epoch):
             factor = learner.schedule.apply(learner.optimizer, state.step)
-            on_device: list[MicroBatch] = [batch.to(parts.device) for batch in micro_batches]
-            result = train_step(learner.wrapped, parts.criterion, on_device, learner.optimizer, args, plan.clip)
-            state.step += 1
-            state.update_in_epoch += 1
-            if learner.average is not None:
-                learner.average.update_parameters(learner.network)
+            result = _update(learner, parts, plan, state, micro_batches, args)
             if state.step % plan.log_every == 0:
                 parts.tracker.log(state.step, _step_values(result, factor, state))
-        state.epoch += 1
-        state.update_in_epoch = 0
-        is_best = False
-        if state.epoch == plan.epochs or state.epoch % plan.evaluate_every == 0:
-            is_best = _evaluate(learner, parts, state)
-        if is_best or is_over(plan, state) or state.epoch % plan.save_every == 0:
-            parts.save(state)
+            if state.update_in_epoch == parts.loader.updates_per_epoch:
+                _end_epoch(plan, state)
+            is_save_due = _is_save_due(plan, state)
+            if is_save_due:
+                parts.save(state)
+            code = parts.stop.agreed_code()
+            if code and not is_save_due:
+                parts.save(state)
+            if code:
+                raise Interrupted(code)
     return state
 
 
 def is_over(plan: Plan, state: TrainState) -> bool:
-    """Return whether the last epoch is done, or AP has stopped rising."""
+    """Return whether the last epoch is done and evaluated, or AP has stopped rising."""
     is_stalled = plan.early_stop is not None and state.evaluations_since_best >= plan.early_stop
-    return state.epoch >= plan.epochs or is_stalled
+    return not state.is_evaluation_due and (state.epoch >= plan.epochs or is_stalled)
 
 
-def _evaluate(learner: Learner, parts: LoopParts, state: TrainState) -> bool:
-    """Measure every network, record the figures, and return whether one of them is the best so far."""
+def _end_epoch(plan: Plan, state: TrainState) -> None:
+    state.epoch += 1
+    state.update_in_epoch = 0
+    state.is_evaluation_due = state.epoch == plan.epochs or state.epoch % plan.evaluate_every == 0
+
+
+def _is_save_due(plan: Plan, state: TrainState) -> bool:
+    if state.update_in_epoch == 0:
+        return state.is_evaluation_due or state.epoch % plan.save_every == 0
+    return plan.save_every_updates is not None and state.step % plan.save_every_updates == 0
+
+
+def _update(
+    learner: Learner,
+    parts: LoopParts,
+    plan: Plan,
+    state: TrainState,
+    micro_batches: Sequence[MicroBatch],
+    args: HasAmp,
+) -> StepResult:
+    """Make one update; one that does not fit into memory is made anew in smaller micro-batches, from the same draws."""
+    start = random_state()
+    for _ in range(MAX_HALVINGS + 1):
+        size = state.micro_batch or max(len(batch.image_ids) for batch in micro_batches)
+        pieces = [piece for batch in micro_batches for piece in batch.cut(size)]
+        try:
+            result = train_step(learner.network, parts.criterion, pieces, learner.optimizer, args, plan.clip)
+        except NonFiniteError as error:
+            parts.bundle(state, pieces, error, start)
+            raise
+        except OutOfMemoryError:
+            largest = max_over_ranks(max(len(piece.image_ids) for piece in pieces))
+        else:
+            state.step += 1
+            state.update_in_epoch += 1
+            if learner.average is not None:
+                learner.average.update_parameters(learner.network)
+            return result
+        torch.cuda.empty_cache()
+        restore_random_state(start)
+        if largest == 1:
+            break
+        state.micro_batch = -(-largest // 2)
+        if is_main():
+            logger.warning(
+                "step %d does not fit into memory with %d images at once: it is made again, and the run goes on, with "
+                "%d; the update stays the same",
+                *(state.step + 1, largest, state.micro_batch),
+            )
+    raise MemoryShortageError(
+        f"step {state.step + 1} does not fit into memory with {state.micro_batch or 1} images at once. Set "
+        "model.gradient_checkpointing=true, a lower model.resolution, train.multi_scale=false, or train.ema=false"
+    )
+
+
+def _evaluate(learner: Learner, parts: LoopParts, state: TrainState) -> None:
+    """Measure every network and record the figures."""
     figures = {kind: parts.evaluate(network) for kind, network in learner.networks().items()}
     state.figures = {f"{kind}/{name}": value for kind, values in figures.items() for name, value in values.items()}
     state.figures_step = state.step
-    parts.tracker.log(state.step, {"epoch": state.epoch, **state.figures})
     weights, ap = max(((kind, values["AP"]) for kind, values in figures.items()), key=lambda item: item[1])
     is_best = ap > state.best_ap
     if is_best:
         state.best_ap, state.best_step, state.best_weights = ap, state.step, weights
     state.evaluations_since_best = 0 if is_best else state.evaluations_since_best + 1
-    return is_best
+    state.is_evaluation_due = False
+    parts.tracker.log(state.step, {"epoch": state.epoch, **state.figures})
+    parts.record(state)
 
 
 def _step_values(result: StepResult, factor: float, state: TrainState) -> dict[str, float]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from rfdetr_hwd.config import DownsampleSection, ModelSection
 from rfdetr_hwd.model.swap import Replacement, swap_downsample
 from rfdetr_hwd.model.upstream import StockModel, build_stock_model
+from rfdetr_hwd.model.weights import WeightsError
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,14 @@ def load_model(
         downsample: The `downsample` section it was trained with.
         class_names: Class names in label order.
         state: State dict of the network; every key must match.
+
+    Raises:
+        WeightsError: A key or a shape does not match.
     """
     built = build_model(model, downsample, class_names)
-    built.network.load_state_dict(state)
+    try:
+        built.network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(f"the weights are not those of the model that is recorded with them: {reason}") from None
     return built

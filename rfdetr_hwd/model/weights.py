@@ -23,6 +23,7 @@ from rfdetr_hwd.layers.linear import LinearDownsample
 from rfdetr_hwd.layers.stem import DownsampledPatchEmbedding
 from rfdetr_hwd.model import upstream
 from rfdetr_hwd.model.upstream import StockModel
+from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors
 
 NEW_LEVEL_LOGIT = -6.0
 """Attention logit of a level that the source does not have, below the mean of those it has, in every head.
@@ -100,13 +101,11 @@ def read_pth(path: Path) -> SourceWeights:
         WeightsError: The file is not such a checkpoint, or holds objects other than tensors and plain values.
     """
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsError(f"cannot read the weights {path}: {error.strerror or error}") from None
-    except Exception as error:  # the unpickler raises many kinds, all of them about the file
-        reason = str(error).strip().split("\n")[0]
-        raise WeightsError(f"{path} is not a checkpoint that can be loaded safely: {reason}") from None
+        content = load_tensors(path, [argparse.Namespace])
+    except FileNotFoundError as error:
+        raise WeightsError(f"cannot read the weights {path}: {error.strerror}") from None
+    except UntrustedFileError as error:
+        raise WeightsError(f"{path} is not a checkpoint that can be loaded safely: {error}") from None
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} is not an RF-DETR checkpoint: it has no state dict under 'model'")

@@ -1,6 +1,7 @@
 """What only a CUDA device can show: real mixed precision in every pass, and a run on the GPU."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.config import Config
-from rfdetr_hwd.engine.tracking import read_metrics
+from rfdetr_hwd.engine.checkpoint import newest_checkpoint
+from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
+from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.layers.hwd import HWD
 from rfdetr_hwd.layers.registry import build_downsample, list_downsamples
 
@@ -49,3 +52,53 @@ def test_a_run_trains_in_bfloat16_and_evaluates_to_the_same_figures(tiny_config:
     assert content["figures"]["AP"] == pytest.approx(
         next(r for r in reversed(read_metrics(run / "metrics.jsonl")) if "ema/AP" in r)["ema/AP"], abs=1e-3
     )
+
+
+def test_the_micro_batch_is_probed_and_kept(tiny_config: Config, tmp_path: Path) -> None:
+    config_file, run = tmp_path / "c.yaml", Path(tiny_config.output.dir)
+    config_file.write_text(tiny_config.to_yaml())
+    train_command.run(config_file, None, ["train.micro_batch=auto", "train.epochs=1", "train.deterministic=true"])
+    assert newest_checkpoint(run / "checkpoints")[0].state.micro_batch == 4
+
+
+def test_an_update_that_does_not_fit_is_made_again_in_halves(tiny_config: Config, tmp_path: Path) -> None:
+    """With so little of the memory that four large images do not fit, fewer do."""
+    config_file, run = tmp_path / "c.yaml", Path(tiny_config.output.dir)
+    config_file.write_text(tiny_config.to_yaml())
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 3.5 * 2**30 / total))
+    try:
+        train_command.run(
+            config_file, None, ["train.epochs=1", "train.batch_size=24", "model.resolution=768", "evaluation.every=1"]
+        )
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert 0 < newest_checkpoint(run / "checkpoints")[0].state.micro_batch < 24
+
+
+@pytest.mark.parametrize("deterministic", ["false", "true"])
+def test_a_run_on_the_gpu_goes_on_from_the_middle_of_an_epoch(
+    tiny_config: Config, tmp_path: Path, deterministic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to the bit: deformable attention adds its gradients in any order. The generator of the GPU is restored."""
+    config_file, run = tmp_path / "c.yaml", Path(tiny_config.output.dir)
+    config_file.write_text(tiny_config.to_yaml())
+    options = [f"train.deterministic={deterministic}", "model.dropout=0.1", "train.epochs=1", "train.lr=1e-6"]
+    train_command.run(config_file, None, options)
+    expected = [record["loss"] for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
+    other = tmp_path / "other"
+    log = JsonLinesTracker.log
+
+    def told(self: JsonLinesTracker, step: int, values: dict[str, float]) -> None:
+        log(self, step, values)
+        if step == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JsonLinesTracker, "log", told)
+        with pytest.raises(Interrupted):
+            train_command.run(config_file, None, [*options, f"output.dir={other}"])
+    train_command.run(None, other, [])
+    losses = [record["loss"] for record in read_metrics(other / "metrics.jsonl") if "loss" in record]
+    assert losses == pytest.approx(expected, rel=2e-2)

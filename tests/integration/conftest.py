@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
@@ -28,7 +29,7 @@ def command() -> Run:
             capture_output=True,
             text=True,
             timeout=300,
-            env={**os.environ, **environment},
+            env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), **environment},
         )
 
     return run

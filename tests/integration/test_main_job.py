@@ -1,9 +1,7 @@
 """Train, evaluate, predict and resume through the installed command, on a tiny real model."""
 
-import copy
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,20 +14,19 @@ import yaml
 from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.config import Config
-from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
-from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
+from rfdetr_hwd.engine.checkpoint import open_checkpoint
 from rfdetr_hwd.engine.tracking import read_metrics
-from rfdetr_hwd.engine.trainer import Learner
 from rfdetr_hwd.metrics.coco import COCO_FIGURES, CocoMetric
 from tests.integration.conftest import Run
+from tests.integration.runs import last_step
 
 
 def test_a_run_leaves_what_it_promises(trained: Path) -> None:
     assert {path.name for path in trained.iterdir()} == {
         ".lock",
         "config.yaml",
-        "environment.json",
+        "run.json",
         "metrics.jsonl",
         "checkpoints",
         "best",
@@ -42,7 +39,13 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
     records = read_metrics(trained / "metrics.jsonl")
     assert [record["step"] for record in records if "loss" in record] == list(range(1, 13))
     assert [record["step"] for record in records if "ema/AP" in record] == [6, 12]
-    assert "torch" in json.loads((trained / "environment.json").read_text())["packages"]
+    (start,) = json.loads((trained / "run.json").read_text())["starts"]
+    assert "torch" in start["environment"]["packages"]
+    assert start["config"] == checkpoint.record["config"]
+    assert start["data"]["annotations_sha256"] == checkpoint.record["annotations_sha256"]
+    derived = start["derived"]
+    assert (derived["updates_per_epoch"], derived["total_updates"], derived["world_size"]) == (6, 12, 1)
+    assert derived["trained_parameters"] == sum(group["parameters"] for group in derived["learning_rate_groups"])
 
 
 @pytest.mark.parametrize("which", ["ema", "plain"])
@@ -104,72 +107,6 @@ def test_predict_draws_and_lists(trained: Path, command: Run, shapes_root: Path,
     assert (tmp_path / "overview.png").exists()
 
 
-def last_step(run: Path) -> int:
-    return open_checkpoint(list_checkpoints(run / "checkpoints")[0]).step
-
-
-def weights_and_state(run: Path, step: int) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
-    checkpoint = open_checkpoint(run / "checkpoints" / f"step-{step:08d}")
-    tensors = {f"{kind}/{k}": v for kind in checkpoint.weights_kinds for k, v in checkpoint.weights(kind).items()}
-    training = checkpoint.training()
-    for index, entry in training["optimizer"]["state"].items():
-        tensors |= {f"optimizer/{index}/{name}": value for name, value in entry.items()}
-    tensors["random"] = training["random"][0]["torch"]
-    return tensors, training["state"]
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_resume_is_exact(trained: Path, command: Run, config_file: Path, tmp_path: Path, workers: int) -> None:
-    """A run killed after its first epoch and resumed is the uninterrupted run, to the bit."""
-    run = tmp_path / "run"
-    shutil.copytree(trained, run, symlinks=True)
-    shutil.rmtree(run / "checkpoints" / "step-00000012")
-    result = command("train", "--resume", run, f"data.workers={workers}")
-    assert result.returncode == 0, result.stderr
-    assert "resumed from" in result.stdout
-    expected, expected_state = weights_and_state(trained, 12)
-    resumed, state = weights_and_state(run, 12)
-    assert state == expected_state
-    assert resumed.keys() == expected.keys()
-    assert [key for key in expected if not torch.equal(resumed[key], expected[key])] == []
-    assert read_metrics(run / "metrics.jsonl") == read_metrics(trained / "metrics.jsonl")
-
-
-def leave_out(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Break one part of what a resumed run restores."""
-    restore, epoch = Learner.restore, TrainLoader.epoch
-
-    def without(self: Learner, training: dict, weights: object) -> object:
-        kept = {"optimizer": copy.deepcopy(self.optimizer.state_dict())}
-        state = restore(self, training, weights)
-        if part == "optimizer":
-            self.optimizer.load_state_dict(kept["optimizer"])
-        if part == "ema":
-            self.average.module.load_state_dict(self.network.state_dict())
-        if part == "schedule":
-            state.step += 1
-        return state
-
-    monkeypatch.setattr(Learner, "restore", without)
-    if part == "random":
-        monkeypatch.setattr("rfdetr_hwd.engine.trainer.restore_random_state", lambda _: None)
-    if part == "sampler":
-        monkeypatch.setattr(TrainLoader, "epoch", lambda self, number, first=0: epoch(self, 0, first))
-
-
-@pytest.mark.parametrize("part", ["nothing", "random", "sampler", "ema", "optimizer", "schedule"])
-def test_the_test_of_resume_can_fail(trained: Path, tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative controls: a resume that leaves a part out ends in another state."""
-    run, last = tmp_path / "run", last_step(trained)
-    shutil.copytree(trained, run, symlinks=True)
-    shutil.rmtree(run / "checkpoints" / f"step-{last:08d}")
-    leave_out(part, monkeypatch)
-    train_command.run(None, run, [])
-    expected, resumed = weights_and_state(trained, last)[0], weights_and_state(run, last_step(run))[0]
-    different = any(not torch.equal(resumed[key], expected[key]) for key in expected)
-    assert different == (part != "nothing")
-
-
 def test_two_runs_with_one_seed_are_one_run(trained: Path, command: Run, config_file: Path, tmp_path: Path) -> None:
     run, options = tmp_path / "run", ["data.workers=2", "output.trackers=[tensorboard]"]
     result = command("train", "--config", config_file, f"output.dir={run}", *options)
@@ -217,6 +154,6 @@ def test_two_ranks_are_one_process(command: Run, config_file: Path, tmp_path: Pa
         torch.testing.assert_close(weights[1][key], value, rtol=1e-3, atol=2e-3)
     assert command("evaluate", "--weights", double, "--out", tmp_path / "e").returncode == 0
     figures = json.loads((tmp_path / "e" / "metrics.json").read_text())["figures"]
-    kind = open_checkpoint(double / "best").record["better_weights"]
+    kind = open_checkpoint(double / "best").better_weights
     in_training = {name: value for name, value in records[1][-1].items() if name.startswith(f"{kind}/")}
     assert {f"{kind}/{name}": value for name, value in figures.items()} == pytest.approx(in_training, abs=1e-6)

@@ -10,12 +10,13 @@ import rfdetr_hwd
 PACKAGE = Path(rfdetr_hwd.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-EVERYWHERE = {"errors"}
+EVERYWHERE = {"errors", "untrusted"}
 ALLOWED = {
     "": {"amp", "config", "detector", "layers"},  # the lazy public names
     "__main__": {"cli"},
     "cli": {""},
     "errors": set(),
+    "untrusted": set(),
     "yaml_file": set(),
     "config": {"yaml_file"},
     "amp": set(),
@@ -26,12 +27,14 @@ ALLOWED = {
     "data": {"yaml_file"},
     "metrics": set(),
     "report": set(),
-    "run_folder": {"config", "engine"},
-    "detector": {"amp", "config", "data", "engine", "model", "run_folder"},
+    "recorded": {"config", "engine"},
+    "run_folder": {"config", "engine", "recorded"},
+    "detector": {"amp", "config", "data", "engine", "model", "recorded"},
+    "training": {"config", "data", "engine", "environment", "model", "recorded", "run_folder"},
     "evaluation": {"config", "data", "engine", "metrics", "model"},
     "commands": {
         *("amp", "config", "data", "detector", "engine", "environment", "evaluation", "layers", "metrics", "model"),
-        *("report", "run_folder"),
+        *("recorded", "report", "run_folder", "training"),
     },
 }
 
@@ -85,7 +88,7 @@ def test_only_one_file_imports_the_engine() -> None:
 
 
 def test_configuration_and_command_line_import_no_torch() -> None:
-    for name in ("config.py", "cli.py", "errors.py", "__init__.py"):
+    for name in ("config.py", "yaml_file.py", "cli.py", "errors.py", "__init__.py"):
         assert not {"torch", "rfdetr", "torchvision"} & {m.split(".")[0] for m in imported_modules(PACKAGE / name)}
 
 

@@ -9,24 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from rfdetr_hwd.engine import checkpoint as module
-from rfdetr_hwd.engine.checkpoint import (
-    CheckpointError,
-    list_checkpoints,
-    newest_checkpoint,
-    open_checkpoint,
-    random_state,
-    remove_partial,
-    restore_random_state,
-    save_checkpoint,
-)
+from rfdetr_hwd.engine import checkpoint_write as module
+from rfdetr_hwd.engine.checkpoint import CheckpointError, list_checkpoints, newest_checkpoint, open_checkpoint
+from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial, save_checkpoint
+from rfdetr_hwd.engine.random_state import random_state, restore_random_state
+from rfdetr_hwd.engine.state import TrainState
 
 WEIGHTS = {"plain": {"w": torch.arange(4.0)}, "ema": {"w": torch.ones(4)}}
 
 
 def save(parent: Path, step: int) -> Path:
-    training = {"state": {"step": step}, "random": random_state()}
-    return save_checkpoint(parent / f"step-{step:08d}", step, {"note": "x"}, WEIGHTS, training)
+    training = {"random": random_state()}
+    return save_checkpoint(parent / f"step-{step:08d}", TrainState(step), {"note": "x"}, WEIGHTS, training)
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -36,7 +30,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert checkpoint.weights_kinds == ["ema", "plain"]
     for kind, state in WEIGHTS.items():
         assert torch.equal(checkpoint.weights(kind)["w"], state["w"])
-    assert checkpoint.training()["state"] == {"step": 3}
+    assert checkpoint.training().keys() == {"random"}
     digest = hashlib.sha256((checkpoint.path / "ema.safetensors").read_bytes()).hexdigest()
     assert checkpoint.weights_sha256("ema") == digest
     assert {p.name for p in checkpoint.path.iterdir()} == {
@@ -117,6 +111,32 @@ def test_a_kill_inside_a_save_leaves_nothing_that_loads(tmp_path: Path, monkeypa
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_nothing_of_a_save_goes_through_the_folder_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be on another filesystem, where a rename is a copy, or full, or absent."""
+    monkeypatch.setenv("TMPDIR", "/proc/nowhere")
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+    assert open_checkpoint(save(tmp_path, 1)).step == 1
+
+
+def test_figures_enter_by_one_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save(tmp_path, 1)
+    hashes = open_checkpoint(folder).files
+    measured = TrainState(1, figures={"ema/AP": 0.25, "plain/AP": 0.5}, figures_step=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(module.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+        with pytest.raises(CheckpointError, match="No space left"):
+            amend_checkpoint(folder, measured)
+    assert open_checkpoint(folder).state == TrainState(1)
+    assert open_checkpoint(folder).better_weights == "ema"
+    amend_checkpoint(folder, measured)
+    assert open_checkpoint(folder).state == measured
+    assert open_checkpoint(folder).better_weights == "plain"
+    assert open_checkpoint(folder).files == hashes
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
 def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
     (save(tmp_path, 1) / "record.json").write_text("damaged")
     assert open_checkpoint(save(tmp_path, 1)).step == 1
@@ -145,7 +165,7 @@ class Malicious:
 
 
 def test_a_malicious_training_state_runs_nothing(tmp_path: Path) -> None:
-    folder = save_checkpoint(tmp_path / "step-00000001", 1, {}, WEIGHTS, {"x": Malicious(tmp_path / "ran")})
+    folder = save_checkpoint(tmp_path / "step-00000001", TrainState(1), {}, WEIGHTS, {"x": Malicious(tmp_path / "ran")})
     with pytest.raises(CheckpointError, match="cannot be loaded safely"):
         open_checkpoint(folder).training()
     assert not (tmp_path / "ran").exists()

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
 
 
@@ -17,3 +19,27 @@ def test_records_after_the_resumed_step_are_made_again(tmp_path: Path) -> None:
     tracker.log(4, {"loss": 0.4})
     tracker.close()
     assert read_metrics(path) == [{"step": step, "loss": step / 10} for step in range(1, 5)]
+
+
+def test_an_evaluation_that_is_due_is_recorded_once(tmp_path: Path) -> None:
+    """A kill between the record and the checkpoint's state: the evaluation is made, and recorded, again."""
+    path = tmp_path / "metrics.jsonl"
+    tracker = JsonLinesTracker(path, last_step=0)
+    records = [(1, {"loss": 0.5}), (2, {"loss": 0.4}), (2, {"epoch": 1, "ema/AP": 0.1})]
+    for step, values in records:
+        tracker.log(step, values)
+    tracker.close()
+    JsonLinesTracker(path, last_step=2).close()
+    assert len(read_metrics(path)) == 3
+    tracker = JsonLinesTracker(path, last_step=2, is_evaluation_due=True)
+    assert len(read_metrics(path)) == 2
+    tracker.log(*records[2])
+    tracker.close()
+    assert read_metrics(path) == [{"step": step, **values} for step, values in records]
+
+
+@pytest.mark.parametrize("line", [b"[1]", b'{"loss": 1}', b'{"step": "1"}', b"\xff", b"[" * 100_000, b'{"step": 2, "l'])
+def test_a_line_of_something_else_ends_the_records(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "loss": 0.5}\n' + line)
+    assert read_metrics(path) == [{"step": 1, "loss": 0.5}]

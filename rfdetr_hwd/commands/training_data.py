@@ -1,0 +1,97 @@
+"""What `train` reads before it starts: two splits that can be trained on, or an error that says why not."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rfdetr_hwd.commands.console import say
+from rfdetr_hwd.config import Config
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
+from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
+from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
+from rfdetr_hwd.data.source import Split, find_layout, scan_split
+from rfdetr_hwd.data.workers import Workers
+from rfdetr_hwd.engine import distributed
+from rfdetr_hwd.model.build import BuiltModel
+
+
+def read_data(config: Config) -> tuple[DetectionData, DetectionData]:
+    """Read the annotations, and decode as many images as it takes to know that the dataset can be trained on.
+
+    Returns:
+        The training and the validation split.
+
+    Raises:
+        DatasetError: There are errors in them that are not accepted, or too many images that cannot be read.
+    """
+    settings = config.data
+    check_allowed(settings.allow)
+    layout = find_layout(settings.root, settings.format)
+    train_data = _read_split(layout.split("train", settings.train), config)
+    val_data = _read_split(layout.split("val", settings.val), config)
+    classes = val_data.map_classes(train_data.class_names)
+    if classes.only_dataset and "classes_differ" not in settings.allow:
+        raise DatasetError(
+            f"{val_data.images} has classes that {train_data.images} lacks: {', '.join(classes.only_dataset)}. Mend "
+            "the categories, or accept with data.allow=[classes_differ]"
+        )
+    if distributed.is_main():
+        names = ", ".join(train_data.class_names[:8]) + (", ..." if len(train_data.class_names) > 8 else "")
+        say(f"data: {layout.root} ({layout.format}), {len(train_data)} training and {len(val_data)} validation images")
+        say(f"classes: {len(train_data.class_names)} ({names})")
+        if classes.only_model:
+            say(f"classes without ground truth in {val_data.name}: {', '.join(classes.only_model)}")
+    problem = _probe([train_data, val_data], config) if distributed.is_main() else ""
+    problem = distributed.broadcast_object(problem)
+    if problem:
+        raise DatasetError(problem)
+    return train_data, val_data
+
+
+def _read_split(split: Split, config: Config) -> DetectionData:
+    """Read a split; images that cannot be read end the run as `data.on_bad_image` says, in every format alike."""
+    findings = Findings()
+    data = scan_split(split, findings)
+    allow = list(config.data.allow)
+    num_unreadable = findings.counts["unreadable_image"]  # of YOLO and shards, whose boxes need the image's size
+    if config.data.on_bad_image == "quarantine" and num_unreadable <= MAX_SHARE * (len(data) + num_unreadable):
+        allow.append("unreadable_image")
+        if num_unreadable and distributed.is_main():
+            first = findings.examples["unreadable_image"][0]
+            say(f"{split.name}: {num_unreadable} images cannot be read and are left out, the first: {first}")
+    if not len(data.labels):
+        findings.add("no_boxes", split.annotations, "", "has no box that can be used: nothing to learn or to measure")
+    findings.refuse_errors(allow)
+    notices = ", ".join(f"{kind} {findings.counts[kind]}" for kind in findings.kinds("notice"))
+    if notices and distributed.is_main():
+        say(f"notices of {split.name}: {notices}; `rfdetr-hwd data check` explains them")
+    return data
+
+
+def _probe(splits: Sequence[DetectionData], config: Config) -> str:
+    """Decode images before the first epoch, so that a broken dataset costs no night; return why it cannot be used."""
+    for data in splits:
+        try:
+            bad = probe_images(data, config.train.seed)
+        except DatasetError as error:
+            return str(error)
+        if bad and config.data.on_bad_image == "fail":
+            return bad[0].reason
+        if bad:
+            say(f"{data.name}: {len(bad)} images cannot be read, the first: {bad[0].reason}")
+    return ""
+
+
+def build_train_loader(config: Config, model: BuiltModel, data: DetectionData, quarantine: Path) -> TrainLoader:
+    """Return the loader of this rank; unreadable images are listed in the file `quarantine`."""
+    train, augment = config.train, config.data.augment
+    side = model.stock.resolution
+    sides = multi_scale_resolutions(side, model.stock.resolution_step) if train.multi_scale else [side]
+    augmentation = Augmentation(train.seed, augment.flip, augment.crop, augment.min_crop)
+    order = TrainOrder(len(data), train.batch_size, train.seed, sides)
+    shard = Shard(distributed.rank(), distributed.world_size())
+    micro_batch = train.micro_batch if isinstance(train.micro_batch, int) else None
+    dataset = DetectionDataset(data, augmentation, model.resize, config.data.on_bad_image)
+    workers = Workers(config.data.workers, config.data.worker_timeout)
+    return TrainLoader(dataset, order, micro_batch, workers, shard, Quarantine(quarantine, len(data)))

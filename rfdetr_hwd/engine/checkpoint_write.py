@@ -1,0 +1,145 @@
+"""Write checkpoints: whole or not at all; see `rfdetr_hwd.engine.checkpoint` for what is in them."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from rfdetr_hwd.engine.checkpoint import (
+    FORMAT,
+    INPUTS,
+    MANIFEST,
+    RECORD,
+    TRAINING,
+    WEIGHTS,
+    CheckpointError,
+    manifest_sha256,
+    read_manifest,
+    sha256_of,
+)
+from rfdetr_hwd.engine.state import TrainState
+
+_PARTIAL = ".partial-"
+
+
+def save_checkpoint(
+    folder: Path,
+    state: TrainState,
+    record: Mapping[str, Any],
+    weights: Mapping[str, Mapping[str, Tensor]],
+    training: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Write a checkpoint folder, whole or not at all.
+
+    Args:
+        folder: Where it will be; its parent is made.
+        state: Position in the run.
+        record: What rebuilds the model; JSON values.
+        weights: State dicts by kind, `plain` and `ema`.
+        training: Tensors and plain values that a resumed run needs; `None` for weights alone.
+        inputs: Tensors of an update that failed.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CheckpointError: It cannot be written; what was there before still is.
+    """
+    partial = folder.parent / f"{_PARTIAL}{folder.name}-{os.getpid()}"
+    replaced = partial.with_name(f"{partial.name}-replaced")
+    try:
+        partial.mkdir(parents=True)
+        _write_files(partial, record, weights, training)
+        if inputs is not None:
+            safetensors.torch.save_file(dict(inputs), partial / INPUTS)
+        files = _flush_files(partial)
+        _write_manifest(partial / MANIFEST, state, files)
+        _flush(partial)
+        if folder.exists():  # written before, perhaps damaged since
+            folder.rename(replaced)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(folder)
+            raise
+        _flush(folder.parent)
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise CheckpointError(f"cannot write the checkpoint {folder}: {reason}") from None
+    finally:
+        for path in (partial, replaced):
+            shutil.rmtree(path, ignore_errors=True)
+    return folder
+
+
+def _write_files(
+    folder: Path,
+    record: Mapping[str, Any],
+    weights: Mapping[str, Mapping[str, Tensor]],
+    training: Mapping[str, Any] | None,
+) -> None:
+    (folder / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    for kind, state in weights.items():
+        tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+        safetensors.torch.save_file(tensors, folder / WEIGHTS[kind])
+    if training is not None:
+        torch.save(dict(training), folder / TRAINING)
+
+
+def amend_checkpoint(folder: Path, state: TrainState) -> None:
+    """Replace the state that a checkpoint records: that of the same step, when its figures are known.
+
+    Raises:
+        CheckpointError: It cannot be written; what was there before still is.
+    """
+    manifest = read_manifest(folder)
+    partial = folder.parent / f"{_PARTIAL}manifest-{os.getpid()}"
+    try:
+        _write_manifest(partial, state, manifest["files"])
+        os.replace(partial, folder / MANIFEST)
+        _flush(folder)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {folder / MANIFEST}: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _flush_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Flush every file to the disk and return its hash and size."""
+    for path in sorted(folder.iterdir()):
+        _flush(path)
+    return {path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())}
+
+
+def _write_manifest(path: Path, state: TrainState, files: Mapping[str, Mapping[str, Any]]) -> None:
+    manifest: dict[str, Any] = {"format": FORMAT, "state": asdict(state), "files": files}
+    manifest["sha256"] = manifest_sha256(manifest)
+    path.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    _flush(path)
+
+
+def remove_partial(parent: Path) -> None:
+    """Remove what interrupted saves left behind."""
+    for path in parent.glob(f"{_PARTIAL}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,105 @@
+"""Being asked to stop: a signal or a time limit sets a flag, and the loop looks at it where it can stop well."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rfdetr_hwd.engine.distributed import max_over_ranks
+from rfdetr_hwd.errors import Interrupted
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+TIME_LIMIT_CODE = 124
+"""Exit status of a run that reached `train.max_hours`: that of timeout(1)."""
+
+
+REPEAT_SECONDS = 1.0
+"""Signals within this time of the first are the same request: a scheduler signals a rank, and so does its launcher."""
+
+
+class StopRequest:
+    """The flag.
+
+    The first signal sets it. A later one ends the process at once, wherever it is: a thread sees it even while the main
+    thread waits in native code, for another rank for instance.
+
+    Args:
+        max_hours: Hours after which the run is to stop; `None`: never.
+    """
+
+    def __init__(self, max_hours: float | None = None) -> None:
+        self._deadline = float("inf") if max_hours is None else time.monotonic() + 3600 * max_hours
+        self._signal, self._asked_at = 0, float("inf")
+        self._raises = False
+
+    @property
+    def code(self) -> int:
+        """Exit status asked for in this process; 0: none."""
+        if self._signal:
+            return 128 + self._signal
+        return TIME_LIMIT_CODE if time.monotonic() >= self._deadline else 0
+
+    def agreed_code(self) -> int:
+        """Return the exit status that any rank was asked for; every rank calls it in the same place."""
+        return max_over_ranks(self.code)
+
+    def check(self) -> None:
+        """End the process if any rank was asked to; every rank calls it in the same place.
+
+        Raises:
+            Interrupted: A rank was asked to stop.
+        """
+        code = self.agreed_code()
+        if code:
+            raise Interrupted(code)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle the signals; afterwards the handlers are as they were."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals belong to the main thread
+            return
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        reading, writing = socket.socketpair()
+        writing.setblocking(False)
+        threading.Thread(target=self._watch, args=(reading,), daemon=True).start()
+        wakeup = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            writing.close()  # ends the thread
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Where nothing needs saving: a signal to this process ends it from the inside, without waiting for a check."""
+        self._raises = True
+        try:
+            if self._signal:
+                raise Interrupted(self.code)
+            yield
+        finally:
+            self._raises = False
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if not self._signal:
+            self._signal = number
+            if self._raises:
+                raise Interrupted(self.code)
+
+    def _watch(self, signals: socket.socket) -> None:
+        """Leave at once at a repeated signal; the interpreter writes the number of each signal as it arrives."""
+        with signals:
+            while received := signals.recv(1):
+                now = time.monotonic()
+                if received[0] not in SIGNALS:
+                    continue
+                if now - self._asked_at > REPEAT_SECONDS:
+                    os._exit(128 + received[0])
+                self._asked_at = min(self._asked_at, now)

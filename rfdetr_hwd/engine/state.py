@@ -1,0 +1,60 @@
+"""What the loop must remember, as one object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+
+@dataclass
+class TrainState:
+    """What the loop must remember, beside weights, optimiser and random generators.
+
+    Attributes:
+        step: Updates made.
+        epoch: Epochs completed.
+        update_in_epoch: Updates made of the epoch under way.
+        is_evaluation_due: Whether the epoch that was completed last is to be evaluated first.
+        micro_batch: Images of one forward pass where memory has decided; 0: as it is configured.
+        best_ap: Highest AP so far; -1 before the first evaluation.
+        best_step: The step that reached it.
+        best_weights: The weights that reached it, `ema` or `plain`.
+        evaluations_since_best: Evaluations since.
+        figures: Figures of the last evaluation, by name.
+        figures_step: The step it was made at.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    update_in_epoch: int = 0
+    is_evaluation_due: bool = False
+    micro_batch: int = 0
+    best_ap: float = -1.0
+    best_step: int = 0
+    best_weights: str = ""
+    evaluations_since_best: int = 0
+    figures: dict[str, float] = field(default_factory=dict)
+    figures_step: int = 0
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return the state that `dataclasses.asdict` was made of.
+
+        Raises:
+            ValueError: A field is missing, unknown or of another type.
+        """
+        state = cls(**values) if values.keys() == {entry.name for entry in fields(cls)} else None
+        if state is None:
+            raise ValueError(f"its state has the fields {sorted(values)}")
+        for name, default in vars(cls()).items():
+            value = getattr(state, name)
+            is_number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
+            if type(value) is not type(default) and not is_number:
+                raise ValueError(f"its state has {name} = {value!r}")
+        if any(type(value) not in (int, float) for value in state.figures.values()):
+            raise ValueError(f"its state has figures = {state.figures!r}")
+        return state
+
+    @property
+    def current_figures(self) -> dict[str, float]:
+        """Figures of the weights as they are now; empty if they were not measured."""
+        return self.figures if self.figures_step == self.step else {}

@@ -1,0 +1,247 @@
+"""The parts of a run that remember: learner, trackers, saving, resuming, and the bundle of an update that failed."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rfdetr_hwd.config import Config, TrainSection
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.loader import TrainLoader
+from rfdetr_hwd.engine import distributed
+from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError
+from rfdetr_hwd.engine.memory import largest_micro_batch
+from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average
+from rfdetr_hwd.engine.progress import ConsoleTracker
+from rfdetr_hwd.engine.replay import StoredBatch, inputs_of
+from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.engine.tracking import JsonLinesTracker, NullTracker, TensorBoardTracker, Tracker, Trackers
+from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError
+from rfdetr_hwd.engine.trainer import Learner
+from rfdetr_hwd.environment import describe_start
+from rfdetr_hwd.model.build import BuiltModel
+from rfdetr_hwd.model.upstream import learning_rates
+from rfdetr_hwd.recorded import ANNOTATIONS, REORDERING, changed_keys, read_record
+from rfdetr_hwd.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+def build_learner(train: TrainSection, model: BuiltModel, updates_per_epoch: int, state: TrainState) -> Learner:
+    """Return network, optimiser, schedule and average of a run; the ranks start from the weights of rank 0."""
+    network = model.network
+    distributed.broadcast_weights(network)
+    rates = learning_rates(
+        network,
+        model.stock.config,
+        lr=train.lr,
+        lr_encoder=train.lr_encoder,
+        layer_decay=train.encoder_layer_decay,
+        component_decay=train.component_decay,
+        weight_decay=train.weight_decay,
+    )
+    return Learner(
+        network=network,
+        optimizer=build_adamw(rates),
+        schedule=Schedule(
+            train.schedule,
+            warmup_steps=round(train.warmup_epochs * updates_per_epoch),
+            total_steps=train.epochs * updates_per_epoch,
+            final_factor=train.lr_final_factor,
+        ),
+        average=build_average(network, train.ema_decay, train.ema_tau, lambda: state.step) if train.ema else None,
+    )
+
+
+def build_tracker(config: Config, folder: RunFolder, state: TrainState, updates_per_epoch: int) -> Tracker:
+    """Return what receives the numbers: on rank 0 the files and the console, elsewhere nothing."""
+    if not distributed.is_main():
+        return NullTracker()
+    total = config.train.epochs * updates_per_epoch
+    trackers: list[Tracker] = [
+        JsonLinesTracker(folder.metrics_file, state.step, state.is_evaluation_due),
+        ConsoleTracker(state.step, total, config.train.batch_size, config.train.epochs),
+    ]
+    if "tensorboard" in config.output.trackers:
+        trackers.append(TensorBoardTracker(folder.path / "tensorboard", state.step))
+    return Trackers(trackers)
+
+
+def describe_model(config: Config, data: DetectionData) -> dict[str, Any]:
+    """Return what a checkpoint needs to rebuild its model and to know its classes."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "class_names": list(data.class_names),
+        "category_ids": list(data.category_ids),
+        "annotations_sha256": data.fingerprint,
+    }
+
+
+@dataclass(frozen=True)
+class Saver:
+    """Writes checkpoints of a run on rank 0; every rank calls it in the same place.
+
+    Attributes:
+        folder: The run folder.
+        learner: What is saved.
+        description: Of the model, from `describe_model`.
+        keep_last: Checkpoints kept beside the best one.
+    """
+
+    folder: RunFolder
+    learner: Learner
+    description: Mapping[str, Any]
+    keep_last: int
+
+    def save(self, state: TrainState) -> None:
+        """Write a checkpoint; the other ranks contribute their random generators and wait."""
+        training = self.learner.training_state()
+        if distributed.is_main():
+            self.folder.save(state, self.description, self._weights(), training, self.keep_last)
+        distributed.barrier()
+
+    def record(self, state: TrainState) -> None:
+        """Enter the figures of a state in its checkpoint."""
+        if distributed.is_main():
+            self.folder.record(state, self.keep_last)
+        distributed.barrier()
+
+    def bundle(
+        self, state: TrainState, micro_batches: Sequence[MicroBatch], error: NonFiniteError, random: dict[str, Any]
+    ) -> None:
+        """Write what reproduces an update that failed: its inputs on every rank, weights, optimiser, random states."""
+        ranks = distributed.gather_objects((inputs_of(micro_batches, distributed.rank()), random))
+        found = distributed.gather_objects({"image_ids": list(error.image_ids), "terms": _as_text(error.terms)})
+        if distributed.is_main():
+            inputs = {name: tensor for tensors, _ in ranks for name, tensor in tensors.items()}
+            training = {
+                "optimizer": self.learner.optimizer.state_dict(),
+                "random": [random_of_rank for _, random_of_rank in ranks],
+            }
+            description = {**self.description, "non_finite": found}
+            self.folder.save_bundle(state, description, self._weights(), training, inputs)
+        distributed.barrier()
+
+    def _weights(self) -> dict[str, dict[str, Tensor]]:
+        return {kind: network.state_dict() for kind, network in self.learner.networks().items()}
+
+
+def restore(
+    checkpoint: Checkpoint, description: Mapping[str, Any], config: Config, learner: Learner, accepted: Sequence[str]
+) -> TrainState:
+    """Put a checkpoint into the learner and return the state to go on from.
+
+    Args:
+        checkpoint: The checkpoint.
+        description: Of the model that goes on, from `describe_model`.
+        config: The configuration that it goes on with.
+        learner: Changed in place.
+        accepted: Changes that are meant.
+
+    Raises:
+        DatasetError: The training data is not what the checkpoint was trained on.
+        CheckpointError: It holds something else than this run's state.
+    """
+    _check_data(checkpoint, description, accepted)
+    recorded, _ = read_record(checkpoint)
+    training = checkpoint.training()
+    state = checkpoint.state
+    try:
+        learner.restore(state, training, checkpoint.weights)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise CheckpointError(f"{checkpoint.path} does not hold the state of this run ({reason})") from None
+    changed = set(changed_keys(recorded, config))
+    if checkpoint.record.get("annotations_sha256") != description["annotations_sha256"]:
+        changed.add(ANNOTATIONS)
+    if "train.micro_batch" in changed:
+        state.micro_batch = 0
+    if state.update_in_epoch and changed & set(REORDERING):
+        state.update_in_epoch = 0
+        logger.info("the epoch under way starts again: with these changes it is other images than it was")
+    return state
+
+
+def _check_data(checkpoint: Checkpoint, description: Mapping[str, Any], accepted: Sequence[str]) -> None:
+    for key, what in (("class_names", "the classes"), ("annotations_sha256", "the training annotations")):
+        was, now = checkpoint.record.get(key), description[key]
+        is_accepted = key == "annotations_sha256" and ANNOTATIONS in accepted
+        if was != now and not is_accepted:
+            hint = f", accept them with --accept {ANNOTATIONS}" if key == "annotations_sha256" else ""
+            raise DatasetError(
+                f"{what} are not those of {checkpoint.path}: was {was}, is {now}. Resume on the same data{hint}, or "
+                "start a new run with model.pretrain_weights set to this one"
+            )
+
+
+def choose_micro_batch(
+    config: Config, learner: Learner, criterion: Criterion, loader: TrainLoader, data: DetectionData
+) -> int:
+    """Return the images of one forward pass that `train.micro_batch=auto` stands for; 0: the rank's whole share.
+
+    On a GPU it is tried: with the largest scale, and with as many objects in each image as the densest one has.
+    """
+    device = next(learner.network.parameters()).device
+    share = -(-config.train.batch_size // distributed.world_size())
+    if device.type != "cuda":
+        if distributed.is_main():
+            logger.info("train.micro_batch=auto: on a CPU it is the rank's whole share, %d images", share)
+        return 0
+    side, densest = max(loader.order.resolutions), max(len(data.objects(row)[1]) for row in range(len(data)))
+
+    def sample(size: int) -> StoredBatch:
+        target = {"labels": torch.zeros(densest, dtype=torch.int64), "boxes": torch.rand(densest, 4) * 0.4 + 0.1}
+        return StoredBatch(torch.rand(size, 3, side, side), [target] * size, tuple(range(size)), True)
+
+    size = largest_micro_batch(learner.network, criterion, sample, share, config)
+    if distributed.is_main():
+        logger.info("train.micro_batch=auto: %d of %d images fit at %d px with %d objects", size, share, side, densest)
+    return size
+
+
+def describe_run(
+    config: Config, learner: Learner, loader: TrainLoader, data: DetectionData, state: TrainState
+) -> dict[str, Any]:
+    """Return an entry of run.json: how the run was started, and every number that follows from its configuration."""
+    share = -(-config.train.batch_size // distributed.world_size())
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in learner.network.parameters()]
+    groups = [
+        {
+            "lr": group["base_lr"],
+            "weight_decay": group["weight_decay"],
+            "parameters": sum(parameter.numel() for parameter in group["params"]),
+        }
+        for group in learner.optimizer.param_groups
+    ]
+    return {
+        "step": state.step,
+        **describe_start(),
+        "config": config.model_dump(mode="json"),
+        "derived": {
+            "resolutions": list(loader.order.resolutions),
+            "updates_per_epoch": loader.updates_per_epoch,
+            "total_updates": config.train.epochs * loader.updates_per_epoch,
+            "warmup_updates": learner.schedule.warmup_steps,
+            "world_size": distributed.world_size(),
+            "micro_batch": state.micro_batch or loader.micro_batch or share,
+            "parameters": sum(size for size, _ in sizes),
+            "trained_parameters": sum(size for size, is_trained in sizes if is_trained),
+            "learning_rate_groups": groups,
+        },
+        "data": {
+            "root": config.data.root,
+            "images": len(data),
+            "boxes": len(data.labels),
+            "classes": list(data.class_names),
+            "annotations_sha256": data.fingerprint,
+        },
+    }
+
+
+def _as_text(terms: Mapping[str, float]) -> dict[str, str]:
+    """Return numbers as text: JSON has no NaN."""
+    return {name: repr(value) for name, value in terms.items()}

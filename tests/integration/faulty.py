@@ -1,0 +1,46 @@
+"""The command line with a fault in one rank, to be launched by torchrun: `FAULT=rank:step:kind[:always]`.
+
+At that step the rank receives a signal (`TERM`, `KILL`), its next passes run out of memory (`memory`), or its images
+are not finite (`nan`); after a restart nothing happens any more, unless `always` says so.
+"""
+
+import os
+import signal
+import sys
+
+import torch
+
+from rfdetr_hwd import cli
+from rfdetr_hwd.engine import train_step as step_module
+from rfdetr_hwd.engine import trainer
+
+rank, step, kind, *always = os.environ["FAULT"].split(":")
+update = trainer._update
+forward = step_module.forward_in_amp
+
+
+def faulty_update(learner, parts, plan, state, micro_batches, args):  # type: ignore[no-untyped-def]
+    """Strike before the update after `step`."""
+    if state.step == int(step) and os.environ["RANK"] == rank:
+        if kind in ("memory", "nan"):
+            step_module.forward_in_amp = narrow if kind == "memory" else poisoned
+        else:
+            os.kill(os.getpid(), getattr(signal, f"SIG{kind}"))
+    return update(learner, parts, plan, state, micro_batches, args)
+
+
+def poisoned(network, images, args):  # type: ignore[no-untyped-def]
+    """Give outputs that are not finite."""
+    return forward(network, images * float("nan"), args)
+
+
+def narrow(network, images, args):  # type: ignore[no-untyped-def]
+    """Fit one image into memory."""
+    if len(images) > 1:
+        raise torch.OutOfMemoryError("no room")
+    return forward(network, images, args)
+
+
+if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" or always:
+    trainer._update = faulty_update
+sys.exit(cli.main())

@@ -1,0 +1,189 @@
+"""`checkpoint show | verify | replay`, damage that is found, disks that are full, and saves that were cut off."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
+from rfdetr_hwd.model.upstream import DetectionLoss
+from rfdetr_hwd.run_folder import RunFolder
+from tests.integration.conftest import Run
+from tests.integration.runs import differing, last_step
+from tests.integration.test_bad_input import refused
+
+
+@pytest.fixture
+def halfway(trained: Path, tmp_path: Path) -> Path:
+    """The run as it was after its first epoch. Files are links: nothing writes into one that is there."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, symlinks=True, copy_function=os.link)
+    shutil.rmtree(run / "checkpoints" / "step-00000012")
+    return run
+
+
+def test_show_prints_what_a_checkpoint_holds(cli: Run, trained: Path) -> None:
+    result = cli("checkpoint", "show", trained / "best")
+    assert result.returncode == 0
+    step = open_checkpoint((trained / "best").resolve()).step
+    for part in (f"step {step}, epoch {step // 6}", "circle, square, triangle, star", "plain/AP", "ema.safetensors"):
+        assert part in result.stdout
+    result = cli("checkpoint", "show", trained)
+    assert "step 6, epoch 1" in result.stdout
+    assert "step 12, epoch 2" in result.stdout
+
+
+def test_verify_names_the_damaged_file(cli: Run, halfway: Path) -> None:
+    assert cli("checkpoint", "verify", halfway).returncode == 0
+    path = halfway / "checkpoints" / "step-00000006" / "training.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    refused(cli("checkpoint", "verify", halfway), 1, str(path), "sha256 differs")
+    refused(cli("checkpoint", "verify", path.parent), 1, str(path))
+    refused(cli("checkpoint", "show", path.parent), 1, "training.pt")
+    refused(cli("checkpoint", "show", halfway / "checkpoints"), 1, "is not a checkpoint")
+    refused(cli("train", "--resume", halfway), 1, "no checkpoint can be loaded", "training.pt")
+
+
+@pytest.mark.parametrize("limit", [1 << 20, 150 << 20])
+def test_a_full_disk_leaves_the_last_checkpoint(cli: Run, halfway: Path, limit: int) -> None:
+    """A limit on the size of a file stands for a full disk: the write fails in the middle of a file."""
+    program = (
+        "import resource, signal, sys\nfrom rfdetr_hwd import cli\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        f"sys.argv[1:] = ['train', '--resume', {str(halfway)!r}, 'output.save_every_updates=1']\ncli.main()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, env={**os.environ}
+    )
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert "error: cannot write the checkpoint" in result.stderr
+    assert [path.name for path in (halfway / "checkpoints").iterdir()] == ["step-00000006"]
+    assert open_checkpoint(list_checkpoints(halfway / "checkpoints")[0]).step == 6
+
+
+def test_strays_of_a_cut_off_save_are_removed(halfway: Path) -> None:
+    strays = [halfway / "checkpoints" / f".partial-{name}" for name in ("step-00000009-1", "manifest-1")]
+    strays[0].mkdir()
+    (strays[0] / "weights.safetensors").write_bytes(b"half")
+    strays[1].write_text("{")
+    with RunFolder(halfway).lock():
+        assert [path for path in strays if path.exists()] == []
+    assert last_step(halfway) == 6
+
+
+def test_an_evaluation_that_fails_costs_nothing(halfway: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("rfdetr_hwd.metrics.coco.CocoMetric.compute", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_command.run(None, halfway, [])
+    assert open_checkpoint(halfway / "checkpoints" / "step-00000012").state.is_evaluation_due
+    with monkeypatch.context() as patched:
+        patched.setattr("rfdetr_hwd.engine.trainer.train_step", lambda *_: 1 / 0)  # there is nothing left to train
+        train_command.run(None, halfway, [])
+    assert differing(halfway, trained, 12) == []
+    assert (halfway / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
+
+
+def test_a_loss_that_is_not_finite_leaves_a_bundle(cli: Run, halfway: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that overflow: the run stops before the step, and the bundle makes the step again."""
+    checkpoint = open_checkpoint(halfway / "checkpoints" / "step-00000006")
+    load = torch.nn.Module.load_state_dict
+
+    def poisoned(self: torch.nn.Module, state: dict, *rest: object, **options: object) -> object:
+        key = "bbox_embed.layers.2.weight"
+        return load(self, {**state, key: state[key] * 3e38} if key in state else state, *rest, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.nn.Module, "load_state_dict", poisoned)
+        result = cli("train", "--resume", halfway)
+    refused(result, 1, "step 7 is not finite", "checkpoint replay", "--accept train.lr")
+    assert [path.name for path in list_checkpoints(halfway / "checkpoints")] == ["step-00000006"]
+    assert open_checkpoint(checkpoint.path).files == checkpoint.files
+    folder = halfway / "non-finite" / "step-00000007"
+    bundle = open_checkpoint(folder)
+    (found,) = bundle.record["non_finite"]
+    assert len(found["image_ids"]) == 4 or len(found["image_ids"]) == 2
+    for image_id in found["image_ids"]:
+        assert str(image_id) in result.stderr
+    assert "nan" in found["terms"].values() or "inf" in found["terms"].values()
+    result = cli("checkpoint", "replay", folder)
+    assert result.returncode == 0, result.stderr
+    assert "not finite again" in result.stdout
+    for name, value in found["terms"].items():
+        (row,) = [line for line in result.stdout.splitlines() if f" {name} " in line]
+        assert row.count(value) >= 2, row  # to the last digit
+    refused(cli("checkpoint", "replay", checkpoint.path), 1, "no bundle")
+
+
+def test_a_finite_update_is_not_reported_as_reproduced(
+    cli: Run, halfway: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = DetectionLoss.forward
+
+    def broken(self: DetectionLoss, *arguments: object, **options: object) -> object:
+        loss, terms = forward(self, *arguments, **options)
+        return loss * float("nan"), terms
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DetectionLoss, "forward", broken)
+        refused(cli("train", "--resume", halfway), 1, "not finite")
+    refused(cli("checkpoint", "replay", halfway / "non-finite" / "step-00000007"), 1, "nothing was reproduced")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "parts"),
+    [
+        (["train.lr=5e-4"], 2, ["train.lr cannot be changed", "--accept train.lr"]),
+        (["--accept", "model.levels", "model.levels=[P4]"], 2, ["--accept model.levels", "never accepted"]),
+        (["--accept", "classes"], 2, ["--accept classes", "never accepted"]),
+        (["--accept", "train.lr", "train.batch_size=2"], 2, ["train.batch_size cannot"]),
+    ],
+)
+def test_a_change_must_be_accepted_by_name(
+    cli: Run, trained: Path, arguments: list[str], status: int, parts: list[str]
+) -> None:
+    refused(cli("train", "--resume", trained, *arguments), status, *parts)
+
+
+def test_accepted_changes_are_made(cli: Run, halfway: Path, shapes_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(shapes_root, root)
+    path = root / "train" / "_annotations.coco.json"
+    path.write_text(path.read_text() + " ")
+    refused(cli("train", "--resume", halfway, f"data.root={root}"), 1, "the training annotations", "--accept annot")
+    accepted = ["--accept", "annotations", "--accept", "train.lr"]
+    result = cli("train", "--resume", halfway, *accepted, f"data.root={root}", "train.lr=5e-4", "evaluation.every=9")
+    assert result.returncode == 0, result.stderr
+    checkpoint = open_checkpoint(halfway / "checkpoints" / "step-00000012")
+    assert checkpoint.record["config"]["train"]["lr"] == 5e-4
+    assert max(group["lr"] for group in checkpoint.training()["optimizer"]["param_groups"]) == 5e-4
+    starts = json.loads((halfway / "run.json").read_text())["starts"]
+    assert [(start["step"], start["config"]["train"]["lr"]) for start in starts] == [(0, 1e-3), (6, 5e-4)]
+    annotations = json.loads(path.read_text())
+    annotations["categories"][-1]["name"] = "comet"
+    path.write_text(json.dumps(annotations))
+    refused(cli("train", "--resume", halfway, "--accept", "annotations"), 1, "['star']")
+
+
+def test_auto_resume_starts_and_continues(cli: Run, config_file: Path, halfway: Path) -> None:
+    refused(cli("train", "--config", config_file, f"output.dir={halfway}"), 2, "holds a run already", "--auto-resume")
+    other = cli("train", "--config", config_file, f"output.dir={halfway}", "train.lr=0.5", "--auto-resume")
+    refused(other, 2, "train.lr cannot be changed")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(train_command, "_fit", lambda *_: None)
+        result = cli("train", "--config", config_file, f"output.dir={halfway}", "--auto-resume")
+        assert result.returncode == 0, result.stderr
+        assert "at step 6, epoch 1" in result.stdout
+        patched.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        assert cli("train", "--config", config_file, f"output.dir={halfway}").returncode == 0

@@ -1,0 +1,239 @@
+"""A run can be stopped at any update and goes on to the bit: signals, kills, time limits, and what they leave."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.data.loader import TrainLoader
+from rfdetr_hwd.engine import checkpoint_write, trainer
+from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
+from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
+from rfdetr_hwd.engine.trainer import Learner
+from rfdetr_hwd.errors import Interrupted
+from rfdetr_hwd.metrics.coco import CocoMetric
+from rfdetr_hwd.run_folder import RunFolder
+from tests.integration.runs import differing, finish, last_step, read_until, start
+
+LAST, MIDDLE = 12, 6
+
+
+@pytest.fixture
+def halfway(trained: Path, tmp_path: Path) -> Path:
+    """The run as it was after its first epoch. Files are links: nothing writes into one that is there."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, symlinks=True, copy_function=os.link)
+    shutil.rmtree(run / "checkpoints" / f"step-{LAST:08d}")
+    return run
+
+
+def is_the_same_run(run: Path, trained: Path) -> None:
+    """The run ended as the uninterrupted one: weights, EMA, optimiser, random generators, state and every record."""
+    assert differing(run, trained, LAST) == []
+    assert read_metrics(run / "metrics.jsonl") == read_metrics(trained / "metrics.jsonl")
+    assert (run / "best").resolve().name == (trained / "best").resolve().name
+    assert [path.name for path in (run / "checkpoints").iterdir() if "step" not in path.name[:4]] == []
+
+
+def once(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, act: Callable[[], None], when: object = None
+) -> None:
+    """Do something at the first call of a function whose first arguments satisfy a condition, then call it."""
+    original = getattr(owner, name)
+    done = []
+
+    def replaced(*arguments: object, **options: object) -> object:
+        if not done and (when is None or when(*arguments)):
+            done.append(True)
+            act()
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, replaced)
+
+
+def at_step(step: int) -> Callable[..., bool]:
+    return lambda _, number, values: number == step and "loss" in values
+
+
+MOMENTS = {
+    "an update": ((JsonLinesTracker, "log"), at_step(9), 9),
+    "the last update of an epoch": ((JsonLinesTracker, "log"), at_step(LAST), LAST),
+    "the evaluation": ((CocoMetric, "update"), None, LAST),
+    "the computation of the figures": ((CocoMetric, "compute"), None, LAST),
+    "a save": ((checkpoint_write.os, "fsync"), None, 8),
+}
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("an update", signal.SIGTERM),
+        pytest.param("the last update of an epoch", signal.SIGINT, marks=pytest.mark.slow),
+        ("the evaluation", signal.SIGUSR1),
+        pytest.param("the computation of the figures", signal.SIGTERM, marks=pytest.mark.slow),
+        ("a save", signal.SIGTERM),
+    ],
+)
+def test_a_signal_saves_and_the_run_goes_on_to_the_bit(
+    halfway: Path, trained: Path, moment: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, when, expected = MOMENTS[moment]
+    handler = signal.getsignal(number)
+    saves: list[int] = []
+    save = RunFolder.save
+
+    def counted(folder: RunFolder, state: TrainState, *rest: object) -> Path:
+        saves.append(state.step)
+        return save(folder, state, *rest)
+
+    with monkeypatch.context() as patched:
+        once(patched, *target, lambda: signal.raise_signal(number), when)
+        patched.setattr(RunFolder, "save", counted)
+        with pytest.raises(Interrupted) as caught:
+            train_command.run(None, halfway, ["output.save_every_updates=8"])
+    assert caught.value.code == 128 + number
+    assert caught.value.advice.splitlines()[-1] == f"rfdetr-hwd train --resume {halfway}"
+    assert signal.getsignal(number) == handler
+    assert last_step(halfway) == expected
+    assert saves == sorted(set(saves)), "a step was saved twice"
+    train_command.run(None, halfway, [])
+    is_the_same_run(halfway, trained)
+
+
+def test_a_time_limit_ends_the_same_way(halfway: Path, trained: Path) -> None:
+    with pytest.raises(Interrupted) as caught:
+        train_command.run(None, halfway, ["train.max_hours=1e-9"])
+    assert caught.value.code == 124
+    assert last_step(halfway) == MIDDLE  # nothing was to be saved
+    train_command.run(None, halfway, ["train.max_hours=1", "data.workers=2"])
+    is_the_same_run(halfway, trained)
+
+
+@pytest.mark.parametrize("phase", ["_read_data", "_build_model", "_create_folder", "_build_train_loader"])
+def test_a_signal_while_starting_breaks_nothing(
+    config_file: Path, tmp_path: Path, phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    once(monkeypatch, train_command, phase, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Interrupted) as caught:
+        train_command.run(config_file, None, [f"output.dir={run}"])
+    assert caught.value.code == 143
+    if run.exists():
+        assert caught.value.advice.splitlines()[-1] == f"rfdetr-hwd train --resume {run}"
+        assert RunFolder.open(run).config([]).output.dir == str(run)
+    else:
+        assert caught.value.advice == ""
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+def test_other_verbs_leave_with_the_status_of_the_signal(verb: str, number: int, status: int) -> None:
+    program = (
+        "import signal, sys, types\nfrom rfdetr_hwd import cli\n"
+        f"cli.importlib = types.SimpleNamespace(import_module=lambda _: signal.raise_signal({number:d}))\n"
+        f"sys.argv[1:] = {[verb, '--weights', 'runs/x', *(['p.jpg'] if verb == 'predict' else [])]}\ncli.main()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (status, "")
+    assert result.stdout.splitlines()[-1].startswith(f"rfdetr-hwd {verb} --weights runs/x")
+
+
+def test_a_terminated_command_says_how_to_go_on(halfway: Path) -> None:
+    """A signal to the whole process group, loader processes included, as a scheduler sends it."""
+    process = start("train", "--resume", halfway, "data.workers=2")
+    read_until(process, "step 7/12")
+    os.killpg(process.pid, signal.SIGTERM)
+    status, rest = finish(process)
+    assert status == 143, rest
+    assert rest.splitlines()[-1] == f"rfdetr-hwd train --resume {halfway}"
+    assert "Traceback" not in rest
+    reached = last_step(halfway)
+    assert reached >= 7
+    logged = [record["step"] for record in read_metrics(halfway / "metrics.jsonl") if "loss" in record]
+    assert logged == list(range(1, reached + 1))
+
+
+def kill_and_compare(run: Path, trained: Path, draw: random.Random) -> None:
+    """Kill a real process anywhere, resume in another one, and compare with the run that was never interrupted."""
+    process = start("train", "--resume", run, f"data.workers={draw.choice([0, 2])}", "output.save_every_updates=1")
+    read_until(process, f"step {draw.randrange(MIDDLE + 1, LAST)}/{LAST}")
+    try:
+        process.wait(timeout=draw.random() * 2)  # somewhere in the updates, the saves or the evaluation
+    except subprocess.TimeoutExpired:
+        process.kill()
+    finish(process)
+    for path in list_checkpoints(run / "checkpoints"):
+        open_checkpoint(path)
+    for line in (run / "metrics.jsonl").read_text().splitlines()[:-1]:
+        assert line.startswith("{")
+        assert line.endswith("}")
+    process = start("train", "--resume", run, f"data.workers={draw.choice([0, 2])}")
+    status, output = finish(process)
+    assert status == 0, output
+    is_the_same_run(run, trained)
+
+
+def test_a_killed_run_goes_on_to_the_bit(halfway: Path, trained: Path) -> None:
+    kill_and_compare(halfway, trained, random.Random())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(50))
+def test_fifty_killed_runs_go_on_to_the_bit(halfway: Path, trained: Path, seed: int) -> None:
+    kill_and_compare(halfway, trained, random.Random(seed))
+    shutil.rmtree(halfway)
+
+
+def leave_out(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break one part of what a resumed run restores."""
+    restore, epoch = Learner.restore, TrainLoader.epoch
+
+    def without(self: Learner, state: TrainState, training: dict, weights: object) -> None:
+        restore(self, state, training, weights)
+        if part == "optimizer":
+            self.optimizer.state.clear()
+        if part == "ema":
+            self.average.module.load_state_dict(self.network.state_dict())
+        if part == "schedule":
+            state.step += 1
+
+    monkeypatch.setattr(Learner, "restore", without)
+    if part == "random":
+        monkeypatch.setattr(trainer, "restore_random_state", lambda _: None)
+    if part == "sampler":
+        monkeypatch.setattr(TrainLoader, "epoch", lambda self, number, first=0: epoch(self, 0, first))
+
+
+@pytest.fixture(scope="module")
+def in_the_middle(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped in the middle of its second epoch, after update 9."""
+    run = tmp_path_factory.mktemp("middle") / "run"
+    shutil.copytree(trained, run, symlinks=True, copy_function=os.link)
+    shutil.rmtree(run / "checkpoints" / f"step-{LAST:08d}")
+    with pytest.MonkeyPatch.context() as patched:
+        once(patched, JsonLinesTracker, "log", lambda: signal.raise_signal(signal.SIGTERM), at_step(9))
+        with pytest.raises(Interrupted):
+            train_command.run(None, run, [])
+    return run
+
+
+@pytest.mark.parametrize("part", ["nothing", "random", "sampler", "ema", "optimizer", "schedule"])
+def test_the_test_of_exactness_can_fail(
+    in_the_middle: Path, trained: Path, tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative controls: a resume in the middle of an epoch that leaves a part out ends in another state."""
+    run = tmp_path / "run"
+    shutil.copytree(in_the_middle, run, symlinks=True, copy_function=os.link)
+    assert open_checkpoint(run / "checkpoints" / "step-00000009").state.update_in_epoch == 3
+    leave_out(part, monkeypatch)
+    train_command.run(None, run, [])
+    names = differing(run, trained, LAST) if last_step(run) == LAST else ["step"]
+    assert bool(names) == (part != "nothing"), names

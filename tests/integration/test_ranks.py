@@ -1,0 +1,149 @@
+"""Several processes are one run: they stop together, survive each other's troubles, and may become more or fewer."""
+
+import os
+import shutil
+import signal
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+
+from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
+from rfdetr_hwd.engine.replay import stored_batches
+from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
+from rfdetr_hwd.errors import Interrupted
+from tests.integration.runs import TORCHRUN, last_step
+
+FAULTY = Path(__file__).with_name("faulty.py")
+PLAIN = ["model.dropout=0", "model.drop_path=0", "train.micro_batch=null", "train.epochs=1"]
+SLOW_LR = ["train.lr=1e-6", "train.lr_encoder=1e-6"]  # or AdamW's first updates, all signs, would blow up rounding
+
+
+def launch(fault: str, *arguments: object, restarts: int = 0) -> tuple[int, str, str]:
+    """Run `rfdetr-hwd` on two ranks with a fault in one; return status, output, and a mark of all its processes."""
+    mark = uuid.uuid4().hex
+    result = subprocess.run(
+        [*TORCHRUN, "--nproc-per-node=2", f"--max-restarts={restarts}", FAULTY, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "FAULT": fault, "RUN_MARK": mark},
+    )
+    return result.returncode, result.stdout, mark
+
+
+def processes(mark: str) -> list[str]:
+    """Return the processes that still run with a mark in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"RUN_MARK={mark}".encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+def losses(run: Path) -> list[float]:
+    return [record["loss"] for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
+
+
+@pytest.fixture(scope="module")
+def single(config_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process without anything that draws: ranks draw for themselves."""
+    run = tmp_path_factory.mktemp("single") / "run"
+    train_command.run(config_file, None, [f"output.dir={run}", *PLAIN, *SLOW_LR])
+    return run
+
+
+def test_ranks_stop_together_and_may_become_fewer_and_more(
+    config_file: Path, single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One rank is told: both stop after the same update. Two ranks, then one, then two are the run of one process."""
+    run = tmp_path / "run"
+    status, output, mark = launch("1:1:TERM", "train", "--config", config_file, f"output.dir={run}", *PLAIN, *SLOW_LR)
+    assert status != 0
+    assert f"torchrun --nproc-per-node=2 -m rfdetr_hwd train --resume {run}" in output
+    assert processes(mark) == []
+    assert last_step(run) == 2
+    assert len(open_checkpoint(list_checkpoints(run / "checkpoints")[0]).training()["random"]) == 2
+    log = JsonLinesTracker.log
+
+    def told(self: JsonLinesTracker, step: int, values: dict[str, float]) -> None:
+        log(self, step, values)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JsonLinesTracker, "log", told)
+        with pytest.raises(Interrupted):
+            train_command.run(None, run, [])
+    assert last_step(run) == 3
+    status, output, _ = launch("9:0:none", "train", "--resume", run)
+    assert status == 0, output
+    assert losses(run) == pytest.approx(losses(single), rel=1e-5)
+    assert [record["step"] for record in read_metrics(run / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6, 6]
+
+
+def test_a_killed_rank_is_started_again(config_file: Path, single: Path, tmp_path: Path) -> None:
+    """`torchrun --max-restarts=1` starts both ranks again, and they go on from the newest checkpoint."""
+    run = tmp_path / "run"
+    arguments = [f"output.dir={run}", "output.save_every_updates=2", *PLAIN, *SLOW_LR]
+    status, output, mark = launch("1:3:KILL", "train", "--config", config_file, *arguments, restarts=1)
+    assert status == 0, output
+    assert "resumed from" in output
+    assert "at step 2, epoch 0" in output
+    assert losses(run) == pytest.approx(losses(single), rel=1e-5)
+    assert [record["step"] for record in read_metrics(run / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6, 6]
+    assert processes(mark) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_when_a_rank_dies_all_are_gone(config_file: Path, tmp_path: Path, rank: int) -> None:
+    run = tmp_path / "run"
+    arguments = [f"output.dir={run}", "data.workers=2", "output.save_every_updates=1", *PLAIN]
+    status, output, mark = launch(f"{rank}:3:KILL:always", "train", "--config", config_file, *arguments)
+    assert status != 0
+    assert processes(mark) == []
+    assert last_step(run) == 3
+    if rank == 1:
+        assert "lost the other processes" in output
+
+
+@pytest.mark.slow
+def test_ranks_agree_on_a_smaller_micro_batch(config_file: Path, single: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    status, output, _ = launch("1:2:memory", "train", "--config", config_file, f"output.dir={run}", *PLAIN, *SLOW_LR)
+    assert status == 0, output
+    assert "does not fit into memory with 2 images at once" in output
+    assert open_checkpoint(list_checkpoints(run / "checkpoints")[0]).state.micro_batch == 1
+    assert losses(run) == pytest.approx(losses(single), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_not_finite_stops_all_and_all_are_in_the_bundle(config_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    status, output, mark = launch("1:2:nan", "train", "--config", config_file, f"output.dir={run}", *PLAIN)
+    assert status != 0
+    assert processes(mark) == []
+    assert output.count("error: the loss or gradient of step 3 is not finite") == 2
+    bundle = open_checkpoint(run / "non-finite" / "step-00000003")
+    ranks = stored_batches(bundle.inputs())
+    assert [sum(len(batch.image_ids) for batch in batches) for batches in ranks] == [2, 2]
+    assert [set(found["terms"].values()) == {"nan"} for found in bundle.record["non_finite"]] == [False, True]
+    assert list_checkpoints(run / "checkpoints") == []
+
+
+@pytest.mark.slow
+def test_twenty_steps_of_two_ranks_are_those_of_one_process(config_file: Path, tmp_path: Path) -> None:
+    options = [*PLAIN, *SLOW_LR, "train.epochs=4", "evaluation.every=4"]
+    runs = [tmp_path / "one", tmp_path / "two"]
+    train_command.run(config_file, None, [f"output.dir={runs[0]}", *options])
+    status, output, _ = launch("9:0:none", "train", "--config", config_file, f"output.dir={runs[1]}", *options)
+    assert status == 0, output
+    assert len(losses(runs[0])) == 24
+    assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=1e-5)
+    shutil.rmtree(tmp_path)

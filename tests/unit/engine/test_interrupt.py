@@ -1,0 +1,63 @@
+"""A request to stop sets a flag; where nothing needs saving it ends the process from the inside."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from rfdetr_hwd.engine import interrupt
+from rfdetr_hwd.engine.interrupt import SIGNALS, StopRequest
+from rfdetr_hwd.errors import Interrupted
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_a_flag_until_it_is_looked_at(number: int) -> None:
+    before = [signal.getsignal(other) for other in SIGNALS]
+    stop = StopRequest()
+    with stop.listening():
+        stop.check()
+        signal.raise_signal(number)
+        assert stop.agreed_code() == 128 + number
+        signal.raise_signal(signal.SIGTERM)  # the launcher hands on what the scheduler sent to all
+        assert stop.code == 128 + number
+        with pytest.raises(Interrupted) as caught:
+            stop.check()
+    assert caught.value.code == 128 + number
+    assert [signal.getsignal(other) for other in SIGNALS] == before
+
+
+PROGRAM = """
+import signal, threading
+from rfdetr_hwd.engine import interrupt
+interrupt.REPEAT_SECONDS = -1
+stop = interrupt.StopRequest()
+with stop.listening():
+    signal.raise_signal(15)
+    assert stop.code == 143
+    signal.raise_signal(10)
+    threading.Event().wait()  # in native code, where no handler of Python runs
+"""
+
+
+def test_a_second_signal_leaves_at_once() -> None:
+    assert subprocess.run([sys.executable, "-c", PROGRAM], timeout=120).returncode == 138
+
+
+def test_at_once_it_ends_the_process_from_the_inside() -> None:
+    stop = StopRequest()
+    with stop.listening():
+        with pytest.raises(Interrupted), stop.at_once():
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted), stop.at_once():
+            raise AssertionError("it was asked before")
+
+
+def test_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(interrupt.time, "monotonic", lambda: now)
+    stop = StopRequest(max_hours=0.5)
+    now += 1799
+    assert stop.code == 0
+    now += 1
+    assert stop.code == 124

@@ -1,0 +1,157 @@
+"""An update that does not fit into memory is made again in smaller parts, from the same random draws."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rfdetr_hwd.engine import train_step as step_module
+from rfdetr_hwd.engine.evaluator import evaluate
+from rfdetr_hwd.engine.interrupt import StopRequest
+from rfdetr_hwd.engine.memory import largest_micro_batch
+from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
+from rfdetr_hwd.engine.replay import StoredBatch
+from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.engine.tracking import NullTracker
+from rfdetr_hwd.engine.trainer import Learner, LoopParts, MemoryShortageError, Plan, fit
+
+ARGS = SimpleNamespace(amp=False)
+PLAN = Plan(1, evaluate_every=1, save_every=1, save_every_updates=None, log_every=1, clip=0.0, early_stop=None)
+
+
+class Loss:
+    """Boxes' sum against the outputs."""
+
+    def count_boxes(self, targets: list[dict[str, Tensor]]) -> int:
+        return sum(len(target["boxes"]) for target in targets)
+
+    def __call__(self, outputs: Tensor, targets: list[dict[str, Tensor]], num_boxes: float) -> Any:
+        wanted = torch.stack([target["boxes"].sum() for target in targets])
+        loss = (outputs.squeeze(1) - wanted).square().sum() / num_boxes
+        return loss, {"loss": loss.detach()}
+
+
+class Loader:
+    """Three updates of eight images."""
+
+    updates_per_epoch = 3
+
+    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[list[StoredBatch]]:
+        for update in range(first_update, 3):
+            generator = torch.Generator().manual_seed(update)
+            yield [batch(8, generator)]
+
+
+def batch(size: int, generator: torch.Generator | None = None) -> StoredBatch:
+    targets = [{"boxes": torch.rand(2, 4, generator=generator)} for _ in range(size)]
+    return StoredBatch(torch.rand(size, 6, generator=generator), targets, tuple(range(size)), True)
+
+
+class Room:
+    """A memory for so many images at once, in the forward pass of training."""
+
+    def __init__(self, size: int, forward: Callable[..., Any]) -> None:
+        self.size, self.forward, self.seen = size, forward, []
+
+    def __call__(self, network: nn.Module, images: Tensor, args: object) -> Any:
+        self.seen.append(len(images))
+        torch.rand(1)  # a failed pass has drawn, too
+        if len(images) > self.size:
+            raise torch.OutOfMemoryError("no room")
+        return self.forward(network, images, args)
+
+
+def train(monkeypatch: pytest.MonkeyPatch, room: int, state: TrainState) -> tuple[nn.Module, Room]:
+    torch.manual_seed(3)
+    network = nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.5), nn.Linear(16, 1))
+    optimizer = build_adamw([(name, p, 1e-2, 0.0) for name, p in network.named_parameters()])
+    learner = Learner(network, optimizer, Schedule("constant", 0, 3), None)
+    nothing: Any = lambda *_: None  # noqa: E731
+    parts = LoopParts(
+        *(Loader(), Loss(), lambda _: {"AP": 0.0}, nothing, nothing, nothing, NullTracker(), StopRequest())
+    )
+    with monkeypatch.context() as patched:
+        memory = Room(room, step_module.forward_in_amp)
+        patched.setattr(step_module, "forward_in_amp", memory)
+        fit(learner, parts, PLAN, state, ARGS)
+    return network, memory
+
+
+@pytest.mark.parametrize(("room", "size"), [(7, 4), (2, 2), (1, 1)])
+def test_the_update_is_made_again_as_if_it_had_never_failed(
+    monkeypatch: pytest.MonkeyPatch, room: int, size: int
+) -> None:
+    state = TrainState()
+    network, memory = train(monkeypatch, room, state)
+    assert state.micro_batch == size
+    assert max(memory.seen[-3 * 8 // size :]) == size, "the size that fits is kept"
+    expected, _ = train(monkeypatch, 8, TrainState(micro_batch=size))
+    for name, value in expected.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value), name
+
+
+def test_after_three_halvings_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MemoryShortageError, match=r"with 1 images at once.*model.resolution.*train.multi_scale"):
+        train(monkeypatch, 0, TrainState())
+
+
+def test_the_probe_finds_what_fits_and_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).eval()
+    before, generators = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    for room, expected in ((100, 20), (19, 10), (4, 3), (0, 1)):
+        monkeypatch.setattr(step_module, "forward_in_amp", Room(room, lambda net, images, _: net(images)))
+        assert largest_micro_batch(network, Loss(), batch, 20, ARGS) == expected
+        monkeypatch.undo()
+    assert not network.training
+    assert torch.equal(torch.get_rng_state(), generators)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_an_evaluation_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Metric:
+        def reset(self) -> None:
+            self.detections: list[dict[str, Any]] = []
+
+        def update(self, image_ids: tuple[int, ...], results: list[Any]) -> None:
+            self.add([{"image_id": image_id, "sum": float(r)} for image_id, r in zip(image_ids, results, strict=True)])
+
+        def add(self, detections: list[dict[str, Any]]) -> None:
+            self.detections += detections
+
+        def compute(self) -> dict[str, float]:
+            return {str(d["image_id"]): d["sum"] for d in self.detections}
+
+    class Sized(SimpleNamespace):
+        images: Tensor
+        image_ids: tuple[int, ...]
+
+        def to(self, _: object) -> "Sized":
+            return self
+
+        def cut(self, size: int) -> list["Sized"]:
+            starts = range(0, len(self.image_ids), size)
+            return [
+                Sized(images=self.images[i : i + size], image_ids=self.image_ids[i : i + size], sizes=None)
+                for i in starts
+            ]
+
+    from rfdetr_hwd.engine import evaluator
+
+    monkeypatch.setattr(evaluator, "forward_in_amp", Room(2, lambda net, images, _: net(images)))
+    images = torch.rand(7, 3)
+    whole = Sized(images=images, image_ids=tuple(range(7)), sizes=None)
+    figures = evaluate(nn.Identity(), [whole], lambda out, _: list(out.sum(1)), Metric(), ARGS, torch.device("cpu"))
+    assert figures == {str(i): float(images[i].sum()) for i in range(7)}
+
+
+def test_a_batch_is_cut_in_order() -> None:
+    whole = replace(batch(5), image_ids=(5, 6, 7, 8, 9))
+    parts = whole.cut(2)
+    assert [part.image_ids for part in parts] == [(5, 6), (7, 8), (9,)]
+    assert torch.equal(torch.cat([part.images for part in parts]), whole.images)

@@ -1,0 +1,59 @@
+"""Files from anyone are bounded, and nothing in them runs."""
+
+import argparse
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors, read_json_object
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "holds no JSON object"),
+        ('{"a": NaN}', "holds NaN"),
+        ('{"a": -Infinity}', "holds -Infinity"),
+        ("{", "not valid JSON"),
+        ('{"a": ' + "[" * 100_000, "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        ('{"a": "' + "x" * 2000 + '"}', "at most 1000"),
+    ],
+)
+def test_json_that_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UntrustedFileError, match=message):
+        read_json_object(path, max_bytes=1000 if "at most" in message else 1 << 20)
+
+
+def test_what_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"a": [1, 2.5, None]}))
+    assert read_json_object(tmp_path / "x.json") == {"a": [1, 2.5, None]}
+    torch.save({"w": torch.ones(2), "args": argparse.Namespace(a=1)}, tmp_path / "x.pth")
+    with pytest.raises(UntrustedFileError):
+        load_tensors(tmp_path / "x.pth")
+    assert load_tensors(tmp_path / "x.pth", [argparse.Namespace])["args"].a == 1
+    with pytest.raises(FileNotFoundError):
+        load_tensors(tmp_path / "nowhere")
+
+
+def test_a_compressed_member_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"x" * 1000)
+    with pytest.raises(UntrustedFileError, match="compressed"):
+        load_tensors(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"step": "1"}, {"step": True}, {"figures": []}, {"extra": 1}, {"best_ap": None}, {"is_evaluation_due": 0}],
+)
+def test_a_state_of_other_types_is_refused(change: dict[str, object]) -> None:
+    assert TrainState.from_json({**vars(TrainState(3)), "best_ap": 0}).step == 3
+    with pytest.raises(ValueError, match="its state has"):
+        TrainState.from_json({**vars(TrainState()), **change})
