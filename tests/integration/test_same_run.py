@@ -15,7 +15,7 @@ from tests.integration.runs import differing
 def test_a_hundred_steps_are_the_same_bits(config_file: Path, tmp_path: Path) -> None:
     """Everything random is on: augmentation, scales, dropout, stochastic depth, the order."""
     runs = []
-    for workers in (0, 1, 2):
+    for workers in (0, 2):
         run = tmp_path / f"workers-{workers}"
         options = [f"output.dir={run}", f"data.workers={workers}", "train.epochs=17", "evaluation.every=17"]
         train_command.run(config_file, None, [*options, "output.save_every=17"])
