@@ -1,0 +1,111 @@
+"""The command line of `rfdetr-hwd data`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rfdetr_hwd.cli_call import Overrides, call_verb
+
+data_app = typer.Typer(help="Work on datasets.", rich_markup_mode=None, no_args_is_help=True)
+
+
+class DataFormat(StrEnum):
+    """Layouts of a dataset."""
+
+    auto = "auto"
+    coco = "coco"
+    roboflow = "roboflow"
+    yolo = "yolo"
+    webdataset = "webdataset"
+
+
+@data_app.command("demo")
+def data_demo(
+    out: Annotated[Path, typer.Option(help="Folder of the dataset.")],
+    seed: Annotated[int, typer.Option(help="Seed of the drawing.")] = 0,
+) -> None:
+    """Write the built-in dataset of coloured shapes."""
+    call_verb("data", "run_demo", out=out, seed=seed)
+
+
+@data_app.command("check")
+def data_check(
+    root: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    format: Annotated[DataFormat, typer.Option(help="Layout of the folder.")] = DataFormat.auto,
+    decode: Annotated[bool, typer.Option(help="Decode every image.")] = True,
+    queries: Annotated[int, typer.Option(help="Object queries of the model.")] = 300,
+    allow: Annotated[list[str] | None, typer.Option(help="A kind of error to accept; may be repeated.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write the report to this file.")] = None,
+    train: Annotated[str | None, typer.Option(help="Name of the training split, if it is not the usual one.")] = None,
+    val: Annotated[str | None, typer.Option(help="Name of the validation split.")] = None,
+    test: Annotated[str | None, typer.Option(help="Name of the test split.")] = None,
+) -> None:
+    """Find what would break or distort training; exit 1 if there are errors."""
+    call_verb(
+        "data",
+        "run_check",
+        root=root,
+        format=format.value,
+        decode=decode,
+        num_queries=queries,
+        allow=allow or [],
+        json_file=json,
+        names={"train": train, "val": val, "test": test},
+    )
+
+
+@data_app.command("show")
+def data_show(
+    root: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    out: Annotated[Path, typer.Option(help="New folder of the pictures and the page.")],
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    count: Annotated[int, typer.Option(help="Images to draw.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of their choice.")] = 0,
+    config: Annotated[Path | None, typer.Option(help="Show what a run of this configuration would see.")] = None,
+) -> None:
+    """Draw annotated images, as they are and as the model sees them, and plot what the annotations hold."""
+    call_verb(
+        "data_show",
+        "run_show",
+        root=root,
+        out=out,
+        split=split,
+        count=count,
+        seed=seed,
+        config=config,
+        overrides=overrides or [],
+    )
+
+
+@data_app.command("convert")
+def data_convert(
+    source: Annotated[Path, typer.Argument(help="Folder of the dataset: YOLO, Pascal VOC, COCO or Roboflow.")],
+    to: Annotated[str, typer.Option(help="coco or yolo.")],
+    out: Annotated[Path, typer.Option(help="New folder.")],
+) -> None:
+    """Write a dataset in another format."""
+    call_verb("data_change", "run_convert", source=source, to=to, out=out)
+
+
+@data_app.command("split")
+def data_split(
+    source: Annotated[Path, typer.Argument(help="Folder of a dataset with one annotated split.")],
+    out: Annotated[Path, typer.Option(help="New folder.")],
+    fractions: Annotated[str, typer.Option(help="Shares of train, valid and test.")] = "0.8,0.1,0.1",
+    seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
+) -> None:
+    """Divide a dataset: stratified by class, near-identical images in one part."""
+    call_verb("data_change", "run_split", source=source, out=out, fractions=fractions, seed=seed)
+
+
+@data_app.command("download")
+def data_download(
+    what: Annotated[str, typer.Argument(help="WORKSPACE/PROJECT/VERSION of Roboflow, or the address of an archive.")],
+    out: Annotated[Path, typer.Option(help="New folder.")],
+    sha256: Annotated[str | None, typer.Option(help="What the archive must hash to.")] = None,
+) -> None:
+    """Fetch a dataset and unpack it safely."""
+    call_verb("data_change", "run_download", what=what, out=out, sha256=sha256)
