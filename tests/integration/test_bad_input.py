@@ -200,7 +200,7 @@ def test_classes_are_mapped_by_name(cli: Run, trained: Path, shapes_root: Path, 
     found = [json.loads((folder / "predictions.json").read_text()) for folder in out]
     assert [ids[detection["category_id"]] for detection in found[0]] == [d["category_id"] for d in found[1]]
     path.write_text(path.read_text().replace('"star"', '"comet"'))
-    result = cli("evaluate", "--weights", trained, f"data.root={root}")
+    result = cli("evaluate", "--weights", trained, f"data.root={root}", "--out", out[1])
     assert result.returncode == 0, result.stderr
     assert "only the model has, not measured: star" in result.stdout
     assert "only the dataset has, with an AP of 0 in the mean: comet" in result.stdout

@@ -170,9 +170,11 @@ def test_accepted_changes_are_made(cli: Run, halfway: Path, shapes_root: Path, t
     assert max(group["lr"] for group in checkpoint.training()["optimizer"]["param_groups"]) == 5e-4
     starts = json.loads((halfway / "run.json").read_text())["starts"]
     assert [(start["step"], start["config"]["train"]["lr"]) for start in starts] == [(0, 1e-3), (6, 5e-4)]
-    annotations = json.loads(path.read_text())
-    annotations["categories"][-1]["name"] = "comet"
-    path.write_text(json.dumps(annotations))
+    for split in ("train", "valid"):
+        path = path.parent.parent / split / path.name
+        annotations = json.loads(path.read_text())
+        annotations["categories"][-1]["name"] = "comet"
+        path.write_text(json.dumps(annotations))
     refused(cli("train", "--resume", halfway, "--accept", "annotations"), 1, "['star']")
 
 

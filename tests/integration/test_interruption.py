@@ -117,7 +117,7 @@ def test_a_time_limit_ends_the_same_way(halfway: Path, trained: Path) -> None:
     is_the_same_run(halfway, trained)
 
 
-@pytest.mark.parametrize("phase", ["_read_data", "_build_model", "_create_folder", "_build_train_loader"])
+@pytest.mark.parametrize("phase", ["read_data", "_build_model", "_create_folder", "build_train_loader"])
 def test_a_signal_while_starting_breaks_nothing(
     config_file: Path, tmp_path: Path, phase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,8 +137,8 @@ def test_a_signal_while_starting_breaks_nothing(
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
 def test_other_verbs_leave_with_the_status_of_the_signal(verb: str, number: int, status: int) -> None:
     program = (
-        "import signal, sys, types\nfrom rfdetr_hwd import cli\n"
-        f"cli.importlib = types.SimpleNamespace(import_module=lambda _: signal.raise_signal({number:d}))\n"
+        "import signal, sys, types\nfrom rfdetr_hwd import cli, cli_call\n"
+        f"cli_call.importlib = types.SimpleNamespace(import_module=lambda _: signal.raise_signal({number:d}))\n"
         f"sys.argv[1:] = {[verb, '--weights', 'runs/x', *(['p.jpg'] if verb == 'predict' else [])]}\ncli.main()\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
