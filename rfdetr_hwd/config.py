@@ -24,9 +24,8 @@ from pydantic import (
 from pydantic import ValidationError as PydanticValidationError
 from pydantic_core import ErrorDetails
 
-from rfdetr_hwd.errors import ConfigError as ConfigError
-from rfdetr_hwd.yaml_file import load_yaml
-from rfdetr_hwd.yaml_file import read_yaml as read_yaml
+from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.yaml_file import load_yaml, read_yaml
 
 Variant = Literal["nano", "small", "medium", "base", "large"]
 Level = Literal["P3", "P4", "P5"]

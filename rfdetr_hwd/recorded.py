@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rfdetr_hwd.config import Config, ConfigError, override_keys, parse_config
+from rfdetr_hwd.config import Config, override_keys, parse_config
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, newest_checkpoint, open_checkpoint
+from rfdetr_hwd.errors import ConfigError
 
 TRUST_VARIABLE = "RFDETR_HWD_TRUST"
 """Environment variable: comma-separated downsampler classes (package.module:Class) that a checkpoint may import."""

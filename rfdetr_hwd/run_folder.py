@@ -24,12 +24,14 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from rfdetr_hwd.config import Config, ConfigError, parse_config, read_yaml
+from rfdetr_hwd.config import Config, parse_config
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint
 from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial, save_checkpoint
 from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.recorded import check_changes, check_resume_overrides, refuse_untrusted_class
 from rfdetr_hwd.untrusted import UntrustedFileError, read_json_object
+from rfdetr_hwd.yaml_file import read_yaml
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rfdetr_hwd.commands.console import print_figures, say
-from rfdetr_hwd.config import Config, ConfigError, load_config
+from rfdetr_hwd.config import Config, load_config
 from rfdetr_hwd.data.annotations import ClassMap
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine import distributed
+from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.metrics.coco import CocoMetric
 

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.commands.console import say
-from rfdetr_hwd.config import ConfigError
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.data.transforms import preprocess
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.errors import ConfigError, UserError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.model.fold import fold_model
 from rfdetr_hwd.model.upstream import ReleasedModel, load_released, save_rfdetr

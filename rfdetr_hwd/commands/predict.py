@@ -8,9 +8,9 @@ import PIL.Image
 import supervision as sv
 
 from rfdetr_hwd.commands.console import say
-from rfdetr_hwd.config import ConfigError
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image
 from rfdetr_hwd.detector import Detector
+from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.report.pictures import draw_detections, draw_overview
 
 _BATCH = 8

@@ -15,7 +15,7 @@ import torch
 
 from rfdetr_hwd.commands.console import print_table, say
 from rfdetr_hwd.commands.training_data import build_train_loader, read_data
-from rfdetr_hwd.config import Config, ConfigError, load_config
+from rfdetr_hwd.config import Config, load_config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.determinism import make_deterministic
@@ -23,7 +23,7 @@ from rfdetr_hwd.engine.interrupt import StopRequest
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.train_step import NonFiniteError
 from rfdetr_hwd.engine.trainer import Learner, LoopParts, Plan, fit
-from rfdetr_hwd.errors import Interrupted, UserError
+from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.pretrained import find_source

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfdetr_hwd.config import RESOLUTION_STEP, Config, ConfigError, known_keys, load_config, parse_config
+from rfdetr_hwd.config import RESOLUTION_STEP, Config, known_keys, load_config, parse_config
+from rfdetr_hwd.errors import ConfigError
 
 NEEDED = ["data.root=d", "output.dir=o"]
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))

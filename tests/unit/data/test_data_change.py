@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rfdetr_hwd.commands.data_change import run_convert, run_download, run_split
-from rfdetr_hwd.config import ConfigError
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
+from rfdetr_hwd.errors import ConfigError
 
 
 @pytest.fixture
