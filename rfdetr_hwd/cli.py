@@ -191,4 +191,8 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a file name need not be writable text
     for number in _SIGNALS:
         signal.signal(number, _leave)
-    app(prog_name="rfdetr-hwd")
+    try:
+        app(prog_name="rfdetr-hwd")
+    finally:
+        for number in _SIGNALS:  # the status is decided: what the interpreter still does at its end must not raise
+            signal.signal(number, signal.SIG_DFL)

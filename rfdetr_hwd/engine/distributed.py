@@ -51,7 +51,11 @@ def process_group() -> Iterator[torch.device]:
     if "WORLD_SIZE" not in os.environ:
         yield device
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    store, number, world = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+    # The launcher may keep its store over restarts: ranks would look for each other where the dead ones were.
+    attempt = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # type: ignore[attr-defined]
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=attempt, rank=number, world_size=world)
     try:
         yield device
     except (dist.DistError, RuntimeError) as error:
