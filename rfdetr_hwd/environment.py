@@ -58,7 +58,8 @@ def describe_git() -> dict[str, Any] | None:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
+    # neither a program that the repository names is run, nor its index written
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 
 

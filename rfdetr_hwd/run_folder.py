@@ -12,15 +12,17 @@ RUN/
 """
 
 import fcntl
+import itertools
 import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from torch import Tensor
 
@@ -30,8 +32,12 @@ from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial,
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.recorded import check_changes, check_resume_overrides, refuse_untrusted_class
+from rfdetr_hwd.safe_write import flush_folder, open_without_links, replace_text
 from rfdetr_hwd.untrusted import UntrustedFileError, read_json_object
 from rfdetr_hwd.yaml_file import read_yaml
+
+_LOCK_PATIENCE = 6.0
+"""Seconds to wait for the lock of a run folder."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +63,9 @@ class RunFolder:
         partial = folder.path / f".config-{os.getpid()}.partial"
         try:
             folder.checkpoints.mkdir(parents=True, exist_ok=True)
-            partial.write_text(config.to_yaml(), encoding="utf-8")
+            replace_text(partial, config.to_yaml())
             os.link(partial, folder._config_file)  # unlike a rename, it does not replace
+            flush_folder(folder.path)
         except FileExistsError:
             raise folder.taken() from None
         except OSError as error:
@@ -110,13 +117,29 @@ class RunFolder:
         Raises:
             ConfigError: Another process is training in it.
         """
-        with (self.path / ".lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ConfigError(f"{self.path} is in use: another process is training in it") from None
+        try:
+            file = open_without_links(self.path / ".lock", "a")
+        except OSError as error:
+            raise ConfigError(f"cannot write to {self.path}: {error.strerror}") from None
+        with file:
+            self._acquire(file)
             remove_partial(self.checkpoints)
             yield
+
+    def _acquire(self, file: IO[str]) -> None:
+        """Lock, within the time that loader processes of a killed run take to see that it has gone."""
+        end = time.monotonic() + _LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise ConfigError(f"{self.path} is in use: another process is training in it") from None
+                time.sleep(0.2)
+            except OSError as error:
+                logger.warning("%s cannot be locked: see that no other process trains in it (%s)", self.path, error)
+                return
 
     @property
     def is_run(self) -> bool:
@@ -156,10 +179,8 @@ class RunFolder:
         Raises:
             ConfigError: It cannot be written.
         """
-        partial = self._config_file.with_name(".config.yaml.partial")
         try:
-            partial.write_text(config.to_yaml(), encoding="utf-8")
-            partial.replace(self._config_file)
+            replace_text(self._config_file, config.to_yaml())
         except OSError as error:
             raise ConfigError(f"cannot write {self._config_file}: {error.strerror}") from None
 
@@ -167,21 +188,19 @@ class RunFolder:
         """Return whether there is a checkpoint to resume from; a run that was killed early has none."""
         return bool(list_checkpoints(self.checkpoints))
 
-    def newest(self, is_main: bool = True) -> Checkpoint:
+    def newest(self) -> Checkpoint:
         """Open the newest whole checkpoint; set damaged newer ones aside, and say so.
-
-        Args:
-            is_main: Whether this process may say and rename.
 
         Raises:
             CheckpointError: There are checkpoints, and none is whole.
         """
         checkpoint, problems = newest_checkpoint(self.checkpoints)
-        for problem in problems if is_main else []:
+        for problem in problems:
             logger.warning("fell back to an earlier checkpoint: %s", problem)
         for path in list_checkpoints(self.checkpoints):
-            if is_main and path.name > checkpoint.path.name:
-                path.rename(path.with_name(f"damaged-{path.name}"))
+            if path.name > checkpoint.path.name:
+                names = (f"damaged-{path.name}" + (f"-{number}" if number else "") for number in itertools.count())
+                path.rename(next(place for name in names if not (place := path.with_name(name)).exists()))
         return checkpoint
 
     def save(
@@ -242,16 +261,18 @@ class RunFolder:
         """Append an entry to run.json: what the run was started, or continued, with.
 
         Raises:
-            ConfigError: The file cannot be read or written.
+            ConfigError: The file cannot be written.
         """
         path = self.path / "run.json"
-        partial = path.with_name(".run.json.partial")
         try:
-            starts = read_json_object(path).get("starts", []) if path.exists() else []
-            partial.write_text(json.dumps({"starts": [*starts, entry]}, indent=2), encoding="utf-8")
-            partial.replace(path)
-        except (OSError, UntrustedFileError, TypeError) as error:
-            raise ConfigError(f"cannot write {path}: {error}") from None
+            starts = list(read_json_object(path)["starts"]) if path.exists() else []
+        except (OSError, UntrustedFileError, KeyError, TypeError) as error:  # a log, which must not stop a run
+            logger.warning("%s cannot be read, and is begun anew: %s", path, error)
+            starts = []
+        try:
+            replace_text(path, json.dumps({"starts": [*starts, entry]}, indent=2))
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
     def _remove_old(self, state: TrainState, keep_last: int) -> None:
         """Remove checkpoints: renamed first, so that one removed in part is never taken for one that is whole."""

@@ -31,6 +31,13 @@ from rfdetr_hwd.run_folder import RunFolder
 logger = logging.getLogger(__name__)
 
 
+_ANNOTATION_KEYS = {
+    "annotations_sha256": "the training annotations",
+    "validation_sha256": "the validation annotations",
+}
+"""Entries of a checkpoint's record that say which data it belongs to."""
+
+
 def build_learner(train: TrainSection, model: BuiltModel, updates_per_epoch: int, state: TrainState) -> Learner:
     """Return network, optimiser, schedule and average of a run; the ranks start from the weights of rank 0."""
     network = model.network
@@ -71,13 +78,14 @@ def build_tracker(config: Config, folder: RunFolder, state: TrainState, updates_
     return Trackers(trackers)
 
 
-def describe_model(config: Config, data: DetectionData) -> dict[str, Any]:
-    """Return what a checkpoint needs to rebuild its model and to know its classes."""
+def describe_model(config: Config, data: DetectionData, val_data: DetectionData) -> dict[str, Any]:
+    """Return what a checkpoint needs to rebuild its model, and to know its classes and what it was trained on."""
     return {
         "config": config.model_dump(mode="json"),
         "class_names": list(data.class_names),
         "category_ids": list(data.category_ids),
         "annotations_sha256": data.fingerprint,
+        "validation_sha256": val_data.fingerprint,
     }
 
 
@@ -158,6 +166,9 @@ def restore(
     changed = set(changed_keys(recorded, config))
     if checkpoint.record.get("annotations_sha256") != description["annotations_sha256"]:
         changed.add(ANNOTATIONS)
+    if checkpoint.record.get("validation_sha256") != description["validation_sha256"]:
+        state.forget_best()
+        logger.info("the best AP is forgotten: it was measured on other images")
     if "train.micro_batch" in changed:
         state.micro_batch = 0
     if state.update_in_epoch and changed & set(REORDERING):
@@ -167,11 +178,11 @@ def restore(
 
 
 def _check_data(checkpoint: Checkpoint, description: Mapping[str, Any], accepted: Sequence[str]) -> None:
-    for key, what in (("class_names", "the classes"), ("annotations_sha256", "the training annotations")):
+    for key, what in (("class_names", "the classes"), *_ANNOTATION_KEYS.items()):
         was, now = checkpoint.record.get(key), description[key]
-        is_accepted = key == "annotations_sha256" and ANNOTATIONS in accepted
+        is_accepted = key in _ANNOTATION_KEYS and ANNOTATIONS in accepted
         if was != now and not is_accepted:
-            hint = f", accept them with --accept {ANNOTATIONS}" if key == "annotations_sha256" else ""
+            hint = f", accept them with --accept {ANNOTATIONS}" if key in _ANNOTATION_KEYS else ""
             raise DatasetError(
                 f"{what} are not those of {checkpoint.path}: was {was}, is {now}. Resume on the same data{hint}, or "
                 "start a new run with model.pretrain_weights set to this one"

@@ -13,6 +13,7 @@ from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.metrics.coco import CocoMetric
+from rfdetr_hwd.safe_write import replace_text
 
 
 def run(
@@ -90,9 +91,7 @@ def _protocol(detector: Detector, settings: Config, evaluation: Evaluation, imag
 def _write(folder: Path, figures: dict[str, float], metric: CocoMetric, protocol: dict[str, Any]) -> None:
     contents = {"predictions.json": metric.detections, "metrics.json": {"figures": figures, "protocol": protocol}}
     for name, content in contents.items():
-        partial = folder / f".{name}.partial"
-        partial.write_text(json.dumps(content, indent=2 if name == "metrics.json" else None), encoding="utf-8")
-        partial.replace(folder / name)
+        replace_text(folder / name, json.dumps(content, indent=2 if name == "metrics.json" else None))
 
 
 def _default_folder(weights: Path, split: str) -> Path:

@@ -3,23 +3,23 @@
 import functools
 import importlib.util
 import os
-import random
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from rfdetr_hwd.commands.console import print_table, say
 from rfdetr_hwd.commands.training_data import build_train_loader, read_data
-from rfdetr_hwd.config import Config, load_config
+from rfdetr_hwd.config import Config, load_config, override_keys
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.engine import distributed
+from rfdetr_hwd.engine.checkpoint import Checkpoint, open_checkpoint
 from rfdetr_hwd.engine.determinism import make_deterministic
 from rfdetr_hwd.engine.interrupt import StopRequest
+from rfdetr_hwd.engine.random_state import seed_all
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.train_step import NonFiniteError
 from rfdetr_hwd.engine.trainer import Learner, LoopParts, Plan, fit
@@ -68,7 +68,11 @@ def run(
     """
     if (config is None) == (resume is None):
         raise ConfigError("give --config FILE for a new run, or --resume RUN_DIR to continue one")
+    if resume is not None and "output.dir" in override_keys(overrides):
+        raise ConfigError("output.dir cannot be changed for a resumed run: move its folder instead")
     settings, folder = _find_run(config, resume, overrides, accepted, auto_resume)
+    if accepted and folder is None:
+        raise ConfigError("--accept goes with a run that is continued: there is none yet")
     if "tensorboard" in settings.output.trackers and importlib.util.find_spec("tensorboard") is None:
         raise ConfigError("output.trackers: run `pip install tensorboard` first, or leave tensorboard out")
     if settings.train.deterministic:
@@ -134,18 +138,18 @@ def _prepare(
 ) -> _Stage:
     """Put the parts of a run together and restore what a checkpoint holds. Nothing needs saving until this is done."""
     train_data, val_data = read_data(config)
-    _seed(config.train.seed)
+    seed_all(config.train.seed)
     if folder is not None and distributed.is_main():
         stack.enter_context(folder.lock())
     distributed.barrier()
-    checkpoint = folder.newest(distributed.is_main()) if folder and folder.has_checkpoints() else None
+    checkpoint = _find_newest(folder)
     model = _build_model(config, train_data, is_fresh=checkpoint is None)
     model.network.to(device)
     state = TrainState() if checkpoint is None else checkpoint.state
     folder = folder or _create_folder(config, stack)
     loader = build_train_loader(config, model, train_data, folder.quarantine_file(distributed.rank()))
     learner = build_learner(config.train, model, loader.updates_per_epoch, state)
-    description = describe_model(config, train_data)
+    description = describe_model(config, train_data, val_data)
     criterion = DetectionLoss(model.stock).to(device)
     if checkpoint is not None:
         restore(checkpoint, description, config, learner, accepted)
@@ -170,6 +174,17 @@ def _prepare(
         stop=stop,
     )
     return _Stage(folder, learner, parts, state)
+
+
+def _find_newest(folder: RunFolder | None) -> Checkpoint | None:
+    """Return the checkpoint to go on from, the one that rank 0 finds on every rank; `None` for a new run."""
+    found = folder.newest() if folder and distributed.is_main() and folder.has_checkpoints() else None
+    name = distributed.broadcast_object(found.path.name if found else "")
+    if not name or found:
+        return found
+    if folder is None:
+        raise ConfigError("output.dir: this machine does not see the run: it must be a folder that all machines share")
+    return open_checkpoint(folder.checkpoints / name)
 
 
 def _fit(config: Config, stage: _Stage) -> None:
@@ -208,12 +223,6 @@ def _fit(config: Config, stage: _Stage) -> None:
         say(f"to measure it: rfdetr-hwd evaluate --weights {shlex.quote(str(folder.path))}")
 
 
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
-
-
 def _build_model(config: Config, data: DetectionData, is_fresh: bool) -> BuiltModel:
     """Build the model; a fresh one starts from the pretrained weights. The ranks' generators part afterwards."""
     model = build_model(config.model, config.downsample, data.class_names)
@@ -229,7 +238,7 @@ def _build_model(config: Config, data: DetectionData, is_fresh: bool) -> BuiltMo
         report = load_weights(model.stock, model.class_names, source, config.model.strict_weights)
         if distributed.is_main():
             print_table(f"weights from {source.origin}", ("tensors", "number", "how"), report.rows())
-    _seed(config.train.seed + distributed.rank())
+    seed_all(config.train.seed + distributed.rank())
     return model
 
 

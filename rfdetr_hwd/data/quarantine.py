@@ -13,6 +13,7 @@ import numpy as np
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import BadImage, DetectionDataset, Failure, SampleKey
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.safe_write import open_without_links
 
 MAX_SHARE = 0.05
 """Share of unreadable images above which a run does not start, or does not go on."""
@@ -44,7 +45,7 @@ class Quarantine:
             return
         self.seen.add(bad.image_id)
         try:
-            with self.path.open("a", encoding="utf-8") as file:
+            with open_without_links(self.path, "a") as file:
                 file.write("\n" * self._is_torn() + json.dumps(asdict(bad)) + "\n")
         except OSError as error:
             logger.warning("cannot write to %s: %s", self.path, error.strerror)

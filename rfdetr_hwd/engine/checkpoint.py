@@ -153,10 +153,13 @@ def _damage(folder: Path, name: str, entry: Any) -> str:
     path = folder / name
     if Path(name).name != name or path.is_symlink() or not path.is_file():
         return "is missing (or no plain file of this folder)"
-    size = path.stat().st_size
-    if not isinstance(entry, dict) or size != entry.get("bytes"):
-        return f"is not what was written (sha256 differs: {size} bytes)"
-    return "" if sha256_of(path) == entry.get("sha256") else "is not what was written (sha256 differs)"
+    try:
+        size = path.stat().st_size
+        if not isinstance(entry, dict) or size != entry.get("bytes"):
+            return f"is not what was written (sha256 differs: {size} bytes)"
+        return "" if sha256_of(path) == entry.get("sha256") else "is not what was written (sha256 differs)"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

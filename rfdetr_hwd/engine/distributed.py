@@ -83,7 +83,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if world_size() == 1:
         return
     bucket: list[Tensor] = []
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    learned = [parameter for parameter in parameters if parameter.requires_grad]
+    used = torch.tensor([parameter.grad is not None for parameter in learned], dtype=torch.int32)
+    dist.all_reduce(used, op=dist.ReduceOp.MAX)
+    for parameter, is_used in zip(learned, used.tolist(), strict=True):
+        if is_used and parameter.grad is None:  # unused on this rank alone
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in learned if parameter.grad is not None]
     for index, gradient in enumerate(gradients):
         bucket.append(gradient)
         if index == len(gradients) - 1 or sum(tensor.numel() for tensor in bucket) >= _BUCKET_ELEMENTS:

@@ -8,6 +8,13 @@ import numpy as np
 import torch
 
 
+def seed_all(seed: int) -> None:
+    """Seed every random generator of this process."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 def random_state() -> dict[str, Any]:
     """Return the state of every random generator of this process, as tensors and plain values."""
     version, internal, gauss = random.getstate()

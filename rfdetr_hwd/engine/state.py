@@ -58,3 +58,8 @@ class TrainState:
     def current_figures(self) -> dict[str, float]:
         """Figures of the weights as they are now; empty if they were not measured."""
         return self.figures if self.figures_step == self.step else {}
+
+    def forget_best(self) -> None:
+        """Start the comparison of APs anew: what was measured so far was measured on other images."""
+        self.best_ap, self.best_step, self.best_weights, self.evaluations_since_best = -1.0, 0, "", 0
+        self.figures, self.figures_step = {}, 0

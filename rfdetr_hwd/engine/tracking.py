@@ -1,10 +1,11 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard, the console. All of them behind one protocol."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
+
+from rfdetr_hwd.safe_write import open_without_links, replace_text
 
 Values = Mapping[str, float]
 
@@ -42,10 +43,8 @@ class JsonLinesTracker:
             if record["step"] < last_step
             or (record["step"] == last_step and ("loss" in record or not is_evaluation_due))
         ]
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
-        os.replace(partial, path)
-        self._file = path.open("a", encoding="utf-8")
+        replace_text(path, "".join(f"{json.dumps(record)}\n" for record in records))
+        self._file = open_without_links(path, "a")
 
     def log(self, step: int, values: Values) -> None:
         """Append one record."""

@@ -13,7 +13,7 @@ from rfdetr_hwd.amp import HasAmp
 from rfdetr_hwd.engine.distributed import gather_objects, is_main, max_over_ranks, rank, sum_over_ranks, world_size
 from rfdetr_hwd.engine.interrupt import StopRequest
 from rfdetr_hwd.engine.optimizer import Schedule
-from rfdetr_hwd.engine.random_state import random_state, restore_random_state
+from rfdetr_hwd.engine.random_state import random_state, restore_random_state, seed_all
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import Tracker
 from rfdetr_hwd.engine.train_step import (
@@ -113,7 +113,7 @@ class Learner:
         if len(training["random"]) == world_size():
             restore_random_state(training["random"][rank()])
         else:
-            torch.manual_seed(state.step * world_size() + rank())
+            seed_all(state.step * world_size() + rank())
 
 
 @dataclass(frozen=True)
@@ -213,13 +213,16 @@ def _update(
 ) -> StepResult:
     """Make one update; one that does not fit into memory is made anew in smaller micro-batches, from the same draws."""
     start = random_state()
-    for _ in range(MAX_HALVINGS + 1):
+    for attempt in range(MAX_HALVINGS + 1):
         size = state.micro_batch or max(len(batch.image_ids) for batch in micro_batches)
         pieces = [piece for batch in micro_batches for piece in batch.cut(size)]
         try:
             result = train_step(learner.network, parts.criterion, pieces, learner.optimizer, args, plan.clip)
         except NonFiniteError as error:
-            parts.bundle(state, pieces, error, start)
+            try:
+                parts.bundle(state, pieces, error, start)
+            except UserError as failure:  # which must not hide why the run stops
+                logger.warning("what reproduces it was not saved: %s", failure)
             raise
         except OutOfMemoryError:
             largest = max_over_ranks(max(len(piece.image_ids) for piece in pieces))
@@ -231,7 +234,7 @@ def _update(
             return result
         torch.cuda.empty_cache()
         restore_random_state(start)
-        if largest == 1:
+        if largest == 1 or attempt == MAX_HALVINGS:
             break
         state.micro_batch = -(-largest // 2)
         if is_main():
@@ -241,7 +244,7 @@ def _update(
                 *(state.step + 1, largest, state.micro_batch),
             )
     raise MemoryShortageError(
-        f"step {state.step + 1} does not fit into memory with {state.micro_batch or 1} images at once. Set "
+        f"step {state.step + 1} does not fit into memory with {largest} images at once. Set "
         "model.gradient_checkpointing=true, a lower model.resolution, train.multi_scale=false, or train.ema=false"
     )
 

@@ -48,7 +48,9 @@ def processes(mark: str) -> list[str]:
 
 
 def losses(run: Path) -> list[float]:
-    return [record["loss"] for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
+    """Return the loss of every update and the norm of its gradient, which AdamW and the clip would hide."""
+    records = [record for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
+    return [record[name] for record in records for name in ("loss", "grad_norm")]
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,13 @@
 """One seed is one run, whatever loads the images; and an epoch can be entered after each of its updates."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.commands.training_data import build_train_loader, read_data
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.engine.tracking import read_metrics
 from tests.integration.runs import differing
@@ -47,7 +49,7 @@ def epoch_of(config: Config, workers: int, first: int):  # type: ignore[no-untyp
             "train": config.train.model_copy(update={"batch_size": 2, "multi_scale": True}),
         }
     )
-    data, _ = train_command._read_data(changed)
+    data, _ = read_data(changed)
     model = train_command._build_model(changed, data, is_fresh=False)
-    for update in train_command._build_train_loader(changed, model, data).epoch(1, first):
+    for update in build_train_loader(changed, model, data, Path(os.devnull)).epoch(1, first):
         yield from update
