@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rfdetr_hwd.config import Config, override_keys, parse_config
+from rfdetr_hwd.config import Config, known_keys, override_keys, parse_config
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, newest_checkpoint, open_checkpoint
 from rfdetr_hwd.errors import ConfigError
 
@@ -80,7 +80,7 @@ def check_resume_overrides(overrides: Sequence[str], accepted: Sequence[str]) ->
         ConfigError: A key is not among what may change, and not accepted.
     """
     for key in accepted:
-        if key != ANNOTATIONS and not _matches(key, ACCEPTABLE):
+        if key != ANNOTATIONS and not _matches(key, ACCEPTABLE) or not _is_known(key):
             choices = ", ".join((ANNOTATIONS, *map(_shown, ACCEPTABLE)))
             raise ConfigError(f"--accept {key}: that is never accepted; what can be is {choices}")
     _check_overrides(overrides, (*RESUMABLE, *accepted), "a resumed run")
@@ -151,3 +151,8 @@ def refuse_untrusted_class(config: Config, where: str) -> None:
             f"{where} was trained with the downsampler class {name}, and loading it imports that module. If you trust "
             f"it, set {TRUST_VARIABLE}={name}"
         )
+
+
+def _is_known(key: str) -> bool:
+    """Return whether `--accept` may name a key: one of the configuration, or the annotations."""
+    return key == ANNOTATIONS or key in known_keys()

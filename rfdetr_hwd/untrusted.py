@@ -4,6 +4,7 @@ Every message is the reason alone; the caller knows what the file was for.
 """
 
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,8 +59,10 @@ def load_tensors(path: Path, allowed: Sequence[type] = ()) -> Any:
     except (FileNotFoundError, UntrustedFileError):
         raise
     except Exception as error:  # the unpickler raises many kinds, all of them about the file
-        lines = str(error).strip().splitlines()
-        raise UntrustedFileError(lines[0] if lines else type(error).__name__) from None
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        if named:  # torch's own message advises how to run it all the same
+            raise UntrustedFileError(f"it holds {named[1]}, not tensors and plain values alone") from None
+        raise UntrustedFileError(f"it holds something else than tensors and plain values ({_first(error)})") from None
 
 
 def _check_archive(path: Path) -> None:
@@ -76,3 +79,9 @@ def _check_archive(path: Path) -> None:
 
 def _refuse_constant(name: str) -> None:
     raise UntrustedFileError(f"it holds {name}, which JSON has not")
+
+
+def _first(error: Exception) -> str:
+    """Return the first sentence of an error."""
+    text = str(error).strip().split("\n")[0].split(". ")[0]
+    return text or type(error).__name__

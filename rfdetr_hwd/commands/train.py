@@ -68,6 +68,8 @@ def run(
     """
     if (config is None) == (resume is None):
         raise ConfigError("give --config FILE for a new run, or --resume RUN_DIR to continue one")
+    if resume is not None and auto_resume:
+        raise ConfigError("--auto-resume goes with --config; --resume continues the run in any case")
     if resume is not None and "output.dir" in override_keys(overrides):
         raise ConfigError("output.dir cannot be changed for a resumed run: move its folder instead")
     settings, folder = _find_run(config, resume, overrides, accepted, auto_resume)
@@ -151,6 +153,8 @@ def _prepare(
     learner = build_learner(config.train, model, loader.updates_per_epoch, state)
     description = describe_model(config, train_data, val_data)
     criterion = DetectionLoss(model.stock).to(device)
+    if config.train.epochs < state.epoch:
+        raise ConfigError(f"train.epochs={config.train.epochs}: the run has {state.epoch} epochs behind it already")
     if checkpoint is not None:
         restore(checkpoint, description, config, learner, accepted)
         if distributed.is_main():

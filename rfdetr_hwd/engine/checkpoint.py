@@ -200,6 +200,8 @@ def newest_checkpoint(parent: Path) -> tuple[Checkpoint, list[str]]:
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
     path = folder / name
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder: give a run folder or a checkpoint folder of rfdetr-hwd")
     try:
         if path.is_symlink():
             raise UntrustedFileError("it is a link")

@@ -75,7 +75,8 @@ def save_checkpoint(
         _flush(folder.parent)
     except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise CheckpointError(f"cannot write the checkpoint {folder}: {reason}") from None
+        free = shutil.disk_usage(_existing(folder)).free >> 20
+        raise CheckpointError(f"cannot write the checkpoint {folder}: {reason} ({free} MiB are free)") from None
     finally:
         for path in (partial, replaced):
             shutil.rmtree(path, ignore_errors=True)
@@ -143,3 +144,8 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest folder that is there."""
+    return next(parent for parent in path.absolute().parents if parent.is_dir())

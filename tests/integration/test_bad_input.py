@@ -175,9 +175,11 @@ def test_a_damaged_checkpoint_named_by_path_is_refused(cli: Run, trained: Path, 
     weights = run / "checkpoints" / "step-00000012" / "ema.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     refused(cli("evaluate", "--weights", weights.parent), 1, "ema.safetensors", "damaged")
+    (run / "checkpoints" / "damaged-step-00000012" / "earlier").mkdir(parents=True)  # it is not the first time
     result = cli("train", "--resume", run)
     assert result.returncode == 0, result.stderr
-    assert (run / "checkpoints" / "damaged-step-00000012").is_dir()
+    assert (run / "checkpoints" / "damaged-step-00000012" / "earlier").is_dir()
+    assert (run / "checkpoints" / "damaged-step-00000012-1" / "manifest.json").is_file()
     assert newest_checkpoint(run / "checkpoints")[0].step == 12
 
 

@@ -68,7 +68,7 @@ MOMENTS = {
     "the last update of an epoch": ((JsonLinesTracker, "log"), at_step(LAST), LAST),
     "the evaluation": ((CocoMetric, "update"), None, LAST),
     "the computation of the figures": ((CocoMetric, "compute"), None, LAST),
-    "a save": ((checkpoint_write.os, "fsync"), None, 8),
+    "a save": ((checkpoint_write, "_flush_files"), None, 8),
 }
 
 

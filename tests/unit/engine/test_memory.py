@@ -37,14 +37,17 @@ class Loss:
 
 
 class Loader:
-    """Three updates of eight images."""
+    """Three updates."""
 
     updates_per_epoch = 3
+
+    def __init__(self, size: int) -> None:
+        self.size = size
 
     def epoch(self, epoch: int, first_update: int = 0) -> Iterator[list[StoredBatch]]:
         for update in range(first_update, 3):
             generator = torch.Generator().manual_seed(update)
-            yield [batch(8, generator)]
+            yield [batch(self.size, generator)]
 
 
 def batch(size: int, generator: torch.Generator | None = None) -> StoredBatch:
@@ -66,14 +69,14 @@ class Room:
         return self.forward(network, images, args)
 
 
-def train(monkeypatch: pytest.MonkeyPatch, room: int, state: TrainState) -> tuple[nn.Module, Room]:
+def train(monkeypatch: pytest.MonkeyPatch, room: int, state: TrainState, size: int = 8) -> tuple[nn.Module, Room]:
     torch.manual_seed(3)
     network = nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.5), nn.Linear(16, 1))
     optimizer = build_adamw([(name, p, 1e-2, 0.0) for name, p in network.named_parameters()])
     learner = Learner(network, optimizer, Schedule("constant", 0, 3), None)
     nothing: Any = lambda *_: None  # noqa: E731
     parts = LoopParts(
-        *(Loader(), Loss(), lambda _: {"AP": 0.0}, nothing, nothing, nothing, NullTracker(), StopRequest())
+        *(Loader(size), Loss(), lambda _: {"AP": 0.0}, nothing, nothing, nothing, NullTracker(), StopRequest())
     )
     with monkeypatch.context() as patched:
         memory = Room(room, step_module.forward_in_amp)
@@ -98,6 +101,10 @@ def test_the_update_is_made_again_as_if_it_had_never_failed(
 def test_after_three_halvings_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MemoryShortageError, match=r"with 1 images at once.*model.resolution.*train.multi_scale"):
         train(monkeypatch, 0, TrainState())
+    state = TrainState()
+    with pytest.raises(MemoryShortageError, match="with 8 images at once"):  # the smallest that was tried
+        train(monkeypatch, 0, state, size=64)
+    assert state.micro_batch == 8
 
 
 def test_the_probe_finds_what_fits_and_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
