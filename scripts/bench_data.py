@@ -121,12 +121,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder of the dated JSON file")
     out = parser.parse_args().out
+    from rfdetr_hwd.environment import describe_environment
+
     with tempfile.TemporaryDirectory() as folder:
         size = write_dataset(Path(folder))
         content = {
             "command": "python scripts/bench_data.py",
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores, Python {platform.python_version()}",
+            "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores",
+            "environment": describe_environment(),
             "dataset": {"images": NUM_IMAGES, "objects": NUM_OBJECTS, "annotation_mb": size / 1e6},
             "check": _in_fresh_process(measure_check, Path(folder)),
             f"{NUM_WORKERS} loader processes": _in_fresh_process(measure_workers, Path(folder)),

@@ -1,9 +1,16 @@
-"""Time how long a checkpoint stops training: RF-DETR Nano with an average and AdamW's moments, on the disk of --out."""
+"""Time how long a checkpoint stops training: RF-DETR Nano with an average and AdamW's moments.
+
+python scripts/bench_save.py --folder DISK --out benchmarks
+"""
 
 import argparse
-import shutil
+import json
+import os
+import platform
 import statistics
+import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -12,13 +19,15 @@ from rfdetr_hwd.config import DownsampleSection, ModelSection
 from rfdetr_hwd.engine import checkpoint_write
 from rfdetr_hwd.engine.random_state import random_state
 from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.environment import describe_environment
 from rfdetr_hwd.model.build import build_model
 
 
 def main() -> None:
     """Save a few times and print the medians: everything, and what hashing and flushing take of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("bench-save"), help="folder on the disk to be measured")
+    parser.add_argument("--folder", type=Path, default=Path(), help="folder on the disk to be measured")
+    parser.add_argument("--out", type=Path, help="folder of the dated JSON file")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     network = build_model(ModelSection(pretrain_weights=None), DownsampleSection(), ["a"]).network
@@ -32,16 +41,28 @@ def main() -> None:
     for name, function in (("hash", "sha256_of"), ("flush", "_flush")):
         setattr(checkpoint_write, function, _timed(getattr(checkpoint_write, function), spent, name))
     seconds = []
-    for step in range(1, arguments.rounds + 1):
-        begin = time.perf_counter()
-        folder = checkpoint_write.save_checkpoint(
-            arguments.out / f"step-{step:08d}", TrainState(step), {}, weights, training
-        )
-        seconds.append(time.perf_counter() - begin)
-    size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
-    shutil.rmtree(arguments.out)
-    parts = ", ".join(f"{name} {value / arguments.rounds:.2f} s" for name, value in spent.items())
-    print(f"{size:.0f} MiB: median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s; of it {parts}")
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
+        for step in range(1, arguments.rounds + 1):
+            begin = time.perf_counter()
+            place = Path(scratch) / f"step-{step:08d}"
+            folder = checkpoint_write.save_checkpoint(place, TrainState(step), {}, weights, training)
+            seconds.append(time.perf_counter() - begin)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+    content = {
+        "command": "python scripts/bench_save.py",
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores",
+        "environment": describe_environment(),
+        "checkpoint_mb": size / 1e6,
+        "median_seconds": statistics.median(seconds),
+        "longest_seconds": max(seconds),
+        "mean_seconds_of": {name: value / arguments.rounds for name, value in spent.items()},
+    }
+    text = json.dumps(content, indent=1)
+    print(text)
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / f"save-{content['date']}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _timed(function, spent, name):  # type: ignore[no-untyped-def]
