@@ -53,7 +53,7 @@ def test_verify_names_the_damaged_file(cli: Run, halfway: Path) -> None:
     refused(cli("train", "--resume", halfway), 1, "no checkpoint can be loaded", "training.pt")
 
 
-@pytest.mark.parametrize("limit", [1 << 20, 150 << 20])
+@pytest.mark.parametrize("limit", [pytest.param(1 << 20, marks=pytest.mark.slow), 150 << 20])
 def test_a_full_disk_leaves_the_last_checkpoint(cli: Run, halfway: Path, limit: int) -> None:
     """A limit on the size of a file stands for a full disk: the write fails in the middle of a file."""
     program = (

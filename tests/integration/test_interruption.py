@@ -133,8 +133,15 @@ def test_a_signal_while_starting_breaks_nothing(
         assert caught.value.advice == ""
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "predict"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(
+    ("verb", "number", "status"),
+    [
+        ("evaluate", signal.SIGTERM, 143),
+        ("predict", signal.SIGINT, 130),
+        pytest.param("evaluate", signal.SIGUSR1, 138, marks=pytest.mark.slow),
+        pytest.param("predict", signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
+)
 def test_other_verbs_leave_with_the_status_of_the_signal(verb: str, number: int, status: int) -> None:
     program = (
         "import signal, sys, types\nfrom rfdetr_hwd import cli, cli_call\n"
