@@ -32,7 +32,7 @@ from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial,
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.recorded import check_changes, check_resume_overrides, refuse_untrusted_class
-from rfdetr_hwd.safe_write import flush_folder, open_without_links, replace_text
+from rfdetr_hwd.safe_write import flush, open_without_links, replace_text
 from rfdetr_hwd.untrusted import UntrustedFileError, read_json_object
 from rfdetr_hwd.yaml_file import read_yaml
 
@@ -65,7 +65,7 @@ class RunFolder:
             folder.checkpoints.mkdir(parents=True, exist_ok=True)
             replace_text(partial, config.to_yaml())
             os.link(partial, folder._config_file)  # unlike a rename, it does not replace
-            flush_folder(folder.path)
+            flush(folder.path)
         except FileExistsError:
             raise folder.taken() from None
         except OSError as error:

@@ -38,7 +38,7 @@ def main() -> None:
     weights = {"plain": network.state_dict(), "ema": network.state_dict()}
     training = {"optimizer": optimizer.state_dict(), "random": [random_state()]}
     spent = {"hash": 0.0, "flush": 0.0}
-    for name, function in (("hash", "sha256_of"), ("flush", "_flush")):
+    for name, function in (("hash", "sha256_of"), ("flush", "flush")):
         setattr(checkpoint_write, function, _timed(getattr(checkpoint_write, function), spent, name))
     seconds = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:

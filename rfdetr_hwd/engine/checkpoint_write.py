@@ -26,6 +26,7 @@ from rfdetr_hwd.engine.checkpoint import (
     sha256_of,
 )
 from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.safe_write import flush
 
 _PARTIAL = ".partial-"
 
@@ -63,7 +64,7 @@ def save_checkpoint(
             safetensors.torch.save_file(dict(inputs), partial / INPUTS)
         files = _flush_files(partial)
         _write_manifest(partial / MANIFEST, state, files)
-        _flush(partial)
+        flush(partial)
         if folder.exists():  # written before, perhaps damaged since
             folder.rename(replaced)
         try:
@@ -72,7 +73,7 @@ def save_checkpoint(
             if replaced.exists():
                 replaced.rename(folder)
             raise
-        _flush(folder.parent)
+        flush(folder.parent)
     except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         free = shutil.disk_usage(_existing(folder)).free >> 20
@@ -108,7 +109,7 @@ def amend_checkpoint(folder: Path, state: TrainState) -> None:
     try:
         _write_manifest(partial, state, manifest["files"])
         os.replace(partial, folder / MANIFEST)
-        _flush(folder)
+        flush(folder)
     except OSError as error:
         raise CheckpointError(f"cannot write {folder / MANIFEST}: {error.strerror}") from None
     finally:
@@ -118,7 +119,7 @@ def amend_checkpoint(folder: Path, state: TrainState) -> None:
 def _flush_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Flush every file to the disk and return its hash and size."""
     for path in sorted(folder.iterdir()):
-        _flush(path)
+        flush(path)
     return {path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())}
 
 
@@ -126,7 +127,7 @@ def _write_manifest(path: Path, state: TrainState, files: Mapping[str, Mapping[s
     manifest: dict[str, Any] = {"format": FORMAT, "state": asdict(state), "files": files}
     manifest["sha256"] = manifest_sha256(manifest)
     path.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-    _flush(path)
+    flush(path)
 
 
 def remove_partial(parent: Path) -> None:
@@ -136,14 +137,6 @@ def remove_partial(parent: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _existing(path: Path) -> Path:

@@ -87,7 +87,7 @@ def test_a_write_that_fails_leaves_the_old_one(
 
     target = {
         "rename": (Path, "rename"),
-        "fsync": (module.os, "fsync"),
+        "fsync": (module, "flush"),
         "save_file": (module.safetensors.torch, "save_file"),
     }
     with monkeypatch.context() as patched:
