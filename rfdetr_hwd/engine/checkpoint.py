@@ -41,6 +41,10 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or something else."""
 
 
+class NewerFormatError(CheckpointError):
+    """A checkpoint that a newer version wrote: it is whole, and an older one beside it is no substitute."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A verified checkpoint folder, read where it is asked.
@@ -168,7 +172,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is damaged: {MANIFEST} is not what was written (sha256 differs)")
     if manifest.get("format") != FORMAT:
         written = manifest.get("format")
-        raise CheckpointError(f"{folder} has the checkpoint format {written!r}; this version reads {FORMAT}")
+        is_newer = type(written) is int and written > FORMAT
+        kind = NewerFormatError if is_newer else CheckpointError
+        raise kind(f"{folder} has the checkpoint format {written!r}; this version of rfdetr-hwd reads {FORMAT}")
     files = manifest.get("files")
     if not isinstance(files, dict) or RECORD not in files:
         raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: its manifest lists no {RECORD}")
@@ -187,12 +193,14 @@ def newest_checkpoint(parent: Path) -> tuple[Checkpoint, list[str]]:
         The checkpoint, and a message for each newer one that is damaged.
 
     Raises:
-        CheckpointError: There is none that is whole.
+        CheckpointError: There is none that is whole, or the newest was written by a newer version.
     """
     problems: list[str] = []
     for path in list_checkpoints(parent):
         try:
             return open_checkpoint(path), problems
+        except NewerFormatError:
+            raise
         except CheckpointError as error:
             problems.append(str(error))
     raise CheckpointError("; ".join([f"no checkpoint can be loaded from {parent}", *problems]))

@@ -179,6 +179,15 @@ def test_a_manifest_cannot_point_elsewhere(tmp_path: Path) -> None:
         open_checkpoint(folder)
 
 
+def test_a_newer_format_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or an older version would set the newest checkpoints aside, and go back in time."""
+    save(tmp_path, 1)
+    monkeypatch.setattr(module, "FORMAT", module.FORMAT + 1)
+    newer = save(tmp_path, 2)
+    with pytest.raises(CheckpointError, match=f"{newer.name} has the checkpoint format"):
+        newest_checkpoint(tmp_path)
+
+
 def test_something_else_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a checkpoint of rfdetr-hwd"):
         open_checkpoint(tmp_path)
