@@ -200,7 +200,11 @@ class RunFolder:
         for path in list_checkpoints(self.checkpoints):
             if path.name > checkpoint.path.name:
                 names = (f"damaged-{path.name}" + (f"-{number}" if number else "") for number in itertools.count())
-                path.rename(next(place for name in names if not (place := path.with_name(name)).exists()))
+                place = next(place for name in names if not (place := path.with_name(name)).exists())
+                try:
+                    path.rename(place)
+                except OSError as error:
+                    raise CheckpointError(f"cannot set {path} aside: {error.strerror}") from None
         return checkpoint
 
     def save(

@@ -14,7 +14,7 @@ from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image, read_size
 from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, near_duplicates
-from rfdetr_hwd.data.source import ROLES, Layout, Role, scan_split
+from rfdetr_hwd.data.source import ROLES, USUAL_NAMES, Layout, Role, scan_split
 
 _LEARNED = ("train", "val")
 
@@ -70,7 +70,7 @@ def check_dataset(
     layout: Layout,
     decode: bool,
     num_queries: int,
-    names: Mapping[Role, str | None] = {},  # noqa: B006 not changed
+    names: Mapping[Role, str | None] = USUAL_NAMES,
     watch: Callable[[str, int, Iterator[Any]], Iterator[Any]] = lambda _, __, images: images,
 ) -> Report:
     """Check all splits of a dataset.

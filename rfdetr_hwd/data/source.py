@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from rfdetr_hwd.data.annotations import DetectionData
@@ -17,6 +18,9 @@ Role = Literal["train", "val", "test"]
 Format = Literal["coco", "roboflow", "yolo", "webdataset"]
 
 ROLES: tuple[Role, ...] = ("train", "val", "test")
+
+USUAL_NAMES: Mapping[Role, str | None] = MappingProxyType({})
+"""No split has a name of its own."""
 
 _SPLIT_NAMES: dict[Format, dict[Role, tuple[str, ...]]] = {
     "coco": {"train": ("train2017", "train"), "val": ("val2017", "val", "valid"), "test": ("test2017", "test")},
@@ -74,7 +78,7 @@ class Layout:
             role, found[1].parent.name if self.format == "roboflow" else found[2], self.format, self.root, *found[:2]
         )
 
-    def splits(self, names: Mapping[Role, str | None] = {}) -> Iterator[Split]:  # noqa: B006 not changed
+    def splits(self, names: Mapping[Role, str | None] = USUAL_NAMES) -> Iterator[Split]:
         """Yield the splits that are there, under their usual names or those that are given."""
         files = FileList.scan(self.root) if self.format == "yolo" else None
         for role in ROLES:
