@@ -15,7 +15,7 @@ from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError
 from rfdetr_hwd.engine.memory import largest_micro_batch
-from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average
+from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average, moments_by_name
 from rfdetr_hwd.engine.progress import ConsoleTracker
 from rfdetr_hwd.engine.replay import StoredBatch, inputs_of
 from rfdetr_hwd.engine.state import TrainState
@@ -127,7 +127,7 @@ class Saver:
         if distributed.is_main():
             inputs = {name: tensor for tensors, _ in ranks for name, tensor in tensors.items()}
             training = {
-                "optimizer": self.learner.optimizer.state_dict(),
+                "optimizer": moments_by_name(self.learner.optimizer, self.learner.network),
                 "random": [random_of_rank for _, random_of_rank in ranks],
             }
             description = {**self.description, "non_finite": found}
@@ -139,7 +139,12 @@ class Saver:
 
 
 def restore(
-    checkpoint: Checkpoint, description: Mapping[str, Any], config: Config, learner: Learner, accepted: Sequence[str]
+    checkpoint: Checkpoint,
+    description: Mapping[str, Any],
+    config: Config,
+    learner: Learner,
+    updates_per_epoch: int,
+    accepted: Sequence[str],
 ) -> TrainState:
     """Put a checkpoint into the learner and return the state to go on from.
 
@@ -148,6 +153,7 @@ def restore(
         description: Of the model that goes on, from `describe_model`.
         config: The configuration that it goes on with.
         learner: Changed in place.
+        updates_per_epoch: Updates of an epoch of the run that goes on.
         accepted: Changes that are meant.
 
     Raises:
@@ -158,8 +164,12 @@ def restore(
     recorded, _ = read_record(checkpoint)
     training = checkpoint.training()
     state = checkpoint.state
+
+    def weights(kind: str) -> dict[str, Tensor]:
+        return checkpoint.weights(kind if recorded.train.ema else "plain")  # an average that is new starts from them
+
     try:
-        learner.restore(state, training, checkpoint.weights)
+        learner.restore(state, training, weights)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise CheckpointError(f"{checkpoint.path} does not hold the state of this run ({reason})") from None
@@ -174,6 +184,10 @@ def restore(
     if state.update_in_epoch and changed & set(REORDERING):
         state.update_in_epoch = 0
         logger.info("the epoch under way starts again: with these changes it is other images than it was")
+    if not 0 <= state.update_in_epoch < updates_per_epoch:
+        raise CheckpointError(
+            f"{checkpoint.path} is at update {state.update_in_epoch} of an epoch of {updates_per_epoch}"
+        )
     return state
 
 

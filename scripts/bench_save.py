@@ -17,6 +17,7 @@ import torch
 
 from rfdetr_hwd.config import DownsampleSection, ModelSection
 from rfdetr_hwd.engine import checkpoint_write
+from rfdetr_hwd.engine.optimizer import moments_by_name
 from rfdetr_hwd.engine.random_state import random_state
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.environment import describe_environment
@@ -36,7 +37,7 @@ def main() -> None:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     weights = {"plain": network.state_dict(), "ema": network.state_dict()}
-    training = {"optimizer": optimizer.state_dict(), "random": [random_state()]}
+    training = {"optimizer": moments_by_name(optimizer, network), "random": [random_state()]}
     spent = {"hash": 0.0, "flush": 0.0}
     for name, function in (("hash", "sha256_of"), ("flush", "flush")):
         setattr(checkpoint_write, function, _timed(getattr(checkpoint_write, function), spent, name))

@@ -156,7 +156,7 @@ def _prepare(
     if config.train.epochs < state.epoch:
         raise ConfigError(f"train.epochs={config.train.epochs}: the run has {state.epoch} epochs behind it already")
     if checkpoint is not None:
-        restore(checkpoint, description, config, learner, accepted)
+        restore(checkpoint, description, config, learner, loader.updates_per_epoch, accepted)
         if distributed.is_main():
             say(f"resumed from {checkpoint.path} at step {state.step}, epoch {state.epoch}")
             folder.write_config(config)

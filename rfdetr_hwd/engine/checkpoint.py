@@ -9,7 +9,7 @@ sha256 of every file last; then one rename puts it there. Weights are safetensor
         record.json             what rebuilds the model
         weights.safetensors     plain weights
         ema.safetensors         averaged weights, if there is an average
-        training.pt             optimiser and random generators
+        training.pt             the optimiser's moments by parameter, and random generators
 
 An epoch is saved before it is evaluated. When the figures are known the manifest alone is replaced, by one rename.
 """
@@ -30,7 +30,7 @@ from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors, read_json_object
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, RECORD, TRAINING = "manifest.json", "record.json", "training.pt"
 WEIGHTS = {"plain": "weights.safetensors", "ema": "ema.safetensors"}
 INPUTS = "inputs.safetensors"

@@ -1,7 +1,7 @@
-"""AdamW's parameter groups, the learning rate as a pure function of the step, and the weight average."""
+"""AdamW's parameter groups and moments, the learning rate as a pure function of the step, and the weight average."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,6 +63,40 @@ def build_adamw(parameters: Iterable[tuple[str, nn.Parameter, float, float]]) ->
             for (rate, decay), members in groups.items()
         ]
     )
+
+
+def moments_by_name(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """Return what the optimiser remembers of each parameter, by the name that the network knows it by.
+
+    Unlike `optimizer.state_dict()` it does not depend on the groups, which other rates or weight decays change.
+    """
+    return {name: optimizer.state.get(parameter, {}) for name, parameter in _named(optimizer, network)}
+
+
+def restore_moments(
+    optimizer: torch.optim.Optimizer, network: nn.Module, moments: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Put back what `moments_by_name` returned; rates and weight decays stay as the optimiser was built with them.
+
+    Raises:
+        ValueError: It belongs to other parameters.
+    """
+    named = dict(_named(optimizer, network))
+    for name, entry in moments.items():
+        for value in entry.values():
+            if name not in named or value.shape not in ((), named[name].shape):
+                raise ValueError(f"it holds moments of {name}, of the shape {tuple(value.shape)}")
+    packed = optimizer.state_dict()
+    packed["state"] = {index: dict(moments[name]) for index, name in enumerate(named) if name in moments}
+    optimizer.load_state_dict(packed)
+
+
+def _named(optimizer: torch.optim.Optimizer, network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters in the optimiser's order."""
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            yield names[parameter], parameter
 
 
 def build_average(network: nn.Module, decay: float, tau: float, step: Callable[[], int]) -> AveragedModel:

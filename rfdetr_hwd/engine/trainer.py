@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from rfdetr_hwd.amp import HasAmp
 from rfdetr_hwd.engine.distributed import gather_objects, is_main, max_over_ranks, rank, sum_over_ranks, world_size
 from rfdetr_hwd.engine.interrupt import StopRequest
-from rfdetr_hwd.engine.optimizer import Schedule
+from rfdetr_hwd.engine.optimizer import Schedule, moments_by_name, restore_moments
 from rfdetr_hwd.engine.random_state import random_state, restore_random_state, seed_all
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import Tracker
@@ -90,7 +90,7 @@ class Learner:
 
     def training_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside the weights. Every rank calls it: each has random generators."""
-        return {"optimizer": self.optimizer.state_dict(), "random": gather_objects(random_state())}
+        return {"optimizer": moments_by_name(self.optimizer, self.network), "random": gather_objects(random_state())}
 
     def restore(self, state: TrainState, training: dict[str, Any], weights: Callable[[str], dict[str, Tensor]]) -> None:
         """Put back everything that `training_state` and the weights hold.
@@ -104,10 +104,7 @@ class Learner:
         """
         for kind, network in self.networks().items():
             network.load_state_dict(weights(kind))
-        rates = [{name: group[name] for name in ("base_lr", "weight_decay")} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(training["optimizer"])
-        for group, configured in zip(self.optimizer.param_groups, rates, strict=True):
-            group.update(configured)  # the same, unless a change was accepted
+        restore_moments(self.optimizer, self.network, training["optimizer"])
         if self.average is not None:
             self.average.n_averaged.fill_(state.step)
         if len(training["random"]) == world_size():

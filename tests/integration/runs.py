@@ -24,10 +24,8 @@ def weights_and_state(run: Path, step: int) -> tuple[dict[str, torch.Tensor], Tr
     checkpoint = open_checkpoint(run / "checkpoints" / f"step-{step:08d}")
     tensors = {f"{kind}/{k}": v for kind in checkpoint.weights_kinds for k, v in checkpoint.weights(kind).items()}
     training = checkpoint.training()
-    for index, entry in training["optimizer"]["state"].items():
-        tensors |= {f"optimizer/{index}/{name}": value for name, value in entry.items()}
-    for index, group in enumerate(training["optimizer"]["param_groups"]):
-        tensors[f"lr/{index}"] = torch.tensor(group["lr"], dtype=torch.float64)
+    for parameter, entry in training["optimizer"].items():
+        tensors |= {f"optimizer/{parameter}/{name}": value for name, value in entry.items()}
     for number, state in enumerate(training["random"]):
         tensors[f"random/{number}/torch"] = state["torch"]
         tensors[f"random/{number}/numpy"] = state["numpy"][1]

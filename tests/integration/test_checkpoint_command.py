@@ -162,14 +162,22 @@ def test_accepted_changes_are_made(cli: Run, halfway: Path, shapes_root: Path, t
     path = root / "train" / "_annotations.coco.json"
     path.write_text(path.read_text() + " ")
     refused(cli("train", "--resume", halfway, f"data.root={root}"), 1, "the training annotations", "--accept annot")
-    accepted = ["--accept", "annotations", "--accept", "train.lr"]
-    result = cli("train", "--resume", halfway, *accepted, f"data.root={root}", "train.lr=5e-4", "evaluation.every=9")
+    changes = {"lr": "5e-4", "weight_decay": "0", "encoder_layer_decay": "1", "component_decay": "1", "ema": "false"}
+    accepted = [part for name in changes for part in ("--accept", f"train.{name}")]
+    wanted = [f"train.{name}={value}" for name, value in changes.items()]
+    command = ("train", "--resume", halfway, "--accept", "annotations", f"data.root={root}", "evaluation.every=9")
+    result = cli(*command, *accepted, *wanted)
     assert result.returncode == 0, result.stderr
     checkpoint = open_checkpoint(halfway / "checkpoints" / "step-00000012")
     assert checkpoint.record["config"]["train"]["lr"] == 5e-4
-    assert max(group["lr"] for group in checkpoint.training()["optimizer"]["param_groups"]) == 5e-4
     starts = json.loads((halfway / "run.json").read_text())["starts"]
     assert [(start["step"], start["config"]["train"]["lr"]) for start in starts] == [(0, 1e-3), (6, 5e-4)]
+    rates = [max(group["lr"] for group in start["derived"]["learning_rate_groups"]) for start in starts]
+    assert rates == [1e-3, 5e-4]
+    assert checkpoint.weights_kinds == ["plain"]
+    result = cli("train", "--resume", halfway, "--accept", "train.ema", "train.ema=true", "train.epochs=3")
+    assert result.returncode == 0, result.stderr
+    assert open_checkpoint(halfway / "checkpoints" / "step-00000018").weights_kinds == ["ema", "plain"]
     for split in ("train", "valid"):
         path = path.parent.parent / split / path.name
         annotations = json.loads(path.read_text())

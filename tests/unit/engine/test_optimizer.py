@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average
+from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average, moments_by_name, restore_moments
 
 
 def test_cosine_worked_example() -> None:
@@ -30,6 +30,32 @@ def test_parameters_with_the_same_rates_share_a_group() -> None:
     rates = [(1e-3, 0.1), (1e-4, 0.0), (1e-3, 0.1), (1e-3, 0.0)]
     optimizer = build_adamw([(str(i), p, *r) for i, (p, r) in enumerate(zip(parameters, rates, strict=True))])
     assert [len(group["params"]) for group in optimizer.param_groups] == [2, 1, 1]
+
+
+def test_moments_go_to_the_parameters_of_their_names() -> None:
+    """Other rates make other groups, in which the parameters come in another order."""
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    rates = {"0.weight": 1.0, "0.bias": 2.0, "1.weight": 1.0, "1.bias": 2.0}
+    before = build_adamw([(name, parameter, rates[name], 0.0) for name, parameter in network.named_parameters()])
+    for number, parameter in enumerate(network.parameters()):
+        parameter.grad = torch.full_like(parameter, number + 1.0)
+    before.step()
+    after = build_adamw([(name, parameter, 3.0, 0.1) for name, parameter in network.named_parameters()])
+    restore_moments(after, network, moments_by_name(before, network))
+    for number, parameter in enumerate(network.parameters()):
+        assert after.state[parameter]["exp_avg"].flatten()[0] == pytest.approx(0.1 * (number + 1))
+        assert after.state[parameter]["step"] == 1
+    assert [(group["lr"], group["weight_decay"]) for group in after.param_groups] == [(3.0, 0.1)]
+
+
+@pytest.mark.parametrize(
+    "change", [{"2.weight": {"exp_avg": torch.zeros(2, 2)}}, {"0.bias": {"exp_avg": torch.zeros(3)}}]
+)
+def test_moments_of_other_parameters_are_refused(change: dict[str, dict[str, torch.Tensor]]) -> None:
+    network = nn.Sequential(nn.Linear(2, 2))
+    optimizer = build_adamw([(name, parameter, 1.0, 0.0) for name, parameter in network.named_parameters()])
+    with pytest.raises(ValueError, match=next(iter(change))):
+        restore_moments(optimizer, network, change)
 
 
 def test_average_rises_to_its_decay() -> None:
