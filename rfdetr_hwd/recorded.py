@@ -29,6 +29,9 @@ ANNOTATIONS = "annotations"
 REORDERING = ("data.train", "data.format", "train.batch_size", "train.seed", ANNOTATIONS)
 """Changes after which the epoch under way is other images, so that it starts again."""
 
+REFITTING = ("amp", "model.gradient_checkpointing", "train.micro_batch", "train.multi_scale", "train.ema")
+"""Changes after which it is found out anew how many images fit into memory."""
+
 MEASURABLE = ("data.", "evaluation.", "amp")
 """What may differ between training and a later measurement."""
 

@@ -25,7 +25,7 @@ from rfdetr_hwd.engine.trainer import Learner
 from rfdetr_hwd.environment import describe_start
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.upstream import learning_rates
-from rfdetr_hwd.recorded import ANNOTATIONS, REORDERING, changed_keys, read_record
+from rfdetr_hwd.recorded import ANNOTATIONS, REFITTING, REORDERING, changed_keys, read_record
 from rfdetr_hwd.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def restore(
     if checkpoint.record.get("validation_sha256") != description["validation_sha256"]:
         state.forget_best()
         logger.info("the best AP is forgotten: it was measured on other images")
-    if "train.micro_batch" in changed:
+    if changed & set(REFITTING):
         state.micro_batch = 0
     if state.update_in_epoch and changed & set(REORDERING):
         state.update_in_epoch = 0

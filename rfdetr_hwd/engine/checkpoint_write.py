@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,6 +30,7 @@ from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.safe_write import flush
 
 _PARTIAL = ".partial-"
+_REPLACED = re.compile(r"\.partial-(step-\d+)-\d+-replaced")
 
 
 def save_checkpoint(
@@ -131,9 +133,12 @@ def _write_manifest(path: Path, state: TrainState, files: Mapping[str, Mapping[s
 
 
 def remove_partial(parent: Path) -> None:
-    """Remove what interrupted saves left behind."""
+    """Remove what interrupted saves left behind; a checkpoint that was about to be replaced is put back."""
     for path in parent.glob(f"{_PARTIAL}*"):
-        if path.is_dir() and not path.is_symlink():
+        replaced = _REPLACED.fullmatch(path.name)
+        if replaced and not (parent / replaced[1]).exists():
+            path.rename(parent / replaced[1])
+        elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)

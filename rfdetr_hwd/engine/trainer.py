@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -164,9 +165,10 @@ def fit(learner: Learner, parts: LoopParts, plan: Plan, state: TrainState, args:
         if state.is_evaluation_due:
             _evaluate(learner, parts, state)
             continue
-        for micro_batches in parts.loader.epoch(state.epoch, state.update_in_epoch):
+        for micro_batches in _updates(parts, plan, state):
             factor = learner.schedule.apply(learner.optimizer, state.step)
-            result = _update(learner, parts, plan, state, micro_batches, args)
+            with _saving(parts, plan, state, MemoryShortageError):
+                result = _update(learner, parts, plan, state, micro_batches, args)
             if state.step % plan.log_every == 0:
                 parts.tracker.log(state.step, _step_values(result, factor, state))
             if state.update_in_epoch == parts.loader.updates_per_epoch:
@@ -180,6 +182,39 @@ def fit(learner: Learner, parts: LoopParts, plan: Plan, state: TrainState, args:
             if code:
                 raise Interrupted(code)
     return state
+
+
+def _updates(parts: LoopParts, plan: Plan, state: TrainState) -> Iterator[list[Any]]:
+    """Yield the updates of the epoch under way.
+
+    A single process leaves as soon as it is asked to stop, or the loader fails, with its work saved. Several ranks do
+    not wait for batches in the same place: they are asked after the update.
+    """
+    updates = parts.loader.epoch(state.epoch, state.update_in_epoch)
+    while True:
+        with ExitStack() as stack:
+            if world_size() == 1:
+                stack.enter_context(_saving(parts, plan, state, UserError, Interrupted))
+                stack.enter_context(parts.stop.at_once())
+            micro_batches = next(updates, None)
+        if micro_batches is None:
+            return
+        yield micro_batches
+
+
+@contextmanager
+def _saving(parts: LoopParts, plan: Plan, state: TrainState, *errors: type[BaseException]) -> Iterator[None]:
+    """Save the state, unless it is saved, before one of these errors ends the run."""
+    try:
+        yield
+    except errors:
+        if state.step and not _is_save_due(plan, state):
+            try:
+                parts.save(state)
+                logger.warning("step %d is saved", state.step)
+            except UserError as failure:  # which must not hide why the run stops
+                logger.warning("step %d is not saved: %s", state.step, failure)
+        raise
 
 
 def is_over(plan: Plan, state: TrainState) -> bool:

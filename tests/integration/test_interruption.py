@@ -1,5 +1,6 @@
 """A run can be stopped at any update and goes on to the bit: signals, kills, time limits, and what they leave."""
 
+import itertools
 import os
 import random
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.data import workers
+from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.engine import checkpoint_write, trainer
 from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
@@ -63,7 +66,13 @@ def at_step(step: int) -> Callable[..., bool]:
     return lambda _, number, values: number == step and "loss" in values
 
 
+def at_call(number: int) -> Callable[..., bool]:
+    calls = itertools.count(1)
+    return lambda *_: next(calls) == number
+
+
 MOMENTS = {
+    "the wait for the fourth update": ((workers, "_next"), at_call(7), 9),
     "an update": ((JsonLinesTracker, "log"), at_step(9), 9),
     "the last update of an epoch": ((JsonLinesTracker, "log"), at_step(LAST), LAST),
     "the evaluation": ((CocoMetric, "update"), None, LAST),
@@ -76,6 +85,7 @@ MOMENTS = {
     ("moment", "number"),
     [
         ("an update", signal.SIGTERM),
+        ("the wait for the fourth update", signal.SIGINT),
         pytest.param("the last update of an epoch", signal.SIGINT, marks=pytest.mark.slow),
         ("the evaluation", signal.SIGUSR1),
         pytest.param("the computation of the figures", signal.SIGTERM, marks=pytest.mark.slow),
@@ -104,6 +114,19 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_bit(
     assert signal.getsignal(number) == handler
     assert last_step(halfway) == expected
     assert saves == sorted(set(saves)), "a step was saved twice"
+    train_command.run(None, halfway, [])
+    is_the_same_run(halfway, trained)
+
+
+def test_a_loader_that_fails_costs_nothing(halfway: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise DatasetError("a disk that is gone")
+
+    with monkeypatch.context() as patched:
+        once(patched, workers, "_next", fail, at_call(7))
+        with pytest.raises(DatasetError, match="a disk that is gone"):
+            train_command.run(None, halfway, [])
+    assert last_step(halfway) == 9
     train_command.run(None, halfway, [])
     is_the_same_run(halfway, trained)
 

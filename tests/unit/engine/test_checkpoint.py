@@ -111,6 +111,26 @@ def test_a_kill_inside_a_save_leaves_nothing_that_loads(tmp_path: Path, monkeypa
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_kill_while_a_checkpoint_is_replaced_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save(tmp_path, 1)
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if path == folder:
+            return rename(path, target)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.shutil, "rmtree", lambda *_, **__: None)
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path, 1)
+    assert list_checkpoints(tmp_path) == []
+    remove_partial(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert open_checkpoint(folder).step == 1
+
+
 def test_nothing_of_a_save_goes_through_the_folder_for_temporary_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
