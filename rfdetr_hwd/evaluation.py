@@ -14,8 +14,9 @@ from rfdetr_hwd.data.loader import EvalLoader, Shard
 from rfdetr_hwd.data.quarantine import refuse_too_many
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
-from rfdetr_hwd.engine.evaluator import evaluate
+from rfdetr_hwd.engine.evaluator import PassSize, evaluate
 from rfdetr_hwd.engine.interrupt import StopRequest
+from rfdetr_hwd.engine.memory import largest_evaluation_pass
 from rfdetr_hwd.metrics.coco import CocoMetric
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.upstream import build_postprocess
@@ -33,6 +34,7 @@ class Evaluation:
         postprocess: Decodes outputs.
         config: Precision.
         device: Where the networks are.
+        pass_size: Images of one forward pass, as they fit into memory.
         unreadable: Images that were left out because they cannot be read, by id.
     """
 
@@ -41,6 +43,7 @@ class Evaluation:
     postprocess: nn.Module
     config: Config
     device: torch.device
+    pass_size: PassSize
     unreadable: dict[int, BadImage] = field(default_factory=dict)
 
     @classmethod
@@ -64,8 +67,20 @@ class Evaluation:
             postprocess=build_postprocess(model.stock),
             config=config,
             device=device,
+            pass_size=PassSize(settings.batch_size),
             unreadable=unreadable,
         )
+
+    def fit_into_memory(self, network: nn.Module) -> None:
+        """Find out, on a GPU, how many images one pass can take beside the training of the network."""
+        if self.device.type != "cuda":
+            return
+        wanted = self.pass_size.images
+        self.pass_size.images = largest_evaluation_pass(network, self.loader.resolution, wanted, self.config)
+        if self.pass_size.images < wanted:
+            logger.warning(
+                "evaluation.batch_size=%d does not fit into memory: %d at once", wanted, self.pass_size.images
+            )
 
     def measure(self, network: nn.Module, stop: StopRequest | None = None) -> dict[str, float]:
         """Return COCO's figures of a network, the same on every rank.
@@ -79,7 +94,9 @@ class Evaluation:
         Raises:
             DatasetError: Too large a share of the images cannot be read for the figures to mean anything.
         """
-        figures = evaluate(network, self.loader, self.postprocess, self.metric, self.config, self.device, stop)
+        figures = evaluate(
+            *(network, self.loader, self.postprocess, self.metric, self.config, self.device, self.pass_size, stop)
+        )
         for found in distributed.broadcast_object(distributed.gather_objects(dict(self.unreadable))):
             self.unreadable.update(found)
         num_images = len(self.metric.ground_truth["images"])

@@ -161,11 +161,12 @@ def _prepare(
             say(f"resumed from {checkpoint.path} at step {state.step}, epoch {state.epoch}")
             folder.write_config(config)
             folder.point_best(state)
-    if config.train.micro_batch == "auto" and not state.micro_batch:
-        state.micro_batch = choose_micro_batch(config, learner, criterion, loader, train_data)
+    evaluation = Evaluation.build(model, val_data, config, device)
+    if config.train.micro_batch == "auto":
+        state.micro_batch = state.micro_batch or choose_micro_batch(config, learner, criterion, loader, train_data)
+        evaluation.fit_into_memory(learner.network)
     if distributed.is_main():
         folder.add_start(describe_run(config, learner, loader, train_data, state))
-    evaluation = Evaluation.build(model, val_data, config, device)
     saver = Saver(folder, learner, description, config.output.keep_last)
     parts = LoopParts(
         loader=loader,

@@ -139,7 +139,7 @@ class EvalLoader:
         indices = range(len(dataset))[shard.rank :: shard.world_size]
         keys = [SampleKey(index, 0, resolution) for index in indices]
         self.batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
-        self.dataset, self.workers, self.report = dataset, workers, report
+        self.dataset, self.resolution, self.workers, self.report = dataset, resolution, workers, report
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -1,6 +1,9 @@
 """One pass over a dataset that measures a network, and leaves everything as it was."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import torch
@@ -9,7 +12,9 @@ from torch import Tensor, nn
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
 from rfdetr_hwd.engine.distributed import broadcast_object, gather_objects, is_main, max_over_ranks
 from rfdetr_hwd.engine.interrupt import StopRequest
-from rfdetr_hwd.errors import Interrupted
+from rfdetr_hwd.errors import Interrupted, MemoryShortageError
+
+logger = logging.getLogger(__name__)
 
 
 class EvalBatch(Protocol):
@@ -43,6 +48,17 @@ class Metric(Protocol):
     def compute(self) -> dict[str, float]: ...
 
 
+@dataclass
+class PassSize:
+    """How many images fit into memory at once, as far as is known.
+
+    Attributes:
+        images: The most that are tried.
+    """
+
+    images: int
+
+
 def evaluate(
     network: nn.Module,
     loader: EvalBatches,
@@ -50,6 +66,7 @@ def evaluate(
     metric: Metric,
     args: HasAmp,
     device: torch.device,
+    size: PassSize,
     stop: StopRequest | None = None,
 ) -> dict[str, float]:
     """Measure a network. Training, its average and the evaluate command call this one function.
@@ -61,6 +78,7 @@ def evaluate(
         metric: Reset first; holds all detections afterwards, on rank 0.
         args: Precision, for `amp_context`.
         device: Where the network is.
+        size: Images of one forward pass; lowered where they do not fit into memory.
         stop: Looked at after every batch.
 
     Returns:
@@ -68,6 +86,7 @@ def evaluate(
 
     Raises:
         Interrupted: A rank was asked to stop.
+        MemoryShortageError: One image alone does not fit into memory.
     """
     stop = stop or StopRequest()
     was_training = network.training
@@ -78,8 +97,8 @@ def evaluate(
         with torch.inference_mode():
             for batch in loader:
                 served += 1
-                for part in _passes(network, batch, args, device):
-                    metric.update(part[0].image_ids, postprocess(part[1], part[0].sizes))
+                for part in _fitting(batch, size, lambda part: _pass(network, part, postprocess, args, device)):
+                    metric.update(*part)
                 stop.check()
             for _ in range(rounds - served):
                 stop.check()
@@ -92,20 +111,43 @@ def evaluate(
     return _compute(metric, stop)
 
 
-def _passes(
-    network: nn.Module, batch: EvalBatch, args: HasAmp, device: torch.device
-) -> Iterator[tuple[EvalBatch, Any]]:
-    """Yield a batch with its outputs; in halves, and halves of halves, if it does not fit into memory."""
+def _pass(
+    network: nn.Module,
+    batch: EvalBatch,
+    postprocess: Callable[[Any, Tensor], list[dict[str, Tensor]]],
+    args: HasAmp,
+    device: torch.device,
+) -> list[dict[str, Tensor]]:
     on_device = batch.to(device)
-    try:
-        yield on_device, forward_in_amp(network, on_device.images, args)
-        return
-    except torch.OutOfMemoryError:
-        if len(batch.image_ids) == 1:
-            raise
-    del on_device
-    for half in batch.cut(-(-len(batch.image_ids) // 2)):
-        yield from _passes(network, half, args, device)
+    return postprocess(forward_in_amp(network, on_device.images, args), on_device.sizes)
+
+
+def _fitting(
+    batch: EvalBatch, size: PassSize, run: Callable[[EvalBatch], list[dict[str, Tensor]]]
+) -> Iterator[tuple[tuple[int, ...], list[dict[str, Tensor]]]]:
+    """Yield image ids with results, in order; a part of the batch that does not fit into memory is halved."""
+    waiting = [batch]
+    while waiting:
+        part = waiting.pop(0)
+        number = len(part.image_ids)
+        if number > size.images:
+            waiting = part.cut(size.images) + waiting
+            continue
+        results = None
+        with suppress(torch.OutOfMemoryError):
+            results = run(part)
+        if results is not None:
+            yield part.image_ids, results
+            continue
+        # Here no traceback holds the tensors of the pass any more.
+        torch.cuda.empty_cache()
+        if number == 1:
+            raise MemoryShortageError(
+                "the evaluation of one image does not fit into memory. See what else is in it, or set train.ema=false"
+            )
+        size.images = -(-number // 2)
+        waiting = [part, *waiting]
+        logger.warning("evaluating %d images at once does not fit into memory: %d from now on", number, size.images)
 
 
 def _compute(metric: Metric, stop: StopRequest) -> dict[str, float]:

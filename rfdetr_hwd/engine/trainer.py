@@ -25,16 +25,12 @@ from rfdetr_hwd.engine.train_step import (
     StepResult,
     train_step,
 )
-from rfdetr_hwd.errors import Interrupted, UserError
+from rfdetr_hwd.errors import Interrupted, MemoryShortageError, UserError
 
 MAX_HALVINGS = 3
 """Times that an update is tried again with half the micro-batch."""
 
 logger = logging.getLogger(__name__)
-
-
-class MemoryShortageError(UserError):
-    """An update that does not fit into memory."""
 
 
 class EpochLoader(Protocol):

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,15 +11,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rfdetr_hwd.engine import evaluator
+from rfdetr_hwd.engine import memory as memory_module
 from rfdetr_hwd.engine import train_step as step_module
-from rfdetr_hwd.engine.evaluator import evaluate
+from rfdetr_hwd.engine.evaluator import PassSize, evaluate
 from rfdetr_hwd.engine.interrupt import StopRequest
-from rfdetr_hwd.engine.memory import largest_micro_batch
+from rfdetr_hwd.engine.memory import largest_evaluation_pass, largest_micro_batch
 from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
 from rfdetr_hwd.engine.replay import StoredBatch
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import NullTracker
-from rfdetr_hwd.engine.trainer import Learner, LoopParts, MemoryShortageError, Plan, fit
+from rfdetr_hwd.engine.trainer import Learner, LoopParts, Plan, fit
+from rfdetr_hwd.errors import MemoryShortageError
 
 ARGS = SimpleNamespace(amp=False)
 PLAN = Plan(1, evaluate_every=1, save_every=1, save_every_updates=None, log_every=1, clip=0.0, early_stop=None)
@@ -120,6 +124,14 @@ def test_the_probe_finds_what_fits_and_leaves_no_trace(monkeypatch: pytest.Monke
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+def test_the_probe_of_an_evaluation_finds_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Conv2d(3, 1, 2)
+    for room, expected in ((100, 20), (19, 10), (4, 3), (0, 1)):
+        monkeypatch.setattr(memory_module, "forward_in_amp", Room(room, lambda net, images, _: net(images)))
+        assert largest_evaluation_pass(network, 8, 20, ARGS) == expected
+    assert network.training
+
+
 def test_an_evaluation_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     class Metric:
         def reset(self) -> None:
@@ -148,13 +160,20 @@ def test_an_evaluation_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch)
                 for i in starts
             ]
 
-    from rfdetr_hwd.engine import evaluator
-
-    monkeypatch.setattr(evaluator, "forward_in_amp", Room(2, lambda net, images, _: net(images)))
+    room = Room(2, lambda net, images, _: net(images))
+    monkeypatch.setattr(evaluator, "forward_in_amp", room)
     images = torch.rand(7, 3)
     whole = Sized(images=images, image_ids=tuple(range(7)), sizes=None)
-    figures = evaluate(nn.Identity(), [whole], lambda out, _: list(out.sum(1)), Metric(), ARGS, torch.device("cpu"))
-    assert figures == {str(i): float(images[i].sum()) for i in range(7)}
+    size = PassSize(16)
+    measure = partial(evaluate, nn.Identity(), [whole], lambda out, _: list(out.sum(1)), Metric(), ARGS)
+    for tried in ([7, 4, 2, 2, 2, 1], [2, 2, 2, 1]):  # what fits is remembered
+        room.seen.clear()
+        figures = measure(torch.device("cpu"), size)
+        assert figures == {str(i): float(images[i].sum()) for i in range(7)}
+        assert room.seen == tried
+    monkeypatch.setattr(evaluator, "forward_in_amp", Room(0, lambda net, images, _: net(images)))
+    with pytest.raises(MemoryShortageError, match="of one image does not fit"):
+        measure(torch.device("cpu"), size)
 
 
 def test_a_batch_is_cut_in_order() -> None:
