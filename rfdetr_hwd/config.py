@@ -1,14 +1,9 @@
-"""The configuration of a run: frozen sections, read from YAML, overridden by `key=value`.
+"""The configuration of a run: what can be set, in frozen sections. One file describes one experiment.
 
-One file describes one experiment. Unknown keys and bad values are answered with the dotted key, the value, what is
-allowed and the nearest known key. This module imports neither torch nor rfdetr, so a wrong configuration is answered
-at once.
+This module imports neither torch nor rfdetr, so a wrong configuration is answered at once.
 """
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import (
@@ -21,11 +16,6 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
-from pydantic import ValidationError as PydanticValidationError
-from pydantic_core import ErrorDetails
-
-from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.yaml_file import load_yaml, read_yaml
 
 Variant = Literal["nano", "small", "medium", "base", "large"]
 Level = Literal["P3", "P4", "P5"]
@@ -232,83 +222,3 @@ class Config(Section):
     def to_yaml(self) -> str:
         """Return the resolved configuration as YAML that `load_config` reads back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a YAML file, apply `key=value` overrides and validate.
-
-    Args:
-        path: YAML file, at most 1 MiB, without aliases.
-        overrides: Dotted assignments such as `train.epochs=12`; the value is YAML.
-
-    Returns:
-        The frozen configuration.
-
-    Raises:
-        ConfigError: The file cannot be read, a key is unknown or a value is not allowed.
-    """
-    return parse_config(read_yaml(Path(path)), overrides, origin=str(path))
-
-
-def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
-    """Validate nested values after applying `key=value` overrides; see `load_config`."""
-    merged = _merge_overrides(values, overrides)
-    try:
-        return Config.model_validate(merged)
-    except PydanticValidationError as error:
-        lines = [_explain(detail) for detail in error.errors(include_url=False)]
-        raise ConfigError("\n  ".join([f"{origin} is not valid:", *lines])) from None
-
-
-def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """Yield every dotted key of the configuration."""
-    for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from known_keys(field.annotation, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
-def override_keys(overrides: Iterable[str]) -> list[str]:
-    """Return the dotted keys that overrides assign."""
-    return [override.partition("=")[0].strip() for override in overrides]
-
-
-def _merge_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key.strip():
-            raise ConfigError(f"{override!r} is not an override: write key=value, for example train.epochs=12")
-        try:
-            value = load_yaml(text)
-        except (yaml.YAMLError, RecursionError, ValueError):
-            raise ConfigError(f"the value of {key} is not valid YAML: {text!r}") from None
-        _assign(merged, key.strip().split("."), value)
-    return merged
-
-
-def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
-    for name in path[:-1]:
-        child = values.get(name)
-        values[name] = dict(child) if isinstance(child, Mapping) else {}
-        values = values[name]
-    values[path[-1]] = value
-
-
-def _explain(detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
-    match detail["type"]:
-        case "extra_forbidden":
-            near = difflib.get_close_matches(key, [*known_keys(), *Config.model_fields], n=1, cutoff=0.5)
-            return f"{key}: unknown key" + (f"; the nearest known key is {near[0]}" if near else "")
-        case "missing":
-            field = Config.model_fields[key].annotation if key in Config.model_fields else None
-            if isinstance(field, type) and issubclass(field, BaseModel):
-                key = ", ".join(f"{key}.{name}" for name, child in field.model_fields.items() if child.is_required())
-            return f"{key}: required; set it in the file or as {key}=VALUE"
-        case "value_error":
-            return f"{key}: {detail['ctx']['error']}" if key else str(detail["ctx"]["error"])
-        case _:
-            message = detail["msg"][0].lower() + detail["msg"][1:]
-            return f"{key} = {detail['input']!r}: {message}"

@@ -26,11 +26,12 @@ from typing import IO, Any, Self
 
 from torch import Tensor
 
-from rfdetr_hwd.config import Config, parse_config
+from rfdetr_hwd.config import Config
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint
 from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial, save_checkpoint
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.read_config import parse_config
 from rfdetr_hwd.recorded import check_changes, check_resume_overrides, refuse_untrusted_class
 from rfdetr_hwd.safe_write import flush, open_without_links, replace_text
 from rfdetr_hwd.untrusted import UntrustedFileError, read_json_object

@@ -11,7 +11,7 @@ import PIL.Image
 import torch
 
 from rfdetr_hwd.commands.console import say
-from rfdetr_hwd.config import Config, override_keys, parse_config
+from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, Failure, SampleKey
 from rfdetr_hwd.data.findings import KINDS, Findings
@@ -19,6 +19,7 @@ from rfdetr_hwd.data.images import ImageError
 from rfdetr_hwd.data.source import ROLES, Role, find_layout, scan_split
 from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.read_config import override_keys, parse_config
 from rfdetr_hwd.report.dataset_page import DatasetFacts, build_dataset_page, draw_plots
 from rfdetr_hwd.report.objects import collect_objects
 from rfdetr_hwd.report.page import Picture, encode_png

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rfdetr_hwd.commands.console import print_figures, say
-from rfdetr_hwd.config import Config, load_config
+from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import ClassMap
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.detector import Detector
@@ -13,6 +13,7 @@ from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.metrics.coco import CocoMetric
+from rfdetr_hwd.read_config import load_config
 from rfdetr_hwd.safe_write import replace_text
 
 

@@ -13,7 +13,7 @@ import torch
 
 from rfdetr_hwd.commands.console import print_table, say
 from rfdetr_hwd.commands.training_data import build_train_loader, read_data
-from rfdetr_hwd.config import Config, load_config, override_keys
+from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.checkpoint import Checkpoint, open_checkpoint
@@ -29,6 +29,7 @@ from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.model.weights import SourceWeights, load_weights
+from rfdetr_hwd.read_config import load_config, override_keys
 from rfdetr_hwd.recorded import find_checkpoint, read_record
 from rfdetr_hwd.run_folder import RunFolder
 from rfdetr_hwd.training import (

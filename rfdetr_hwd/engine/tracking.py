@@ -97,14 +97,13 @@ class Trackers:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Read a metrics file, up to a line that is no record: the last one, if a kill has cut it off."""
+    """Read the records of a metrics file. A line that is none is left out: the last one, if a kill has cut it off."""
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            break
-        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-            break
-        records.append(record)
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
     return records

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfdetr_hwd.config import RESOLUTION_STEP, Config, known_keys, load_config, parse_config
+from rfdetr_hwd.config import RESOLUTION_STEP, Config
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.read_config import known_keys, load_config, parse_config
 
 NEEDED = ["data.root=d", "output.dir=o"]
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -41,6 +42,7 @@ def test_overrides_are_dotted_yaml() -> None:
         ("model.variant=huge", "'nano', 'small', 'medium', 'base' or 'large'"),
         ("model.resolution=100", "100 is not a multiple of 32; the nearest is 96"),
         ("model.levels=[P5,P4]", "ascending"),
+        ("train.micro_batch=all", r"integer, unable to parse string as an integer, or input should be 'auto'"),
         ("train.micro_batch=99", "micro_batch 99 is larger than batch_size 16"),
         ("novalue", "write key=value"),
         ("train.epochs=[", "not valid YAML"),

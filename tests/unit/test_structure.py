@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 EVERYWHERE = {"errors", "safe_write", "untrusted", "yaml_file"}
 ALLOWED = {
-    "": {"amp", "config", "detector", "layers"},  # the lazy public names
+    "": {"amp", "detector", "layers", "read_config"},  # the lazy public names
     "__main__": {"cli"},
     "cli": {"", "cli_call", "cli_data"},
     "cli_call": set(),
@@ -22,6 +22,7 @@ ALLOWED = {
     "untrusted": set(),
     "yaml_file": set(),
     "config": set(),
+    "read_config": {"config"},
     "amp": set(),
     "environment": {""},
     "layers": {"amp"},
@@ -30,14 +31,14 @@ ALLOWED = {
     "data": set(),
     "metrics": set(),
     "report": set(),
-    "recorded": {"config", "engine"},
-    "run_folder": {"config", "engine", "recorded"},
+    "recorded": {"config", "engine", "read_config"},
+    "run_folder": {"config", "engine", "read_config", "recorded"},
     "detector": {"amp", "config", "data", "engine", "model", "recorded"},
     "training": {"config", "data", "engine", "environment", "model", "recorded", "run_folder"},
     "evaluation": {"config", "data", "engine", "metrics", "model"},
     "commands": {
         *("amp", "config", "data", "detector", "engine", "environment", "evaluation", "layers", "metrics", "model"),
-        *("recorded", "report", "run_folder", "training"),
+        *("read_config", "recorded", "report", "run_folder", "training"),
     },
 }
 

@@ -21,6 +21,12 @@ def test_records_after_the_resumed_step_are_made_again(tmp_path: Path) -> None:
     assert read_metrics(path) == [{"step": step, "loss": step / 10} for step in range(1, 5)]
 
 
+def test_a_damaged_line_costs_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"st\xff\x00p": 2\n[3]\n{"step": "4"}\n' + b"[" * 100_000 + b'\n{"step": 6}\n{"ste')
+    assert read_metrics(path) == [{"step": 1}, {"step": 6}]
+
+
 def test_an_evaluation_that_is_due_is_recorded_once(tmp_path: Path) -> None:
     """A kill between the record and the checkpoint's state: the evaluation is made, and recorded, again."""
     path = tmp_path / "metrics.jsonl"

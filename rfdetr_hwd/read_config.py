@@ -1,0 +1,110 @@
+"""Read a configuration: from YAML, overridden by `key=value`.
+
+Unknown keys and bad values are answered with the dotted key, the value, what is allowed and the nearest known key.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from pydantic import ValidationError as PydanticValidationError
+from pydantic_core import ErrorDetails
+
+from rfdetr_hwd.config import Config
+from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.yaml_file import load_yaml, read_yaml
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file, apply `key=value` overrides and validate.
+
+    Args:
+        path: YAML file, at most 1 MiB, without aliases.
+        overrides: Dotted assignments such as `train.epochs=12`; the value is YAML.
+
+    Returns:
+        The frozen configuration.
+
+    Raises:
+        ConfigError: The file cannot be read, a key is unknown or a value is not allowed.
+    """
+    return parse_config(read_yaml(Path(path)), overrides, origin=str(path))
+
+
+def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
+    """Validate nested values after applying `key=value` overrides; see `load_config`."""
+    merged = _merge_overrides(values, overrides)
+    try:
+        return Config.model_validate(merged)
+    except PydanticValidationError as error:
+        found: dict[str, str] = {}
+        for detail in error.errors(include_url=False):
+            key = _key(detail)
+            found[key] = f"{found[key]}, or {_reason(detail)}" if key in found else _explain(detail)
+        raise ConfigError("\n  ".join([f"{origin} is not valid:", *found.values()])) from None
+
+
+def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key of the configuration."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from known_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def override_keys(overrides: Iterable[str]) -> list[str]:
+    """Return the dotted keys that overrides assign."""
+    return [override.partition("=")[0].strip() for override in overrides]
+
+
+def _merge_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"{override!r} is not an override: write key=value, for example train.epochs=12")
+        try:
+            value = load_yaml(text)
+        except (yaml.YAMLError, RecursionError, ValueError):
+            raise ConfigError(f"the value of {key} is not valid YAML: {text!r}") from None
+        _assign(merged, key.strip().split("."), value)
+    return merged
+
+
+def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for name in path[:-1]:
+        child = values.get(name)
+        values[name] = dict(child) if isinstance(child, Mapping) else {}
+        values = values[name]
+    values[path[-1]] = value
+
+
+def _key(detail: ErrorDetails) -> str:
+    """Return the dotted key; where a value may have one of several types, pydantic adds the type that it has tried."""
+    *parents, last = map(str, detail["loc"] or ("",))
+    return key if (key := ".".join(parents)) in set(known_keys()) and not last.isdigit() else ".".join([*parents, last])
+
+
+def _reason(detail: ErrorDetails) -> str:
+    return detail["msg"][0].lower() + detail["msg"][1:]
+
+
+def _explain(detail: ErrorDetails) -> str:
+    key = _key(detail)
+    match detail["type"]:
+        case "extra_forbidden":
+            near = difflib.get_close_matches(key, [*known_keys(), *Config.model_fields], n=1, cutoff=0.5)
+            return f"{key}: unknown key" + (f"; the nearest known key is {near[0]}" if near else "")
+        case "missing":
+            field = Config.model_fields[key].annotation if key in Config.model_fields else None
+            if isinstance(field, type) and issubclass(field, BaseModel):
+                key = ", ".join(f"{key}.{name}" for name, child in field.model_fields.items() if child.is_required())
+            return f"{key}: required; set it in the file or as {key}=VALUE"
+        case "value_error":
+            return f"{key}: {detail['ctx']['error']}" if key else str(detail["ctx"]["error"])
+        case _:
+            return f"{key} = {detail['input']!r}: {_reason(detail)}"
