@@ -199,7 +199,16 @@ def test_resume_runs_nothing(
     refused(result, 1, *{**EVERYWHERE, **RESUME_ONLY}[weapon])
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "predict", "export", "pretrain_weights", "show"])
+@pytest.mark.parametrize("weapon", RESUME_ONLY, ids=lambda weapon: weapon.__name__)
+def test_replay_runs_nothing(cli: Run, run: Path, sentinel: Path, weapon: Callable[[Path, Path], None]) -> None:
+    folder = run / "checkpoints" / "step-00000012"
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps({**record, "non_finite": []}))
+    attack(run, weapon, sentinel)
+    refused(cli("checkpoint", "replay", folder), 1, *RESUME_ONLY[weapon])
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "export", "pretrain_weights", "show", "verify", "replay"])
 @pytest.mark.parametrize("weapon", EVERYWHERE, ids=lambda weapon: weapon.__name__)
 def test_no_other_road_runs_anything(
     cli: Run,
@@ -220,10 +229,10 @@ def test_no_other_road_runs_anything(
         "pretrain_weights": [
             *("train", "--config", config_file, f"output.dir={run / 'new'}", f"model.pretrain_weights={folder}"),
         ],
-        "show": ["checkpoint", "show", folder],
+        **{name: ["checkpoint", name, folder] for name in ("show", "verify", "replay")},
     }[verb]
     result = cli(*arguments)
-    if verb == "show" and weapon in (lying_header, endless_shape, other_weights, user_class):
+    if verb in ("show", "verify") and weapon in (lying_header, endless_shape, other_weights, user_class):
         assert result.returncode == 0  # the tensors are not read, the class is not imported
     else:
         refused(result, 1, *EVERYWHERE[weapon])

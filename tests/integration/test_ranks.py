@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
 from rfdetr_hwd.engine.replay import stored_batches
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
@@ -149,3 +150,24 @@ def test_twenty_steps_of_two_ranks_are_those_of_one_process(config_file: Path, t
     assert len(losses(runs[0])) == 2 * 24  # loss and gradient norm
     assert losses(runs[1]) == pytest.approx(losses(runs[0]), rel=1e-5)
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.slow
+def test_ranks_of_unequal_shares_are_one_process(config_file: Path, tmp_path: Path) -> None:
+    """25 and 21 images for two ranks, in updates of 4, and one of each split cannot be read."""
+    data = tmp_path / "data"
+    write_shapes(data, ShapesSpec(train=25, valid=21, test=1, width=96, height=80, max_objects=2))
+    for split in ("train", "valid"):
+        (data / split / f"{split}_00003.jpg").write_bytes(b"not an image")
+    options = [*PLAIN, *SLOW_LR, f"data.root={data}", "train.epochs=2"]
+    runs = [tmp_path / "one", tmp_path / "two"]
+    train_command.run(config_file, None, [f"output.dir={runs[0]}", *options])
+    status, output, _ = launch("9:0:none", "train", "--config", config_file, f"output.dir={runs[1]}", *options)
+    assert status == 0, output
+    records = [read_metrics(run / "metrics.jsonl") for run in runs]
+    assert [record["step"] for record in records[1]] == [1, 2, 3, 4, 5, 6, 7, 7, 8, 9, 10, 11, 12, 13, 14, 14]
+    for one, two in zip(*records, strict=True):
+        assert two == pytest.approx(one, rel=1e-5)
+    found = [{line for path in run.glob("quarantine*.jsonl") for line in path.open()} for run in runs]
+    assert found[0] == found[1]
+    assert len(found[0]) == 1
