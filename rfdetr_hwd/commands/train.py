@@ -115,10 +115,17 @@ def _advice(folder: RunFolder) -> str | None:
     """Return the line that says how to go on; empty before there is a run folder."""
     if not folder.is_run:
         return ""
-    ranks = os.environ.get("LOCAL_WORLD_SIZE")
-    verb = f"torchrun --nproc-per-node={ranks} -m rfdetr_hwd" if ranks else "rfdetr-hwd"
     newest = f"saved in {folder.path}" if folder.has_checkpoints() else "no update was saved yet"
-    return f"stopped; {newest}. To go on:\n{verb} train --resume {shlex.quote(str(folder.path))}"
+    return f"stopped; {newest}. To go on:\n{_launcher()} train --resume {shlex.quote(str(folder.path))}"
+
+
+def _launcher() -> str:
+    """Return the command that starts as many processes as there are now; on several nodes it is given on each."""
+    ranks, nodes = os.environ.get("LOCAL_WORLD_SIZE"), int(os.environ.get("GROUP_WORLD_SIZE", 1))
+    if not ranks:
+        return "rfdetr-hwd"
+    place = f"--nnodes={nodes} --rdzv-backend=c10d --rdzv-endpoint={os.environ['MASTER_ADDR']} " if nodes > 1 else ""
+    return f"torchrun {place}--nproc-per-node={ranks} -m rfdetr_hwd"
 
 
 @dataclass(frozen=True)

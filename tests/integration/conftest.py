@@ -1,6 +1,7 @@
 """The installed command, and a run that it made on a tiny real model."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -70,3 +71,12 @@ def trained(command: Run, config_file: Path, tmp_path_factory: pytest.TempPathFa
     result = command("train", "--config", config_file, f"output.dir={folder}")
     assert result.returncode == 0, result.stderr
     return folder
+
+
+@pytest.fixture
+def halfway(trained: Path, tmp_path: Path) -> Path:
+    """The run as it was after its first epoch. Files are links: nothing writes into one that is there."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, symlinks=True, copy_function=os.link)
+    shutil.rmtree(run / "checkpoints" / "step-00000012")
+    return run

@@ -19,15 +19,6 @@ from tests.integration.runs import differing, last_step
 from tests.integration.test_bad_input import refused
 
 
-@pytest.fixture
-def halfway(trained: Path, tmp_path: Path) -> Path:
-    """The run as it was after its first epoch. Files are links: nothing writes into one that is there."""
-    run = tmp_path / "run"
-    shutil.copytree(trained, run, symlinks=True, copy_function=os.link)
-    shutil.rmtree(run / "checkpoints" / "step-00000012")
-    return run
-
-
 def test_show_prints_what_a_checkpoint_holds(cli: Run, trained: Path) -> None:
     result = cli("checkpoint", "show", trained / "best")
     assert result.returncode == 0

@@ -29,15 +29,6 @@ from tests.integration.runs import differing, finish, last_step, read_until, sta
 LAST, MIDDLE = 12, 6
 
 
-@pytest.fixture
-def halfway(trained: Path, tmp_path: Path) -> Path:
-    """The run as it was after its first epoch. Files are links: nothing writes into one that is there."""
-    run = tmp_path / "run"
-    shutil.copytree(trained, run, symlinks=True, copy_function=os.link)
-    shutil.rmtree(run / "checkpoints" / f"step-{LAST:08d}")
-    return run
-
-
 def is_the_same_run(run: Path, trained: Path) -> None:
     """The run ended as the uninterrupted one: weights, EMA, optimiser, random generators, state and every record."""
     assert differing(run, trained, LAST) == []

@@ -1,6 +1,7 @@
 """Several processes are one run: they stop together, survive each other's troubles, and may become more or fewer."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from torch.distributed.run import parse_args
 
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
@@ -15,6 +17,7 @@ from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
 from rfdetr_hwd.engine.replay import stored_batches
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
 from rfdetr_hwd.errors import Interrupted
+from rfdetr_hwd.run_folder import RunFolder
 from tests.integration.runs import TORCHRUN, last_step
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -101,6 +104,20 @@ def test_a_killed_rank_is_started_again(config_file: Path, single: Path, tmp_pat
     assert losses(run) == pytest.approx(losses(single), rel=1e-5)
     assert [record["step"] for record in read_metrics(run / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6, 6]
     assert processes(mark) == []
+
+
+def test_what_is_printed_on_several_nodes_starts_as_many_processes(
+    halfway: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {"LOCAL_WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "node1"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    launcher, *arguments = shlex.split((train_command._advice(RunFolder(halfway)) or "").splitlines()[-1])
+    parsed = parse_args(arguments)
+    assert launcher == "torchrun"
+    assert (parsed.nnodes, parsed.nproc_per_node, parsed.rdzv_endpoint) == ("2", "8", "node1")
+    assert (parsed.training_script, parsed.module) == ("rfdetr_hwd", True)
+    assert parsed.training_script_args == ["train", "--resume", str(halfway)]
 
 
 @pytest.mark.slow
