@@ -125,7 +125,7 @@ class TrainSection(Section):
     """Images of one optimiser update, over all ranks and micro-batches."""
     micro_batch: PositiveInt | Literal["auto"] | None = None
     """Images of one forward pass on one rank; `null`: the rank's whole share; `auto`: as many as fit into the GPU's
-    memory, for the evaluation too. The update does not depend on it."""
+    memory, for the evaluation too. The update does not depend on it, but for dropout, which is drawn pass by pass."""
     lr: PositiveFloat = 1e-4
     """Learning rate (AdamW) of everything but the encoder."""
     lr_encoder: PositiveFloat = 1.5e-4

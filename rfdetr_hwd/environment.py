@@ -1,6 +1,7 @@
 """What a run ran on: versions and devices, for the run folder and for `rfdetr-hwd doctor`."""
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -25,6 +26,15 @@ PACKAGES = (
 )
 """The packages whose versions a result depends on."""
 
+VARIABLES = (
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_VISIBLE_DEVICES",
+    "MKL_NUM_THREADS",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_NUM_THREADS",
+)
+"""Environment variables that its last bits depend on."""
+
 
 def describe_environment() -> dict[str, Any]:
     """Return versions and devices as JSON values; a package that is missing has the version `null`."""
@@ -34,6 +44,8 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "devices": describe_devices(),
+        "libraries": _describe_libraries(),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
 
@@ -84,6 +96,21 @@ def describe_devices() -> list[dict[str, Any]]:
             }
         )
     return devices
+
+
+def _describe_libraries() -> dict[str, Any]:
+    """Return what torch was built with, and how many threads it uses."""
+    try:
+        import torch
+    except ImportError:
+        return {}
+    has_nccl = torch.distributed.is_available() and torch.distributed.is_nccl_available()
+    return {
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if has_nccl and torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _version(name: str) -> str | None:

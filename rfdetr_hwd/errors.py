@@ -14,10 +14,6 @@ class ConfigError(UserError):
     exit_code = 2
 
 
-class MemoryShortageError(UserError):
-    """A pass that does not fit into memory, in parts neither."""
-
-
 def printable(text: str) -> str:
     """Escape what could command a terminal or cannot be written: names and messages may come from anyone's files."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -71,12 +71,14 @@ class Evaluation:
             unreadable=unreadable,
         )
 
-    def fit_into_memory(self, network: nn.Module) -> None:
+    def fit_into_memory(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Find out, on a GPU, how many images one pass can take beside the training of the network."""
         if self.device.type != "cuda":
             return
         wanted = self.pass_size.images
-        self.pass_size.images = largest_evaluation_pass(network, self.loader.resolution, wanted, self.config)
+        self.pass_size.images = largest_evaluation_pass(
+            *(network, optimizer, self.loader.resolution, wanted, self.config)
+        )
         if self.pass_size.images < wanted:
             logger.warning(
                 "evaluation.batch_size=%d does not fit into memory: %d at once", wanted, self.pass_size.images

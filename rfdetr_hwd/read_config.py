@@ -36,6 +36,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
     """Validate nested values after applying `key=value` overrides; see `load_config`."""
+    overrides = list(overrides)
     merged = _merge_overrides(values, overrides)
     try:
         return Config.model_validate(merged)
@@ -44,7 +45,8 @@ def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origi
         for detail in error.errors(include_url=False):
             key = _key(detail)
             found[key] = f"{found[key]}, or {_reason(detail)}" if key in found else _explain(detail)
-        raise ConfigError("\n  ".join([f"{origin} is not valid:", *found.values()])) from None
+        where = f"{origin}, with what the command line sets," if overrides else origin
+        raise ConfigError("\n  ".join([f"{where} is not valid:", *found.values()])) from None
 
 
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:

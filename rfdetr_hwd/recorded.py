@@ -96,9 +96,11 @@ def check_changes(recorded: Config, wanted: Config, accepted: Sequence[str]) -> 
     Raises:
         ConfigError: A key differs that may not, and is not accepted.
     """
-    for key in changed_keys(recorded, wanted):
-        if not _matches(key, (*RESUMABLE, *accepted)):
-            _refuse_change(key, (*RESUMABLE, *accepted), "a resumed run")
+    changed = changed_keys(recorded, wanted)
+    _refuse([key for key in changed if not _matches(key, (*RESUMABLE, *accepted))], RESUMABLE, "a resumed run")
+    for key in accepted:
+        if key not in (*changed, ANNOTATIONS):
+            logger.warning("--accept %s: it is as it was", key)
     bends = recorded.train.schedule == "cosine" and wanted.train.epochs != recorded.train.epochs
     if bends and "train.epochs" not in accepted:
         raise ConfigError(
@@ -122,16 +124,23 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _check_overrides(overrides: Sequence[str], allowed: Sequence[str], what: str) -> None:
-    for key in override_keys(overrides):
-        if not _matches(key, allowed):
-            _refuse_change(key, allowed, what)
+    keys = [key for key in override_keys(overrides) if not _matches(key, allowed)]
+    _refuse([key for key in keys if _is_part(key)], allowed, what)  # keys that are none are refused when they are read
 
 
-def _refuse_change(key: str, allowed: Sequence[str], what: str) -> None:
-    message = f"{key} cannot be changed for {what}; what can is {', '.join(map(_shown, allowed))}"
-    if what == "a resumed run" and _matches(key, ACCEPTABLE):
-        message += f". If the change is meant, say so with --accept {key}"
+def _refuse(keys: Sequence[str], allowed: Sequence[str], what: str) -> None:
+    if not keys:
+        return
+    message = f"{', '.join(keys)} cannot be changed for {what}; what can is {', '.join(map(_shown, allowed))}"
+    acceptable = [key for key in keys if what == "a resumed run" and _matches(key, ACCEPTABLE)]
+    if acceptable:
+        message += f". If the change is meant, say so with {' '.join(f'--accept {key}' for key in acceptable)}"
     raise ConfigError(message)
+
+
+def _is_part(key: str) -> bool:
+    """Return whether a key, or a section of keys, or an option below one, is one of the configuration."""
+    return any(known == key or known.startswith(f"{key}.") or key.startswith(f"{known}.") for known in known_keys())
 
 
 def _matches(key: str, names: Sequence[str]) -> bool:

@@ -94,6 +94,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def bundles(self) -> Path:
+        """Folder of what reproduces updates that failed."""
+        return self.path / "non-finite"
+
+    @property
     def metrics_file(self) -> Path:
         """File of the metrics."""
         return self.path / "metrics.jsonl"
@@ -124,7 +129,8 @@ class RunFolder:
             raise ConfigError(f"cannot write to {self.path}: {error.strerror}") from None
         with file:
             self._acquire(file)
-            remove_partial(self.checkpoints)
+            for folder in (self.checkpoints, self.bundles):
+                remove_partial(folder)
             yield
 
     def _acquire(self, file: IO[str]) -> None:
@@ -260,7 +266,7 @@ class RunFolder:
 
     def bundle(self, state: TrainState) -> Path:
         """Return where the bundle of the update after a state is."""
-        return self.path / "non-finite" / f"step-{state.step + 1:08d}"
+        return self.bundles / f"step-{state.step + 1:08d}"
 
     def add_start(self, entry: Mapping[str, Any]) -> None:
         """Append an entry to run.json: what the run was started, or continued, with.

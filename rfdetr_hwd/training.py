@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -57,7 +57,7 @@ def build_learner(train: TrainSection, model: BuiltModel, updates_per_epoch: int
         schedule=Schedule(
             train.schedule,
             warmup_steps=round(train.warmup_epochs * updates_per_epoch),
-            total_steps=train.epochs * updates_per_epoch,
+            total_steps=state.total_steps(train.epochs, updates_per_epoch),
             final_factor=train.lr_final_factor,
         ),
         average=build_average(network, train.ema_decay, train.ema_tau, lambda: state.step) if train.ema else None,
@@ -68,10 +68,11 @@ def build_tracker(config: Config, folder: RunFolder, state: TrainState, updates_
     """Return what receives the numbers: on rank 0 the files and the console, elsewhere nothing."""
     if not distributed.is_main():
         return NullTracker()
-    total = config.train.epochs * updates_per_epoch
+    total = state.total_steps(config.train.epochs, updates_per_epoch)
+    ap = max((value for name, value in state.figures.items() if name.endswith("/AP")), default=None)
     trackers: list[Tracker] = [
         JsonLinesTracker(folder.metrics_file, state.step, state.is_evaluation_due),
-        ConsoleTracker(state.step, total, config.train.batch_size, config.train.epochs),
+        ConsoleTracker(state.step, total, config.train.batch_size, config.train.epochs, ap),
     ]
     if "tensorboard" in config.output.trackers:
         trackers.append(TensorBoardTracker(folder.path / "tensorboard", state.step))
@@ -123,13 +124,13 @@ class Saver:
     ) -> None:
         """Write what reproduces an update that failed: its inputs on every rank, weights, optimiser, random states."""
         ranks = distributed.gather_objects((inputs_of(micro_batches, distributed.rank()), random))
-        found = distributed.gather_objects({"image_ids": list(error.image_ids), "terms": _as_text(error.terms)})
         if distributed.is_main():
             inputs = {name: tensor for tensors, _ in ranks for name, tensor in tensors.items()}
             training = {
                 "optimizer": moments_by_name(self.learner.optimizer, self.learner.network),
                 "random": [random_of_rank for _, random_of_rank in ranks],
             }
+            found = [{"image_ids": list(image_ids), "terms": _as_text(terms)} for image_ids, terms in error.ranks]
             description = {**self.description, "non_finite": found}
             self.folder.save_bundle(state, description, self._weights(), training, inputs)
         distributed.barrier()
@@ -169,8 +170,10 @@ def restore(
         return checkpoint.weights(kind if recorded.train.ema else "plain")  # an average that is new starts from them
 
     try:
-        learner.restore(state, training, weights)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        learner.restore(state, training, weights, config.train.seed)
+    except torch.OutOfMemoryError:  # which says nothing about the checkpoint
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise CheckpointError(f"{checkpoint.path} does not hold the state of this run ({reason})") from None
     changed = set(changed_keys(recorded, config))
@@ -184,6 +187,7 @@ def restore(
     if state.update_in_epoch and changed & set(REORDERING):
         state.update_in_epoch = 0
         logger.info("the epoch under way starts again: with these changes it is other images than it was")
+    learner.schedule = replace(learner.schedule, total_steps=state.total_steps(config.train.epochs, updates_per_epoch))
     if not 0 <= state.update_in_epoch < updates_per_epoch:
         raise CheckpointError(
             f"{checkpoint.path} is at update {state.update_in_epoch} of an epoch of {updates_per_epoch}"
@@ -222,14 +226,19 @@ def choose_micro_batch(
         target = {"labels": torch.zeros(densest, dtype=torch.int64), "boxes": torch.rand(densest, 4) * 0.4 + 0.1}
         return StoredBatch(torch.rand(size, 3, side, side), [target] * size, tuple(range(size)), True)
 
-    size = largest_micro_batch(learner.network, criterion, sample, share, config)
+    size = largest_micro_batch(learner.network, learner.optimizer, criterion, sample, share, config)
     if distributed.is_main():
         logger.info("train.micro_batch=auto: %d of %d images fit at %d px with %d objects", size, share, side, densest)
     return size
 
 
 def describe_run(
-    config: Config, learner: Learner, loader: TrainLoader, data: DetectionData, state: TrainState
+    config: Config,
+    learner: Learner,
+    loader: TrainLoader,
+    data: DetectionData,
+    val_data: DetectionData,
+    state: TrainState,
 ) -> dict[str, Any]:
     """Return an entry of run.json: how the run was started, and every number that follows from its configuration."""
     share = -(-config.train.batch_size // distributed.world_size())
@@ -249,7 +258,7 @@ def describe_run(
         "derived": {
             "resolutions": list(loader.order.resolutions),
             "updates_per_epoch": loader.updates_per_epoch,
-            "total_updates": config.train.epochs * loader.updates_per_epoch,
+            "total_updates": learner.schedule.total_steps,
             "warmup_updates": learner.schedule.warmup_steps,
             "world_size": distributed.world_size(),
             "micro_batch": state.micro_batch or loader.micro_batch or share,
@@ -263,6 +272,7 @@ def describe_run(
             "boxes": len(data.labels),
             "classes": list(data.class_names),
             "annotations_sha256": data.fingerprint,
+            "validation_sha256": val_data.fingerprint,
         },
     }
 

@@ -4,6 +4,7 @@ Every message is the reason alone; the caller knows what the file was for.
 """
 
 import json
+import math
 import re
 import zipfile
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ def read_json_object(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, A
         size = path.stat().st_size
         if size > max_bytes:
             raise UntrustedFileError(f"it has {size} bytes, and at most {max_bytes} are read")
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
     except (FileNotFoundError, UntrustedFileError):
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -79,6 +80,14 @@ def _check_archive(path: Path) -> None:
 
 def _refuse_constant(name: str) -> None:
     raise UntrustedFileError(f"it holds {name}, which JSON has not")
+
+
+def _finite(text: str) -> float:
+    """Return a number; one too large to be one would become infinite."""
+    value = float(text)
+    if not math.isfinite(value):
+        _refuse_constant(text)
+    return value
 
 
 def _first(error: Exception) -> str:

@@ -5,8 +5,16 @@ from pathlib import Path
 import torch
 
 from rfdetr_hwd.commands.console import print_table, say
-from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, list_checkpoints, open_checkpoint, verify_files
+from rfdetr_hwd.engine.checkpoint import (
+    MANIFEST,
+    Checkpoint,
+    CheckpointError,
+    list_checkpoints,
+    open_checkpoint,
+    verify_files,
+)
 from rfdetr_hwd.engine.replay import replay, stored_batches
+from rfdetr_hwd.engine.shortage import MemoryShortageError, OutOfMemoryError
 from rfdetr_hwd.model.build import load_model
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.recorded import read_record
@@ -33,6 +41,8 @@ def run_verify(path: Path) -> None:
         try:
             files = verify_files(folder)
         except CheckpointError as error:
+            if not (folder / MANIFEST).exists() and folder == path.resolve():
+                raise  # it is something else
             damaged.append(str(error))
             continue
         print_table(str(folder), ("file", "state"), [(name, problem or "ok") for name, problem in files.items()])
@@ -56,14 +66,17 @@ def run_replay(path: Path) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, criterion = model.network.to(device).train(), DetectionLoss(model.stock).to(device)
     try:
-        recorded, generators = checkpoint.record["non_finite"], checkpoint.training()["random"]
-        outcomes = replay(network, criterion, stored_batches(checkpoint.inputs()), generators, config)
+        inputs, generators = stored_batches(checkpoint.inputs()), checkpoint.training()["random"]
+        recorded = checkpoint.record["non_finite"]
+        outcomes = replay(network, criterion, inputs, generators, config)
         rows = [
             (name, was["terms"][name], repr(value))
             for was, outcome in zip(recorded, outcomes, strict=True)
             for name, value in outcome.terms.items()
         ]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except OutOfMemoryError:
+        raise MemoryShortageError(f"{path}: the update does not fit into the memory of {device} here") from None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"{path} is no bundle of an update that failed ({error})") from None
     print_table(f"loss terms of step {checkpoint.step + 1}", ("term", "in the run", "again"), rows)
     broken = [outcome for outcome in outcomes if not outcome.is_finite]
@@ -74,12 +87,11 @@ def run_replay(path: Path) -> None:
 
 def _folders(path: Path) -> list[Path]:
     """Return the checkpoint folders that a path stands for."""
-    if (path / "checkpoints").is_dir():
-        found = list_checkpoints(path / "checkpoints")
-        if not found:
-            raise CheckpointError(f"{path} has no checkpoint yet")
-        return found
-    return [path.resolve()]
+    parent = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    found = list_checkpoints(parent)
+    if parent != path and not found:
+        raise CheckpointError(f"{path} has no checkpoint yet")
+    return found or [path.resolve()]
 
 
 def _show(checkpoint: Checkpoint) -> None:

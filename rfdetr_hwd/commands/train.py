@@ -4,8 +4,8 @@ import functools
 import importlib.util
 import os
 import shlex
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from rfdetr_hwd.commands.training_data import build_train_loader, read_data
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.engine import distributed
-from rfdetr_hwd.engine.checkpoint import Checkpoint, open_checkpoint
+from rfdetr_hwd.engine.checkpoint import Checkpoint, list_checkpoints, open_checkpoint
 from rfdetr_hwd.engine.determinism import make_deterministic
 from rfdetr_hwd.engine.interrupt import StopRequest
 from rfdetr_hwd.engine.random_state import seed_all
+from rfdetr_hwd.engine.shortage import MemoryShortageError, is_out_of_memory
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.train_step import NonFiniteError
-from rfdetr_hwd.engine.trainer import Learner, LoopParts, Plan, fit
+from rfdetr_hwd.engine.trainer import Learner, LoopParts, Plan, fit, is_over
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.model.build import BuiltModel, build_model
@@ -81,7 +82,7 @@ def run(
     if settings.train.deterministic:
         make_deterministic()
     stop, stage = StopRequest(settings.train.max_hours), None
-    with stop.listening(), distributed.process_group() as device, ExitStack() as stack:
+    with stop.listening(), distributed.process_group() as device, ExitStack() as stack, _explained(settings):
         try:
             with stop.at_once():
                 stage = _prepare(settings, folder, device, stop, stack, accepted)
@@ -93,6 +94,22 @@ def run(
             if not distributed.is_main():
                 interruption.advice = None
             raise
+
+
+@contextmanager
+def _explained(config: Config) -> Iterator[None]:
+    """Say what was wrong where memory or a file fails beside the updates."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(f"a file of {config.output.dir} cannot be read or written: {error}") from None
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryShortageError(
+            f"there is no memory left beside the updates ({str(error).splitlines()[0]}). See what else is in it, set a "
+            "smaller train.micro_batch or evaluation.batch_size, or start a run with train.ema=false"
+        ) from None
 
 
 def _find_run(
@@ -147,6 +164,10 @@ def _prepare(
     accepted: Sequence[str],
 ) -> _Stage:
     """Put the parts of a run together and restore what a checkpoint holds. Nothing needs saving until this is done."""
+    if distributed.broadcast_object(folder is not None) != (folder is not None):
+        raise ConfigError(
+            f"output.dir: rank {distributed.rank()} does not see the run of rank 0: share {config.output.dir}"
+        )
     train_data, val_data = read_data(config)
     seed_all(config.train.seed)
     if folder is not None and distributed.is_main():
@@ -172,9 +193,9 @@ def _prepare(
     evaluation = Evaluation.build(model, val_data, config, device)
     if config.train.micro_batch == "auto":
         state.micro_batch = state.micro_batch or choose_micro_batch(config, learner, criterion, loader, train_data)
-        evaluation.fit_into_memory(learner.network)
+        evaluation.fit_into_memory(learner.network, learner.optimizer)
     if distributed.is_main():
-        folder.add_start(describe_run(config, learner, loader, train_data, state))
+        folder.add_start(describe_run(config, learner, loader, train_data, val_data, state))
     saver = Saver(folder, learner, description, config.output.keep_last)
     parts = LoopParts(
         loader=loader,
@@ -193,11 +214,7 @@ def _find_newest(folder: RunFolder | None) -> Checkpoint | None:
     """Return the checkpoint to go on from, the one that rank 0 finds on every rank; `None` for a new run."""
     found = folder.newest() if folder and distributed.is_main() and folder.has_checkpoints() else None
     name = distributed.broadcast_object(found.path.name if found else "")
-    if not name or found:
-        return found
-    if folder is None:
-        raise ConfigError("output.dir: this machine does not see the run: it must be a folder that all machines share")
-    return open_checkpoint(folder.checkpoints / name)
+    return open_checkpoint(folder.checkpoints / name) if folder and name and not found else found
 
 
 def _fit(config: Config, stage: _Stage) -> None:
@@ -212,22 +229,19 @@ def _fit(config: Config, stage: _Stage) -> None:
         early_stop=config.train.early_stop,
     )
     folder, state = stage.folder, stage.state
+    if is_over(plan, state) and distributed.is_main():
+        say(f"the run is complete: {state.epoch} epochs; to go on, raise train.epochs")
     try:
         fit(stage.learner, stage.parts, plan, state, config)
     except NonFiniteError as error:
+        saved = list_checkpoints(folder.checkpoints)
+        reached = f"from {saved[0].name}" if saved else "from the start"
         raise TrainingError(
-            f"the loss or gradient of step {state.step + 1} is not finite; nothing was changed: {error}. To make it "
+            f"the loss or gradient of step {state.step + 1} is not finite, and was not applied: {error}. To make it "
             f"again: rfdetr-hwd checkpoint replay {shlex.quote(str(folder.bundle(state)))}. Look at these images, or "
-            f"go on with another learning rate: rfdetr-hwd train --resume {shlex.quote(str(folder.path))} --accept "
-            f"train.lr train.lr={config.train.lr / 2:g}"
+            f"go on {reached} with another learning rate: rfdetr-hwd train --resume {shlex.quote(str(folder.path))} "
+            f"--accept train.lr train.lr={config.train.lr / 2:g}"
         ) from None
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"step {state.step + 1} ran out of memory outside of its passes ({str(error).splitlines()[0]}). Set a "
-            "smaller train.micro_batch, or train.ema=false"
-        ) from None
-    except OSError as error:
-        raise TrainingError(f"step {state.step + 1}: a file of {folder.path} cannot be written: {error}") from None
     finally:
         with suppress(OSError):  # the disk may be full
             stage.parts.tracker.close()

@@ -18,6 +18,7 @@ DETERMINISTIC_ON_REQUEST = {
     "convolutions, matrix products": "everywhere",
     "gather and indexing, backward": "choice of the queries, matched boxes of the loss",
     "cumsum": "sine position encoding",
+    "attention, backward": "encoder and decoder; as matrix products, because the fused kernels are not deterministic",
 }
 """Operators of this model whose kernels on a GPU are deterministic with `train.deterministic=true` alone."""
 
@@ -33,3 +34,6 @@ def make_deterministic() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    if torch.cuda.is_available():  # with `warn_only` the fused kernels would not be the deterministic ones
+        for enable in ("enable_flash_sdp", "enable_mem_efficient_sdp", "enable_cudnn_sdp"):
+            getattr(torch.backends.cuda, enable)(False)

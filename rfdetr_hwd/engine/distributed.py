@@ -46,16 +46,20 @@ def process_group() -> Iterator[torch.device]:
     """Join the launcher's process group, if there is one, and yield the device of this process."""
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda" and local_rank >= torch.cuda.device_count():
+        raise RankError(f"rank {local_rank} of this machine has no GPU: {torch.cuda.device_count()} are visible")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if "WORLD_SIZE" not in os.environ:
         yield device
         return
     store, number, world = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
-    # The launcher may keep its store over restarts: ranks would look for each other where the dead ones were.
-    attempt = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # type: ignore[attr-defined]
+    if int(os.environ.get("GROUP_WORLD_SIZE", 1)) == 1:
+        # The launcher may keep its store over restarts: ranks would look for each other where the dead ones were. On
+        # several nodes the count differs, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives each attempt its own store.
+        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # type: ignore[attr-defined]
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=attempt, rank=number, world_size=world)
+    dist.init_process_group(backend, store=store, rank=number, world_size=world)
     try:
         yield device
     except (dist.DistError, RuntimeError) as error:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
 from rfdetr_hwd.engine.distributed import broadcast_object, gather_objects, is_main, max_over_ranks
 from rfdetr_hwd.engine.interrupt import StopRequest
-from rfdetr_hwd.errors import Interrupted, MemoryShortageError
+from rfdetr_hwd.engine.shortage import MemoryShortageError, is_out_of_memory
+from rfdetr_hwd.errors import Interrupted
 
 logger = logging.getLogger(__name__)
 
@@ -134,8 +134,11 @@ def _fitting(
             waiting = part.cut(size.images) + waiting
             continue
         results = None
-        with suppress(torch.OutOfMemoryError):
+        try:
             results = run(part)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
         if results is not None:
             yield part.image_ids, results
             continue

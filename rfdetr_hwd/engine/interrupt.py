@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from rfdetr_hwd.engine.distributed import max_over_ranks
@@ -28,11 +29,11 @@ class StopRequest:
     thread waits in native code, for another rank for instance.
 
     Args:
-        max_hours: Hours after which the run is to stop; `None`: never.
+        max_hours: Hours after which the run is to stop, since the launcher started if there is one; `None`: never.
     """
 
     def __init__(self, max_hours: float | None = None) -> None:
-        self._deadline = float("inf") if max_hours is None else time.monotonic() + 3600 * max_hours
+        self._deadline = float("inf") if max_hours is None else _started() + 3600 * max_hours
         self._signal, self._asked_at = 0, float("inf")
         self._raises = False
 
@@ -103,3 +104,15 @@ class StopRequest:
                 if now - self._asked_at > REPEAT_SECONDS:
                     os._exit(128 + received[0])
                 self._asked_at = min(self._asked_at, now)
+
+
+def _started() -> float:
+    """Return when the run was started, on the clock of `time.monotonic`; a launcher may have started ranks before."""
+    now = time.monotonic()
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return now
+    try:
+        ticks = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):  # where the system does not tell
+        return now
+    return min(now, now - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK"))

@@ -1,7 +1,10 @@
-"""Find out how many images fit into a GPU's memory, before the first epoch needs to know."""
+"""Find out how many images fit into a GPU's memory, before the first epoch needs to know.
 
-from collections.abc import Callable
-from contextlib import suppress
+Meanwhile room is set aside for what AdamW does not hold yet. Weights, buffers and random generators stay as they were.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -9,90 +12,115 @@ from torch import nn
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
 from rfdetr_hwd.engine.distributed import max_over_ranks
 from rfdetr_hwd.engine.random_state import random_state, restore_random_state
-from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, OutOfMemoryError, train_step
+from rfdetr_hwd.engine.shortage import OutOfMemoryError, is_out_of_memory
+from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError, train_step
 
 
 def largest_micro_batch(
-    network: nn.Module, criterion: Criterion, sample: Callable[[int], MicroBatch], limit: int, args: HasAmp
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    criterion: Criterion,
+    sample: Callable[[int], MicroBatch],
+    limit: int,
+    args: HasAmp,
 ) -> int:
     """Return the most images whose training passes fit into memory on every rank: `limit`, or half of it, or less.
 
-    What AdamW will hold is set aside while it is tried. Weights, buffers and random generators are left as they were.
-
     Args:
         network: On its device, in any mode, which it keeps.
+        optimizer: The one that will train it, new or restored.
         criterion: Loss of float32 outputs.
         sample: Makes a batch of so many images, as large and as full of objects as any that will come.
         limit: The most that are wanted.
         args: Precision, for `amp_context`.
     """
-    was_training, generators = network.training, random_state()
-    buffers = [buffer.clone() for buffer in network.buffers()]
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=0.0)
+    still = torch.optim.SGD([p for group in optimizer.param_groups for p in group["params"]], lr=0.0)
+
+    def fits(size: int) -> bool:
+        moments = None
+        try:
+            moments = _missing_moments(optimizer)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        if max_over_ranks(int(moments is None)):
+            return False
+        try:
+            train_step(network, criterion, [sample(size)], still, args, clip=0.0)
+        except OutOfMemoryError:  # of any rank
+            return False
+        except NonFiniteError:  # which the training will answer
+            return True
+        return True
+
+    network_was_training = network.training
     network.train()
     try:
-        size = limit
-        while size > 1 and not _fits(network, criterion, sample(size), optimizer, args):
-            size = -(-size // 2)
+        with _traceless(network):
+            return _largest(fits, limit)
     finally:
-        optimizer.zero_grad(set_to_none=True)
-        network.train(was_training)
-        for buffer, value in zip(network.buffers(), buffers, strict=True):
-            buffer.copy_(value)
-        restore_random_state(generators)
-        torch.cuda.empty_cache()
-    return size
+        still.zero_grad(set_to_none=True)
+        network.train(network_was_training)
 
 
-def largest_evaluation_pass(network: nn.Module, side: int, limit: int, args: HasAmp) -> int:
-    """Return the most images that a pass of an evaluation can take while training: `limit`, or half of it, or less.
+def largest_evaluation_pass(
+    network: nn.Module, optimizer: torch.optim.Optimizer, side: int, limit: int, args: HasAmp
+) -> int:
+    """Return the most images that a pass of an evaluation can take beside a training: `limit`, or half of it, or less.
 
     Args:
         network: On its device, in any mode, which it keeps.
+        optimizer: The one that will train it, new or restored.
         side: Of the images, in pixels.
         limit: The most that are wanted.
         args: Precision, for `amp_context`.
     """
+    device = next(network.parameters()).device
+
+    def fits(size: int) -> bool:
+        try:
+            moments = _missing_moments(optimizer)
+            with torch.inference_mode():
+                forward_in_amp(network, torch.zeros(size, 3, side, side, device=device), args)
+            del moments
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        return True
+
     was_training = network.training
     network.eval()
     try:
-        size = limit
-        while size > 1 and not _passes(network, size, side, args):
-            torch.cuda.empty_cache()
-            size = -(-size // 2)
+        with _traceless(network):
+            return _largest(fits, limit)
     finally:
         network.train(was_training)
+
+
+def _largest(fits: Callable[[int], bool], limit: int) -> int:
+    size = limit
+    while size > 1 and not fits(size):
         torch.cuda.empty_cache()
+        size = -(-size // 2)
     return size
 
 
-def _passes(network: nn.Module, size: int, side: int, args: HasAmp) -> bool:
-    device = next(network.parameters()).device
-    with suppress(torch.OutOfMemoryError), torch.inference_mode():
-        held = _moments(network)
-        forward_in_amp(network, torch.zeros(size, 3, side, side, device=device), args)
-        return len(held) > 0
-    return False
-
-
-def _moments(network: nn.Module) -> list[torch.Tensor]:
-    """Return tensors of the size of what AdamW will hold."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return [torch.empty_like(parameter) for parameter in trained for _ in range(2)]
-
-
-def _fits(
-    network: nn.Module, criterion: Criterion, batch: MicroBatch, optimizer: torch.optim.Optimizer, args: HasAmp
-) -> bool:
-    moments = None
-    with suppress(torch.OutOfMemoryError):
-        moments = _moments(network)
-    if max_over_ranks(int(moments is None)):
-        return False
+@contextmanager
+def _traceless(network: nn.Module) -> Iterator[None]:
+    """Put buffers and random generators back, and what was allocated."""
+    generators = random_state()
+    buffers = [buffer.clone() for buffer in network.buffers()]
     try:
-        train_step(network, criterion, [batch], optimizer, args, clip=0.0)
-    except OutOfMemoryError:  # of any rank
+        yield
+    finally:
+        for buffer, value in zip(network.buffers(), buffers, strict=True):
+            buffer.copy_(value)
+        restore_random_state(generators)
         torch.cuda.empty_cache()
-        return False
-    return True
+
+
+def _missing_moments(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """Return tensors of the size of what AdamW will hold, and does not yet."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if not optimizer.state.get(p)]
+    return [torch.empty_like(parameter) for parameter in parameters for _ in range(2)]

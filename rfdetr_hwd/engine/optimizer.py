@@ -82,12 +82,15 @@ def restore_moments(
         ValueError: It belongs to other parameters.
     """
     named = dict(_named(optimizer, network))
-    for name, entry in moments.items():
-        for value in entry.values():
-            if name not in named or value.shape not in ((), named[name].shape):
-                raise ValueError(f"it holds moments of {name}, of the shape {tuple(value.shape)}")
+    if moments.keys() != named.keys():
+        odd = sorted(moments.keys() ^ named.keys())
+        raise ValueError(f"it holds moments of other parameters: {', '.join(odd[:3])} of {len(odd)}")
+    for name, parameter in named.items():
+        shapes = {key: tuple(value.shape) for key, value in moments[name].items()}
+        if shapes not in ({}, {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}):
+            raise ValueError(f"it holds moments of {name} with the shapes {shapes}")
     packed = optimizer.state_dict()
-    packed["state"] = {index: dict(moments[name]) for index, name in enumerate(named) if name in moments}
+    packed["state"] = {index: dict(moments[name]) for index, name in enumerate(named)}
     optimizer.load_state_dict(packed)
 
 

@@ -20,12 +20,15 @@ class ConsoleTracker:
         total_steps: Updates of the run.
         batch_size: Images of an update.
         epochs: Epochs of the run.
+        ap: AP of the last evaluation, if there was one.
     """
 
-    def __init__(self, first_step: int, total_steps: int, batch_size: int, epochs: int) -> None:
+    def __init__(
+        self, first_step: int, total_steps: int, batch_size: int, epochs: int, ap: float | None = None
+    ) -> None:
         self.total_steps, self.batch_size, self.epochs = total_steps, batch_size, epochs
         self._last = (first_step, time.monotonic())
-        self._ap = "AP -"
+        self._ap = "AP -" if ap is None else f"AP {ap:.3f}"
         self._console = Console()
         self._live: Progress | None = None
         if self._console.is_terminal:

@@ -131,7 +131,8 @@ def replay(
         try:
             result = train_step(network, _CountedLoss(criterion, num_boxes), batches, optimizer, args, clip=0.0)
         except NonFiniteError as error:
-            outcomes.append(Outcome(error.terms, False, error.image_ids))
+            (image_ids, terms), *_ = error.ranks
+            outcomes.append(Outcome(terms, False, image_ids))
         else:
             outcomes.append(Outcome({name: float(value) for name, value in result.terms.items()}, True))
     return outcomes

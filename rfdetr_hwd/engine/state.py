@@ -59,6 +59,13 @@ class TrainState:
         """Figures of the weights as they are now; empty if they were not measured."""
         return self.figures if self.figures_step == self.step else {}
 
+    def total_steps(self, epochs: int, updates_per_epoch: int) -> int:
+        """Return the updates of the run until its last epoch is done.
+
+        That is `epochs * updates_per_epoch`, unless the epochs so far had other updates: an accepted change.
+        """
+        return self.step - self.update_in_epoch + (epochs - self.epoch) * updates_per_epoch
+
     def forget_best(self) -> None:
         """Start the comparison of APs anew: what was measured so far was measured on other images."""
         self.best_ap, self.best_step, self.best_weights, self.evaluations_since_best = -1.0, 0, "", 0

@@ -1,11 +1,14 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard, the console. All of them behind one protocol."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from rfdetr_hwd.safe_write import open_without_links, replace_text
+
+logger = logging.getLogger(__name__)
 
 Values = Mapping[str, float]
 
@@ -37,9 +40,15 @@ class JsonLinesTracker:
     """
 
     def __init__(self, path: Path, last_step: int, is_evaluation_due: bool = False) -> None:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        damaged = [number for number, line in enumerate(lines[:-1], start=1) if _record(line) is None]
+        if damaged:
+            aside = path.with_name(f"damaged-{path.name}")
+            path.rename(aside)
+            logger.warning("%s: no record in line %s; left out, and the file kept as %s", path, damaged[:5], aside)
         records = [
             record
-            for record in (read_metrics(path) if path.exists() else [])
+            for record in filter(None, map(_record, lines))
             if record["step"] < last_step
             or (record["step"] == last_step and ("loss" in record or not is_evaluation_due))
         ]
@@ -98,12 +107,12 @@ class Trackers:
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """Read the records of a metrics file. A line that is none is left out: the last one, if a kill has cut it off."""
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
-            records.append(record)
-    return records
+    return list(filter(None, map(_record, path.read_text(encoding="utf-8", errors="replace").splitlines())))
+
+
+def _record(line: str) -> dict[str, float] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
-from rfdetr_hwd.engine.distributed import average_gradients, max_over_ranks, sum_over_ranks, world_size
+from rfdetr_hwd.engine.distributed import (
+    average_gradients,
+    broadcast_object,
+    gather_objects,
+    max_over_ranks,
+    sum_over_ranks,
+    world_size,
+)
+from rfdetr_hwd.engine.shortage import OutOfMemoryError, is_out_of_memory
 
 
 class MicroBatch(Protocol):
@@ -54,17 +62,15 @@ class NonFiniteError(Exception):
     """A loss or gradient that is not finite, on any rank; raised on every rank, before the optimiser step.
 
     Attributes:
-        image_ids: Images of this rank's micro-batches with a term that is not finite; all of them if there is none.
-        terms: This rank's loss terms.
+        ranks: For each rank the images of its micro-batches with a term that is not finite, and its loss terms. If
+            every term of every rank is finite, which leaves the gradient, all images.
     """
 
-    def __init__(self, image_ids: Sequence[int], terms: dict[str, float]) -> None:
-        super().__init__(f"loss terms {terms}, images {list(image_ids)}")
-        self.image_ids, self.terms = tuple(image_ids), terms
-
-
-class OutOfMemoryError(Exception):
-    """A forward or backward pass did not fit into memory, on any rank; raised on every rank, nothing was changed."""
+    def __init__(self, ranks: Sequence[tuple[tuple[int, ...], dict[str, float]]]) -> None:
+        named = [(image_ids, terms) for image_ids, terms in ranks if image_ids]
+        images = [image_id for image_ids, _ in named for image_id in image_ids]
+        super().__init__(f"images {images}, loss terms {' and '.join(str(terms) for _, terms in named)}")
+        self.ranks = list(ranks)
 
 
 def train_step(
@@ -93,13 +99,15 @@ def train_step(
         OutOfMemoryError: A pass did not fit into memory; the weights are as they were, the gradients are gone.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    num_boxes = _num_boxes(criterion, micro_batches, parameters[0].device)
+    num_boxes = _num_boxes(criterion, micro_batches)
     passes: list[dict[str, Tensor]] = []
     is_out = False
     try:
         for batch in micro_batches:
             passes.append(_accumulate(network, criterion, batch.to(parameters[0].device), num_boxes, args))
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         is_out = True  # answered below, where the traceback no longer holds the tensors of the pass
     if max_over_ranks(int(is_out)):
         optimizer.zero_grad(set_to_none=True)
@@ -111,7 +119,8 @@ def train_step(
     # Reading it waits for the device; matching boxes on the host has waited already.
     if max_over_ranks(int(not torch.isfinite(loss + grad_norm))):
         optimizer.zero_grad(set_to_none=True)
-        raise NonFiniteError(_suspects(micro_batches, passes), {name: float(value) for name, value in terms.items()})
+        mine = _suspects(micro_batches, passes), {name: float(value) for name, value in terms.items()}
+        raise NonFiniteError(broadcast_object(gather_objects(mine)))
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return StepResult(loss, terms, grad_norm)
@@ -127,19 +136,23 @@ def _accumulate(
     return {name: value * float(batch.is_counted) for name, value in terms.items()}
 
 
-def _num_boxes(criterion: Criterion, micro_batches: Sequence[MicroBatch], device: torch.device) -> float:
-    """Return the normaliser: the box count of the update, over the number of ranks that gradients are averaged over."""
+def _num_boxes(criterion: Criterion, micro_batches: Sequence[MicroBatch]) -> float:
+    """Return the normaliser: the box count of the update, over the number of ranks that gradients are averaged over.
+
+    It is counted on the host, so that no device is waited for.
+    """
     mine = sum(criterion.count_boxes(batch.targets) for batch in micro_batches if batch.is_counted)
-    total = sum_over_ranks(torch.tensor(float(mine), device=device))
+    total = sum_over_ranks(torch.tensor(float(mine)))
     return max(1.0, float(total)) / world_size()
 
 
-def _suspects(micro_batches: Sequence[MicroBatch], passes: Sequence[dict[str, Tensor]]) -> list[int]:
-    """Return the images of the micro-batches with a term that is not finite; all images if every term is."""
+def _suspects(micro_batches: Sequence[MicroBatch], passes: Sequence[dict[str, Tensor]]) -> tuple[int, ...]:
+    """Return the images of the micro-batches with a term that is not finite; all images if no rank has such a term."""
     broken = [not all(bool(torch.isfinite(value)) for value in terms.values()) for terms in passes]
-    return [
+    is_loss_broken = max_over_ranks(int(any(broken)))
+    return tuple(
         image_id
         for batch, is_broken in zip(micro_batches, broken, strict=True)
-        if is_broken or not any(broken)
+        if is_broken or not is_loss_broken
         for image_id in batch.image_ids
-    ]
+    )

@@ -2,30 +2,32 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from rfdetr_hwd.amp import HasAmp
-from rfdetr_hwd.engine.distributed import gather_objects, is_main, max_over_ranks, rank, sum_over_ranks, world_size
+from rfdetr_hwd.engine.distributed import (
+    RankError,
+    gather_objects,
+    is_main,
+    max_over_ranks,
+    rank,
+    sum_over_ranks,
+    world_size,
+)
 from rfdetr_hwd.engine.interrupt import StopRequest
 from rfdetr_hwd.engine.optimizer import Schedule, moments_by_name, restore_moments
 from rfdetr_hwd.engine.random_state import random_state, restore_random_state, seed_all
+from rfdetr_hwd.engine.shortage import MemoryShortageError, OutOfMemoryError
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import Tracker
-from rfdetr_hwd.engine.train_step import (
-    Criterion,
-    MicroBatch,
-    NonFiniteError,
-    OutOfMemoryError,
-    StepResult,
-    train_step,
-)
-from rfdetr_hwd.errors import Interrupted, MemoryShortageError, UserError
+from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError, StepResult, train_step
+from rfdetr_hwd.errors import Interrupted, UserError
 
 MAX_HALVINGS = 3
 """Times that an update is tried again with half the micro-batch."""
@@ -89,15 +91,18 @@ class Learner:
         """Return what a resumed run needs beside the weights. Every rank calls it: each has random generators."""
         return {"optimizer": moments_by_name(self.optimizer, self.network), "random": gather_objects(random_state())}
 
-    def restore(self, state: TrainState, training: dict[str, Any], weights: Callable[[str], dict[str, Tensor]]) -> None:
+    def restore(
+        self, state: TrainState, training: dict[str, Any], weights: Callable[[str], dict[str, Tensor]], seed: int
+    ) -> None:
         """Put back everything that `training_state` and the weights hold.
 
-        With another number of ranks than the saved run had, each generator is seeded anew from the step and the rank.
+        With another number of ranks than the saved run had, each rank's generators are seeded anew.
 
         Args:
             state: Position in the run.
             training: From `training_state`.
             weights: Returns the state dict of `ema` or `plain`.
+            seed: Of the run.
         """
         for kind, network in self.networks().items():
             network.load_state_dict(weights(kind))
@@ -107,7 +112,7 @@ class Learner:
         if len(training["random"]) == world_size():
             restore_random_state(training["random"][rank()])
         else:
-            seed_all(state.step * world_size() + rank())
+            seed_all(int(np.random.SeedSequence([seed, state.step, world_size(), rank()]).generate_state(1)[0]))
 
 
 @dataclass(frozen=True)
@@ -156,61 +161,84 @@ def fit(learner: Learner, parts: LoopParts, plan: Plan, state: TrainState, args:
         MemoryShortageError: An update does not fit into memory.
     """
     learner.network.train()
+    keep = _Keeper(parts.save, state.step)
     while not is_over(plan, state):
-        parts.stop.check()  # what was trained so far is saved
+        _stop_if_asked(parts, keep, state)
         if state.is_evaluation_due:
             _evaluate(learner, parts, state)
             continue
-        for micro_batches in _updates(parts, plan, state):
+        for micro_batches in _updates(parts, keep, state):
             factor = learner.schedule.apply(learner.optimizer, state.step)
-            with _saving(parts, plan, state, MemoryShortageError):
-                result = _update(learner, parts, plan, state, micro_batches, args)
+            try:
+                result = _update(learner, parts, state, micro_batches, plan.clip, args)
+            except MemoryShortageError:
+                keep.if_possible(state)
+                raise
             if state.step % plan.log_every == 0:
                 parts.tracker.log(state.step, _step_values(result, factor, state))
             if state.update_in_epoch == parts.loader.updates_per_epoch:
                 _end_epoch(plan, state)
-            is_save_due = _is_save_due(plan, state)
-            if is_save_due:
-                parts.save(state)
-            code = parts.stop.agreed_code()
-            if code and not is_save_due:
-                parts.save(state)
-            if code:
-                raise Interrupted(code)
+            if _is_save_due(plan, state):
+                keep(state)
+            _stop_if_asked(parts, keep, state)
     return state
 
 
-def _updates(parts: LoopParts, plan: Plan, state: TrainState) -> Iterator[list[Any]]:
+@dataclass
+class _Keeper:
+    """Saves a state, once."""
+
+    save: Callable[[TrainState], None]
+    saved_step: int
+
+    def __call__(self, state: TrainState) -> None:
+        if state.step != self.saved_step:
+            self.save(state)
+            self.saved_step = state.step
+
+    def if_possible(self, state: TrainState) -> None:
+        """Save where the run is about to end with an error, which must not be hidden by another one."""
+        try:
+            self(state)
+        except UserError as failure:
+            logger.warning("step %d is not saved: %s", state.step, failure)
+        else:
+            if self.saved_step and is_main():
+                logger.warning("what was trained is saved, at step %d", self.saved_step)
+
+
+def _stop_if_asked(parts: LoopParts, keep: _Keeper, state: TrainState) -> None:
+    code = parts.stop.agreed_code()
+    if code:
+        keep(state)
+        raise Interrupted(code)
+
+
+def _updates(parts: LoopParts, keep: _Keeper, state: TrainState) -> Iterator[list[Any]]:
     """Yield the updates of the epoch under way.
 
-    A single process leaves as soon as it is asked to stop, or the loader fails, with its work saved. Several ranks do
-    not wait for batches in the same place: they are asked after the update.
+    Whoever waits for a batch when it is asked to stop, or cannot get one, says so, and all ranks save and stop there.
     """
     updates = parts.loader.epoch(state.epoch, state.update_in_epoch)
     while True:
-        with ExitStack() as stack:
-            if world_size() == 1:
-                stack.enter_context(_saving(parts, plan, state, UserError, Interrupted))
-                stack.enter_context(parts.stop.at_once())
-            micro_batches = next(updates, None)
+        micro_batches, failure, code = None, None, 0
+        try:
+            with parts.stop.at_once():
+                micro_batches = next(updates, None)
+        except UserError as error:
+            failure, code = error, error.exit_code
+        except Interrupted:
+            code = parts.stop.code
+        code = max_over_ranks(code)
+        if code > UserError.exit_code:
+            keep(state)
+            raise Interrupted(code)
+        if code:
+            keep.if_possible(state)
+            raise failure or RankError(f"rank {rank()} stops: another rank could not load its images")
         if micro_batches is None:
             return
         yield micro_batches
-
-
-@contextmanager
-def _saving(parts: LoopParts, plan: Plan, state: TrainState, *errors: type[BaseException]) -> Iterator[None]:
-    """Save the state, unless it is saved, before one of these errors ends the run."""
-    try:
-        yield
-    except errors:
-        if state.step and not _is_save_due(plan, state):
-            try:
-                parts.save(state)
-                logger.warning("step %d is saved", state.step)
-            except UserError as failure:  # which must not hide why the run stops
-                logger.warning("step %d is not saved: %s", state.step, failure)
-        raise
 
 
 def is_over(plan: Plan, state: TrainState) -> bool:
@@ -234,9 +262,9 @@ def _is_save_due(plan: Plan, state: TrainState) -> bool:
 def _update(
     learner: Learner,
     parts: LoopParts,
-    plan: Plan,
     state: TrainState,
     micro_batches: Sequence[MicroBatch],
+    clip: float,
     args: HasAmp,
 ) -> StepResult:
     """Make one update; one that does not fit into memory is made anew in smaller micro-batches, from the same draws."""
@@ -245,7 +273,7 @@ def _update(
         size = state.micro_batch or max(len(batch.image_ids) for batch in micro_batches)
         pieces = [piece for batch in micro_batches for piece in batch.cut(size)]
         try:
-            result = train_step(learner.network, parts.criterion, pieces, learner.optimizer, args, plan.clip)
+            result = train_step(learner.network, parts.criterion, pieces, learner.optimizer, args, clip)
         except NonFiniteError as error:
             try:
                 parts.bundle(state, pieces, error, start)
@@ -272,8 +300,10 @@ def _update(
                 *(state.step + 1, largest, state.micro_batch),
             )
     raise MemoryShortageError(
-        f"step {state.step + 1} does not fit into memory with {largest} images at once. Set "
-        "model.gradient_checkpointing=true, a lower model.resolution, train.multi_scale=false, or train.ema=false"
+        f"step {state.step + 1} does not fit into memory with {largest} images at once. Go on with --accept "
+        "model.gradient_checkpointing model.gradient_checkpointing=true, with --accept train.multi_scale "
+        "train.multi_scale=false, or with --accept train.ema train.ema=false; or start a new run with a lower "
+        "model.resolution"
     )
 
 

@@ -1,6 +1,7 @@
 """What only a CUDA device can show: real mixed precision in every pass, and a run on the GPU."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import torch
 from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.config import Config
+from rfdetr_hwd.engine import trainer
 from rfdetr_hwd.engine.checkpoint import newest_checkpoint
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.layers.hwd import HWD
 from rfdetr_hwd.layers.registry import build_downsample, list_downsamples
+from tests.integration.runs import differing
 
 pytestmark = [
     pytest.mark.gpu,
@@ -81,7 +84,7 @@ def test_an_update_that_does_not_fit_is_made_again_in_halves(tiny_config: Config
 def test_a_run_on_the_gpu_goes_on_from_the_middle_of_an_epoch(
     tiny_config: Config, tmp_path: Path, deterministic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not to the bit: deformable attention adds its gradients in any order. The generator of the GPU is restored."""
+    """The generators to the bit; not the weights: deformable attention adds its gradients in any order."""
     config_file, run = tmp_path / "c.yaml", Path(tiny_config.output.dir)
     config_file.write_text(tiny_config.to_yaml())
     options = [f"train.deterministic={deterministic}", "model.dropout=0.1", "train.epochs=1", "train.lr=1e-6"]
@@ -102,3 +105,9 @@ def test_a_run_on_the_gpu_goes_on_from_the_middle_of_an_epoch(
     train_command.run(None, other, [])
     losses = [record["loss"] for record in read_metrics(other / "metrics.jsonl") if "loss" in record]
     assert losses == pytest.approx(expected, rel=2e-2)
+    step = newest_checkpoint(run / "checkpoints")[0].step
+    assert [name for name in differing(other, run, step) if name.startswith("random")] == []
+    monkeypatch.setattr(trainer, "restore_random_state", lambda _: None)  # negative control
+    shutil.rmtree(other / "checkpoints" / f"step-{step:08d}")
+    train_command.run(None, other, [])
+    assert "random/0/cuda/0" in differing(other, run, step)

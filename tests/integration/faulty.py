@@ -1,7 +1,7 @@
 """The command line with a fault in one rank, to be launched by torchrun: `FAULT=rank:step:kind[:always]`.
 
-At that step the rank receives a signal (`TERM`, `KILL`), its next passes run out of memory (`memory`), or its images
-are not finite (`nan`); after a restart nothing happens any more, unless `always` says so.
+At that step the rank receives a signal (`TERM`, `KILL`), its next passes run out of memory (`memory`), its images are
+not finite (`nan`), or cannot be loaded (`loader`); after a restart nothing happens any more, unless `always` says so.
 """
 
 import os
@@ -11,12 +11,15 @@ import sys
 import torch
 
 from rfdetr_hwd import cli
+from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.engine import train_step as step_module
 from rfdetr_hwd.engine import trainer
 
 rank, step, kind, *always = os.environ["FAULT"].split(":")
 update = trainer._update
 forward = step_module.forward_in_amp
+epoch = TrainLoader.epoch
 
 
 def faulty_update(learner, parts, plan, state, micro_batches, args):  # type: ignore[no-untyped-def]
@@ -27,6 +30,14 @@ def faulty_update(learner, parts, plan, state, micro_batches, args):  # type: ig
         else:
             os.kill(os.getpid(), getattr(signal, f"SIG{kind}"))
     return update(learner, parts, plan, state, micro_batches, args)
+
+
+def faulty_epoch(self, number, first=0):  # type: ignore[no-untyped-def]
+    """Fail before the update after `step`, of the first epoch."""
+    for update, batches in enumerate(epoch(self, number, first), start=first):
+        if update == int(step) and os.environ["RANK"] == rank:
+            raise DatasetError("a disk that is gone")
+        yield batches
 
 
 def poisoned(network, images, args):  # type: ignore[no-untyped-def]
@@ -42,5 +53,8 @@ def narrow(network, images, args):  # type: ignore[no-untyped-def]
 
 
 if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" or always:
-    trainer._update = faulty_update
+    if kind == "loader":
+        TrainLoader.epoch = faulty_epoch
+    else:
+        trainer._update = faulty_update
 sys.exit(cli.main())

@@ -28,6 +28,7 @@ def weights_and_state(run: Path, step: int) -> tuple[dict[str, torch.Tensor], Tr
         tensors |= {f"optimizer/{parameter}/{name}": value for name, value in entry.items()}
     for number, state in enumerate(training["random"]):
         tensors[f"random/{number}/torch"] = state["torch"]
+        tensors |= {f"random/{number}/cuda/{device}": value for device, value in enumerate(state["cuda"])}
         tensors[f"random/{number}/numpy"] = state["numpy"][1]
         tensors[f"random/{number}/python"] = torch.tensor(state["python"][1])
     return tensors, checkpoint.state

@@ -74,7 +74,7 @@ def test_broken_annotations_are_named(
     [
         ("train.lr=5", "train.lr cannot be changed"),
         ("model.num_queries=5", "model.num_queries cannot"),
-        ("x=1", "x cannot"),
+        ("train.epoch=1", "train.epoch: unknown key"),
     ],
 )
 def test_a_resumed_run_stays_the_same_run(cli: Run, trained: Path, override: str, part: str) -> None:

@@ -30,7 +30,7 @@ def test_show_prints_what_a_checkpoint_holds(cli: Run, trained: Path) -> None:
     assert "step 12, epoch 2" in result.stdout
 
 
-def test_verify_names_the_damaged_file(cli: Run, halfway: Path) -> None:
+def test_verify_names_the_damaged_file(cli: Run, halfway: Path, tmp_path: Path) -> None:
     assert cli("checkpoint", "verify", halfway).returncode == 0
     path = halfway / "checkpoints" / "step-00000006" / "training.pt"
     content = bytearray(path.read_bytes())
@@ -40,7 +40,9 @@ def test_verify_names_the_damaged_file(cli: Run, halfway: Path) -> None:
     refused(cli("checkpoint", "verify", halfway), 1, str(path), "sha256 differs")
     refused(cli("checkpoint", "verify", path.parent), 1, str(path))
     refused(cli("checkpoint", "show", path.parent), 1, "training.pt")
-    refused(cli("checkpoint", "show", halfway / "checkpoints"), 1, "is not a checkpoint")
+    refused(cli("checkpoint", "show", halfway / "checkpoints"), 1, "step-00000006 is damaged: training.pt")
+    for verb in ("show", "verify", "replay"):
+        refused(cli("checkpoint", verb, tmp_path), 1, f"error: {tmp_path} is not a checkpoint of rfdetr-hwd")
     refused(cli("train", "--resume", halfway), 1, "no checkpoint can be loaded", "training.pt")
 
 

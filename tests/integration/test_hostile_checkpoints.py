@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 
 from rfdetr_hwd.engine.checkpoint import manifest_sha256, sha256_of
+from rfdetr_hwd.engine.replay import StoredBatch, inputs_of
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
 
@@ -204,6 +205,12 @@ def test_replay_runs_nothing(cli: Run, run: Path, sentinel: Path, weapon: Callab
     folder = run / "checkpoints" / "step-00000012"
     record = json.loads((folder / "record.json").read_text())
     (folder / "record.json").write_text(json.dumps({**record, "non_finite": []}))
+    target = {"labels": torch.zeros(0, dtype=torch.int64), "boxes": torch.zeros(0, 4)}
+    batch = StoredBatch(torch.zeros(1, 3, 64, 64), [target], (1,), True)
+    safetensors.torch.save_file(inputs_of([batch], rank=0), folder / "inputs.safetensors")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["inputs.safetensors"] = {}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     attack(run, weapon, sentinel)
     refused(cli("checkpoint", "replay", folder), 1, *RESUME_ONLY[weapon])
 

@@ -217,8 +217,8 @@ def leave_out(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Break one part of what a resumed run restores."""
     restore, epoch = Learner.restore, TrainLoader.epoch
 
-    def without(self: Learner, state: TrainState, training: dict, weights: object) -> None:
-        restore(self, state, training, weights)
+    def without(self: Learner, state: TrainState, training: dict, weights: object, seed: int) -> None:
+        restore(self, state, training, weights, seed)
         if part == "optimizer":
             self.optimizer.state.clear()
         if part == "ema":

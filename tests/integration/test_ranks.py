@@ -154,7 +154,21 @@ def test_a_rank_that_is_not_finite_stops_all_and_all_are_in_the_bundle(config_fi
     ranks = stored_batches(bundle.inputs())
     assert [sum(len(batch.image_ids) for batch in batches) for batches in ranks] == [2, 2]
     assert [set(found["terms"].values()) == {"nan"} for found in bundle.record["non_finite"]] == [False, True]
+    broken = [image_id for batch in ranks[1] for image_id in batch.image_ids]  # of the other rank no image is named
+    assert output.count(f"was not applied: images {broken}, loss terms") == 2
     assert list_checkpoints(run / "checkpoints") == []
+
+
+@pytest.mark.slow
+def test_a_rank_that_cannot_load_its_images_stops_all_with_their_work_saved(config_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    status, output, mark = launch("1:3:loader", "train", "--config", config_file, f"output.dir={run}", *PLAIN)
+    assert status != 0
+    assert processes(mark) == []
+    assert "error: a disk that is gone" in output
+    assert "error: rank 0 stops: another rank could not load its images" in output
+    assert "Traceback" not in output
+    assert last_step(run) == 3
 
 
 @pytest.mark.slow

@@ -13,7 +13,12 @@ from tests.integration.runs import finish, last_step, read_until
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "slurm.sbatch"
 STAND_INS = {
-    "srun": 'while [[ $1 == --* ]]; do shift; done\nexec "$@"',
+    "srun": """while [[ $1 == --* ]]; do shift; done
+"$@" &
+echo $! > "${0%/*}/step"
+trap 'kill -KILL $(cat "${0%/*}/step")' TERM  # as SLURM's does
+wait $!""",
+    "scancel": '[[ $* == "--signal=TERM ${SLURM_JOB_ID}.0" ]] && kill -TERM "$(cat "${0%/*}/step")"',
     "torchrun": f'exec {sys.executable} -m torch.distributed.run "$@"',
     "scontrol": '[[ $1 == show ]] && echo localhost || echo "scontrol $*"',
 }

@@ -18,6 +18,7 @@ from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors, read_json_obj
         ("[1]", "holds no JSON object"),
         ('{"a": NaN}', "holds NaN"),
         ('{"a": -Infinity}', "holds -Infinity"),
+        ('{"a": 1e999}', "holds 1e999"),
         ("{", "not valid JSON"),
         ('{"a": ' + "[" * 100_000, "not valid JSON"),
         (b"\xff\xfe", "not valid JSON"),

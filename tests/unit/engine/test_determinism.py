@@ -12,6 +12,9 @@ from rfdetr_hwd.engine.determinism import NONDETERMINISTIC_ON_CUDA, make_determi
 def test_every_switch_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for owner, name in ((torch.backends.cudnn, "benchmark"), (torch.backends.cudnn, "deterministic")):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # put back afterwards
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    kernels = torch.backends.cuda
+    fused = {name: getattr(kernels, f"{name}_sdp_enabled")() for name in ("flash", "mem_efficient", "cudnn")}
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     try:
         make_deterministic()
@@ -19,7 +22,10 @@ def test_every_switch_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
         assert torch.is_deterministic_algorithms_warn_only_enabled()
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (False, True)
+        assert not any(getattr(kernels, f"{name}_sdp_enabled")() for name in fused)
     finally:
+        for name, was_enabled in fused.items():
+            getattr(kernels, f"enable_{name}_sdp")(was_enabled)
         torch.use_deterministic_algorithms(False)
         os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
 

@@ -53,6 +53,14 @@ def test_at_once_it_ends_the_process_from_the_inside() -> None:
             raise AssertionError("it was asked before")
 
 
+def test_the_time_limit_counts_from_the_start_of_the_launcher() -> None:
+    program = "import time; from rfdetr_hwd.engine import interrupt; print(time.monotonic() - interrupt._started())"
+    for variables, least in ((["TORCHELASTIC_RUN_ID=1"], 2.0), ([], 0.0)):
+        command = f"sleep 2; env {' '.join(variables)} {sys.executable} -c '{program}'; true"
+        result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+        assert (float(result.stdout) >= 2.0) == (least > 0), result.stdout
+
+
 def test_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(interrupt.time, "monotonic", lambda: now)

@@ -19,10 +19,10 @@ from rfdetr_hwd.engine.interrupt import StopRequest
 from rfdetr_hwd.engine.memory import largest_evaluation_pass, largest_micro_batch
 from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
 from rfdetr_hwd.engine.replay import StoredBatch
+from rfdetr_hwd.engine.shortage import MemoryShortageError
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import NullTracker
 from rfdetr_hwd.engine.trainer import Learner, LoopParts, Plan, fit
-from rfdetr_hwd.errors import MemoryShortageError
 
 ARGS = SimpleNamespace(amp=False)
 PLAN = Plan(1, evaluate_every=1, save_every=1, save_every_updates=None, log_every=1, clip=0.0, early_stop=None)
@@ -103,7 +103,7 @@ def test_the_update_is_made_again_as_if_it_had_never_failed(
 
 
 def test_after_three_halvings_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MemoryShortageError, match=r"with 1 images at once.*model.resolution.*train.multi_scale"):
+    with pytest.raises(MemoryShortageError, match=r"with 1 images at once.*train.multi_scale.*model.resolution"):
         train(monkeypatch, 0, TrainState())
     state = TrainState()
     with pytest.raises(MemoryShortageError, match="with 8 images at once"):  # the smallest that was tried
@@ -113,10 +113,11 @@ def test_after_three_halvings_the_error_says_what_to_set(monkeypatch: pytest.Mon
 
 def test_the_probe_finds_what_fits_and_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).eval()
+    optimizer = torch.optim.AdamW(network.parameters())
     before, generators = copy.deepcopy(network.state_dict()), torch.get_rng_state()
     for room, expected in ((100, 20), (19, 10), (4, 3), (0, 1)):
         monkeypatch.setattr(step_module, "forward_in_amp", Room(room, lambda net, images, _: net(images)))
-        assert largest_micro_batch(network, Loss(), batch, 20, ARGS) == expected
+        assert largest_micro_batch(network, optimizer, Loss(), batch, 20, ARGS) == expected
         monkeypatch.undo()
     assert not network.training
     assert torch.equal(torch.get_rng_state(), generators)
@@ -126,10 +127,20 @@ def test_the_probe_finds_what_fits_and_leaves_no_trace(monkeypatch: pytest.Monke
 
 def test_the_probe_of_an_evaluation_finds_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Conv2d(3, 1, 2)
+    optimizer = torch.optim.AdamW(network.parameters())
     for room, expected in ((100, 20), (19, 10), (4, 3), (0, 1)):
         monkeypatch.setattr(memory_module, "forward_in_amp", Room(room, lambda net, images, _: net(images)))
-        assert largest_evaluation_pass(network, 8, 20, ARGS) == expected
+        assert largest_evaluation_pass(network, optimizer, 8, 20, ARGS) == expected
     assert network.training
+
+
+def test_room_is_set_aside_for_the_moments_that_are_not_there_yet() -> None:
+    network = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(network.parameters())
+    assert [tuple(moment.shape) for moment in memory_module._missing_moments(optimizer)] == [(2, 3), (2, 3), (2,), (2,)]
+    network(torch.ones(3)).sum().backward()
+    optimizer.step()
+    assert memory_module._missing_moments(optimizer) == []
 
 
 def test_an_evaluation_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

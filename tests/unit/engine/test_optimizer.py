@@ -49,13 +49,21 @@ def test_moments_go_to_the_parameters_of_their_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"2.weight": {"exp_avg": torch.zeros(2, 2)}}, {"0.bias": {"exp_avg": torch.zeros(3)}}]
+    ("change", "named"),
+    [
+        ({"2.weight": {}}, "2.weight"),
+        ({"0.bias": {"exp_avg": torch.zeros(2)}}, "0.bias"),
+        ({"0.bias": {"step": torch.zeros(()), "exp_avg": torch.zeros(3), "exp_avg_sq": torch.zeros(2)}}, "0.bias"),
+        ({"0.weight": None}, "0.weight"),
+    ],
 )
-def test_moments_of_other_parameters_are_refused(change: dict[str, dict[str, torch.Tensor]]) -> None:
+def test_moments_of_other_parameters_are_refused(change: dict[str, dict[str, torch.Tensor] | None], named: str) -> None:
     network = nn.Sequential(nn.Linear(2, 2))
     optimizer = build_adamw([(name, parameter, 1.0, 0.0) for name, parameter in network.named_parameters()])
-    with pytest.raises(ValueError, match=next(iter(change))):
-        restore_moments(optimizer, network, change)
+    moments = {"0.weight": {}, "0.bias": {}, **change}
+    with pytest.raises(ValueError, match=named):
+        restore_moments(optimizer, network, {name: entry for name, entry in moments.items() if entry is not None})
+    restore_moments(optimizer, network, {"0.weight": {}, "0.bias": {}})
 
 
 def test_average_rises_to_its_decay() -> None:

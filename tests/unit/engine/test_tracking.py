@@ -21,10 +21,15 @@ def test_records_after_the_resumed_step_are_made_again(tmp_path: Path) -> None:
     assert read_metrics(path) == [{"step": step, "loss": step / 10} for step in range(1, 5)]
 
 
-def test_a_damaged_line_costs_no_other(tmp_path: Path) -> None:
+def test_a_damaged_line_costs_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n{"st\xff\x00p": 2\n[3]\n{"step": "4"}\n' + b"[" * 100_000 + b'\n{"step": 6}\n{"ste')
     assert read_metrics(path) == [{"step": 1}, {"step": 6}]
+    content = path.read_bytes()
+    JsonLinesTracker(path, last_step=6).close()
+    assert "no record in line [2, 3, 4, 5]" in caplog.text
+    assert path.read_text() == '{"step": 1}\n{"step": 6}\n'
+    assert (tmp_path / "damaged-metrics.jsonl").read_bytes() == content
 
 
 def test_an_evaluation_that_is_due_is_recorded_once(tmp_path: Path) -> None:

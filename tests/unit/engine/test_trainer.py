@@ -1,0 +1,123 @@
+"""Whatever ends the loop, what it has trained is saved before."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rfdetr_hwd.engine import train_step as step_module
+from rfdetr_hwd.engine.interrupt import TIME_LIMIT_CODE, StopRequest
+from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
+from rfdetr_hwd.engine.replay import StoredBatch
+from rfdetr_hwd.engine.shortage import MemoryShortageError
+from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.engine.tracking import NullTracker
+from rfdetr_hwd.engine.trainer import EpochLoader, Learner, LoopParts, Plan, fit
+from rfdetr_hwd.errors import Interrupted, UserError
+from tests.unit.engine.test_memory import ARGS, PLAN, Loader, Loss
+
+RARELY = replace(PLAN, epochs=9, evaluate_every=9, save_every=9)
+
+
+def train(plan: Plan, stop: StopRequest, loader: EpochLoader) -> list[int]:
+    """Train until it ends with an error, which is raised after the saved steps are noted in it."""
+    saved: list[int] = []
+    network = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 1))
+    optimizer = build_adamw([(name, p, 1e-2, 0.0) for name, p in network.named_parameters()])
+    nothing: Any = lambda *_: None  # noqa: E731
+    parts = LoopParts(
+        loader=loader,
+        criterion=Loss(),
+        evaluate=lambda _: {"AP": 0.0},
+        save=lambda state: saved.append(state.step),
+        record=nothing,
+        bundle=nothing,
+        tracker=NullTracker(),
+        stop=stop,
+    )
+    try:
+        fit(Learner(network, optimizer, Schedule("constant", 0, 3), None), parts, plan, TrainState(), ARGS)
+    except BaseException as error:
+        error.add_note(str(saved))
+        raise
+    return saved
+
+
+class Troubled(Loader):
+    """Does something before an update is served, or when all of an epoch are."""
+
+    def __init__(self, when: int, act: Callable[[], None]) -> None:
+        super().__init__(8)
+        self.when, self.act = when, act
+
+    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[list[StoredBatch]]:
+        for update, batches in enumerate(super().epoch(epoch, first_update)):
+            if update == self.when:
+                self.act()
+            yield batches
+        if self.when == self.updates_per_epoch:
+            self.act()
+
+
+def test_what_was_due_is_saved_once() -> None:
+    assert train(replace(PLAN, epochs=3, save_every_updates=2), StopRequest(), Loader(8)) == [2, 3, 4, 6, 8, 9]
+
+
+@pytest.mark.parametrize(("when", "step"), [(0, 1), (2, 3), (3, 3)])
+def test_a_time_limit_that_passes_anywhere(when: int, step: int) -> None:
+    """Also between two epochs, after the last look at it."""
+    stop = StopRequest()
+
+    def pass_the_limit() -> None:
+        stop._deadline = 0.0
+
+    with pytest.raises(Interrupted) as caught:
+        train(RARELY, stop, Troubled(when, pass_the_limit))
+    assert caught.value.code == TIME_LIMIT_CODE
+    assert caught.value.__notes__ == [str([step])]
+
+
+@pytest.mark.parametrize(("when", "saved"), [(0, []), (2, [2])])
+def test_a_loader_that_fails(when: int, saved: list[int]) -> None:
+    def fail() -> None:
+        raise UserError("a disk that is gone")
+
+    with pytest.raises(UserError, match="a disk that is gone") as caught:
+        train(RARELY, StopRequest(), Troubled(when, fail))
+    assert caught.value.__notes__ == [str(saved)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: out of memory"),
+    ],
+)
+def test_an_update_that_does_not_fit(error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, calls = step_module.forward_in_amp, 0
+
+    def full(network: nn.Module, images: Tensor, args: object) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            raise error
+        return forward(network, images, args)
+
+    monkeypatch.setattr(step_module, "forward_in_amp", full)
+    with pytest.raises(MemoryShortageError, match="step 3 does not fit") as caught:
+        train(RARELY, StopRequest(), Loader(8))
+    assert caught.value.__notes__ == ["[2]"]
+
+
+def test_another_error_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(step_module, "forward_in_amp", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        train(RARELY, StopRequest(), Loader(8))
