@@ -22,14 +22,14 @@ forward = step_module.forward_in_amp
 epoch = TrainLoader.epoch
 
 
-def faulty_update(learner, parts, plan, state, micro_batches, args):  # type: ignore[no-untyped-def]
+def faulty_update(learner, parts, state, *rest):  # type: ignore[no-untyped-def]
     """Strike before the update after `step`."""
     if state.step == int(step) and os.environ["RANK"] == rank:
         if kind in ("memory", "nan"):
             step_module.forward_in_amp = narrow if kind == "memory" else poisoned
         else:
             os.kill(os.getpid(), getattr(signal, f"SIG{kind}"))
-    return update(learner, parts, plan, state, micro_batches, args)
+    return update(learner, parts, state, *rest)
 
 
 def faulty_epoch(self, number, first=0):  # type: ignore[no-untyped-def]

@@ -167,7 +167,7 @@ def test_a_rank_that_cannot_load_its_images_stops_all_with_their_work_saved(conf
     assert processes(mark) == []
     assert "error: a disk that is gone" in output
     assert "error: rank 0 stops: another rank could not load its images" in output
-    assert "Traceback" not in output
+    assert "]: Traceback" not in output  # torchrun prints one of its own
     assert last_step(run) == 3
 
 
