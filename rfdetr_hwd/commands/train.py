@@ -165,14 +165,13 @@ def _prepare(
 ) -> _Stage:
     """Put the parts of a run together and restore what a checkpoint holds. Nothing needs saving until this is done."""
     if distributed.broadcast_object(folder is not None) != (folder is not None):
-        raise ConfigError(
-            f"output.dir: rank {distributed.rank()} does not see the run of rank 0: share {config.output.dir}"
-        )
-    train_data, val_data = read_data(config)
-    seed_all(config.train.seed)
+        here = f"rank {distributed.rank()} and rank 0 do not see the same in {config.output.dir}"
+        raise ConfigError(f"output.dir: {here}: it must be a folder that all machines share")
     if folder is not None and distributed.is_main():
         stack.enter_context(folder.lock())
     distributed.barrier()
+    train_data, val_data = read_data(config)
+    seed_all(config.train.seed)
     checkpoint = _find_newest(folder)
     model = _build_model(config, train_data, is_fresh=checkpoint is None)
     model.network.to(device)

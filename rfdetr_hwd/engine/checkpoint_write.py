@@ -26,6 +26,7 @@ from rfdetr_hwd.engine.checkpoint import (
     read_manifest,
     sha256_of,
 )
+from rfdetr_hwd.engine.shortage import is_out_of_memory
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.safe_write import flush
 
@@ -77,9 +78,14 @@ def save_checkpoint(
             raise
         flush(folder.parent)
     except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        if is_out_of_memory(error):
+            raise
+        reason = getattr(error, "strerror", None) or f"a file ends too early ({str(error).splitlines()[0]})"
         free = shutil.disk_usage(_existing(folder)).free >> 20
-        raise CheckpointError(f"cannot write the checkpoint {folder}: {reason} ({free} MiB are free)") from None
+        raise CheckpointError(
+            f"cannot write the checkpoint {folder}: {reason}. {free} MiB are free on the disk; see also the limits on "
+            "files and quotas. Checkpoints that were there are untouched, and a resumed run goes on from them"
+        ) from None
     finally:
         for path in (partial, replaced):
             shutil.rmtree(path, ignore_errors=True)

@@ -16,6 +16,6 @@ class MemoryShortageError(UserError):
     """What does not fit into memory, in parts neither."""
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error of torch says that a device, or the machine, has no memory left."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _SAID)

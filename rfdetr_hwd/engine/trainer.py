@@ -32,6 +32,9 @@ from rfdetr_hwd.errors import Interrupted, UserError
 MAX_HALVINGS = 3
 """Times that an update is tried again with half the micro-batch."""
 
+_FAILED = 1
+"""What a rank that cannot load its images tells the others; what stops a run has larger codes."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -158,7 +161,8 @@ def fit(learner: Learner, parts: LoopParts, plan: Plan, state: TrainState, args:
     Raises:
         Interrupted: The run was asked to stop; a checkpoint of the state is there, unless no update was made.
         NonFiniteError: A loss or gradient is not finite.
-        MemoryShortageError: An update does not fit into memory.
+        MemoryShortageError: An update does not fit into memory; the state before it is saved.
+        UserError: A rank cannot load its images; the state is saved.
     """
     learner.network.train()
     keep = _Keeper(parts.save, state.step)
@@ -226,14 +230,14 @@ def _updates(parts: LoopParts, keep: _Keeper, state: TrainState) -> Iterator[lis
             with parts.stop.at_once():
                 micro_batches = next(updates, None)
         except UserError as error:
-            failure, code = error, error.exit_code
+            failure, code = error, _FAILED
         except Interrupted:
             code = parts.stop.code
         code = max_over_ranks(code)
-        if code > UserError.exit_code:
+        if code > _FAILED:
             keep(state)
             raise Interrupted(code)
-        if code:
+        if code == _FAILED:
             keep.if_possible(state)
             raise failure or RankError(f"rank {rank()} stops: another rank could not load its images")
         if micro_batches is None:
