@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.run_folder import RunFolder
@@ -177,6 +178,14 @@ def test_accepted_changes_are_made(cli: Run, halfway: Path, shapes_root: Path, t
         annotations["categories"][-1]["name"] = "comet"
         path.write_text(json.dumps(annotations))
     refused(cli("train", "--resume", halfway, "--accept", "annotations"), 1, "the classes are not those of", "'comet'")
+
+
+def test_a_machine_that_does_not_see_the_run_says_so(
+    cli: Run, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 has found one. Without the question the ranks would wait for each other in different places."""
+    monkeypatch.setattr(distributed, "broadcast_object", lambda _: True)
+    refused(cli("train", "--config", config_file, f"output.dir={tmp_path / 'run'}"), 2, "all machines share")
 
 
 def test_auto_resume_starts_and_continues(cli: Run, config_file: Path, halfway: Path) -> None:

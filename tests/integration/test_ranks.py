@@ -1,5 +1,6 @@
 """Several processes are one run: they stop together, survive each other's troubles, and may become more or fewer."""
 
+import json
 import os
 import shlex
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import parse_args
 
+from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
@@ -202,3 +204,14 @@ def test_ranks_of_unequal_shares_are_one_process(config_file: Path, tmp_path: Pa
     found = [{line for path in run.glob("quarantine*.jsonl") for line in path.open()} for run in runs]
     assert found[0] == found[1]
     assert len(found[0]) == 1
+    evaluations = [tmp_path / "evaluation-one", tmp_path / "evaluation-two"]
+    evaluate_command.run(runs[0], None, "val", evaluations[0], "auto", [])
+    status, output, _ = launch("9:0:none", "evaluate", "--weights", runs[0], "--out", evaluations[1])
+    assert status == 0, output
+    one, two = (
+        sorted(json.loads((folder / "predictions.json").read_text()), key=lambda detection: detection["image_id"])
+        for folder in evaluations
+    )
+    assert [detection["image_id"] for detection in two] == [detection["image_id"] for detection in one]
+    assert len({detection["image_id"] for detection in one}) == 20
+    assert [detection["score"] for detection in two] == pytest.approx([d["score"] for d in one], abs=1e-5)
