@@ -14,6 +14,7 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError
+from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.memory import largest_micro_batch
 from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average, moments_by_name
 from rfdetr_hwd.engine.progress import ConsoleTracker
@@ -21,7 +22,6 @@ from rfdetr_hwd.engine.replay import StoredBatch, inputs_of
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, NullTracker, TensorBoardTracker, Tracker, Trackers
 from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError
-from rfdetr_hwd.engine.trainer import Learner
 from rfdetr_hwd.environment import describe_start
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.upstream import learning_rates

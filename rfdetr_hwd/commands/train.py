@@ -19,11 +19,12 @@ from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.checkpoint import Checkpoint, list_checkpoints, open_checkpoint
 from rfdetr_hwd.engine.determinism import make_deterministic
 from rfdetr_hwd.engine.interrupt import StopRequest
+from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.random_state import seed_all
 from rfdetr_hwd.engine.shortage import MemoryShortageError, is_out_of_memory
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.train_step import NonFiniteError
-from rfdetr_hwd.engine.trainer import Learner, LoopParts, Plan, fit, is_over
+from rfdetr_hwd.engine.trainer import LoopParts, Plan, fit, is_over
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.model.build import BuiltModel, build_model
@@ -102,7 +103,7 @@ def _explained(config: Config) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise TrainingError(f"a file of {config.output.dir} cannot be read or written: {error}") from None
+        raise TrainingError(f"{config.output.dir}: a file cannot be read or written: {error}") from None
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

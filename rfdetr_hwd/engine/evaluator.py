@@ -1,8 +1,6 @@
 """One pass over a dataset that measures a network, and leaves everything as it was."""
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import torch
@@ -11,10 +9,8 @@ from torch import Tensor, nn
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
 from rfdetr_hwd.engine.distributed import broadcast_object, gather_objects, is_main, max_over_ranks
 from rfdetr_hwd.engine.interrupt import StopRequest
-from rfdetr_hwd.engine.shortage import MemoryShortageError, is_out_of_memory
+from rfdetr_hwd.engine.shortage import PassSize, in_parts
 from rfdetr_hwd.errors import Interrupted
-
-logger = logging.getLogger(__name__)
 
 
 class EvalBatch(Protocol):
@@ -46,17 +42,6 @@ class Metric(Protocol):
     def update(self, image_ids: Sequence[int], results: Sequence[dict[str, Tensor]]) -> None: ...
     def add(self, detections: Sequence[dict[str, Any]]) -> None: ...
     def compute(self) -> dict[str, float]: ...
-
-
-@dataclass
-class PassSize:
-    """How many images fit into memory at once, as far as is known.
-
-    Attributes:
-        images: The most that are tried.
-    """
-
-    images: int
 
 
 def evaluate(
@@ -97,7 +82,7 @@ def evaluate(
         with torch.inference_mode():
             for batch in loader:
                 served += 1
-                for part in _fitting(batch, size, lambda part: _pass(network, part, postprocess, args, device)):
+                for part in in_parts(batch, size, lambda part: _pass(network, part, postprocess, args, device)):
                     metric.update(*part)
                 stop.check()
             for _ in range(rounds - served):
@@ -120,37 +105,6 @@ def _pass(
 ) -> list[dict[str, Tensor]]:
     on_device = batch.to(device)
     return postprocess(forward_in_amp(network, on_device.images, args), on_device.sizes)
-
-
-def _fitting(
-    batch: EvalBatch, size: PassSize, run: Callable[[EvalBatch], list[dict[str, Tensor]]]
-) -> Iterator[tuple[tuple[int, ...], list[dict[str, Tensor]]]]:
-    """Yield image ids with results, in order; a part of the batch that does not fit into memory is halved."""
-    waiting = [batch]
-    while waiting:
-        part = waiting.pop(0)
-        number = len(part.image_ids)
-        if number > size.images:
-            waiting = part.cut(size.images) + waiting
-            continue
-        results = None
-        try:
-            results = run(part)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        if results is not None:
-            yield part.image_ids, results
-            continue
-        # Here no traceback holds the tensors of the pass any more.
-        torch.cuda.empty_cache()
-        if number == 1:
-            raise MemoryShortageError(
-                "the evaluation of one image does not fit into memory. See what else is in it, or set train.ema=false"
-            )
-        size.images = -(-number // 2)
-        waiting = [part, *waiting]
-        logger.warning("evaluating %d images at once does not fit into memory: %d from now on", number, size.images)
 
 
 def _compute(metric: Metric, stop: StopRequest) -> dict[str, float]:

@@ -11,7 +11,7 @@ import torch
 from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.config import Config
-from rfdetr_hwd.engine import trainer
+from rfdetr_hwd.engine import learner
 from rfdetr_hwd.engine.checkpoint import newest_checkpoint
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
 from rfdetr_hwd.errors import Interrupted
@@ -107,7 +107,7 @@ def test_a_run_on_the_gpu_goes_on_from_the_middle_of_an_epoch(
     assert losses == pytest.approx(expected, rel=2e-2)
     step = newest_checkpoint(run / "checkpoints")[0].step
     assert [name for name in differing(other, run, step) if name.startswith("random")] == []
-    monkeypatch.setattr(trainer, "restore_random_state", lambda _: None)  # negative control
+    monkeypatch.setattr(learner, "restore_random_state", lambda _: None)  # negative control
     shutil.rmtree(other / "checkpoints" / f"step-{step:08d}")
     train_command.run(None, other, [])
     assert "random/0/cuda/0" in differing(other, run, step)

@@ -16,11 +16,11 @@ from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.data import workers
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import TrainLoader
-from rfdetr_hwd.engine import checkpoint_write, trainer
+from rfdetr_hwd.engine import checkpoint_write, learner
 from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
+from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
-from rfdetr_hwd.engine.trainer import Learner
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.metrics.coco import CocoMetric
 from rfdetr_hwd.run_folder import RunFolder
@@ -228,7 +228,7 @@ def leave_out(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Learner, "restore", without)
     if part == "random":
-        monkeypatch.setattr(trainer, "restore_random_state", lambda _: None)
+        monkeypatch.setattr(learner, "restore_random_state", lambda _: None)
     if part == "sampler":
         monkeypatch.setattr(TrainLoader, "epoch", lambda self, number, first=0: epoch(self, 0, first))
 

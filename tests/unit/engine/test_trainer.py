@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from rfdetr_hwd.engine import train_step as step_module
 from rfdetr_hwd.engine.interrupt import TIME_LIMIT_CODE, StopRequest
+from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
 from rfdetr_hwd.engine.replay import StoredBatch
 from rfdetr_hwd.engine.shortage import MemoryShortageError
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import NullTracker
-from rfdetr_hwd.engine.trainer import EpochLoader, Learner, LoopParts, Plan, fit
+from rfdetr_hwd.engine.trainer import EpochLoader, LoopParts, Plan, fit
 from rfdetr_hwd.errors import Interrupted, UserError
 from tests.unit.engine.test_memory import ARGS, PLAN, Loader, Loss
 
