@@ -200,6 +200,7 @@ def test_resume_runs_nothing(
     refused(result, 1, *{**EVERYWHERE, **RESUME_ONLY}[weapon])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weapon", RESUME_ONLY, ids=lambda weapon: weapon.__name__)
 def test_replay_runs_nothing(cli: Run, run: Path, sentinel: Path, weapon: Callable[[Path, Path], None]) -> None:
     folder = run / "checkpoints" / "step-00000012"
@@ -215,7 +216,13 @@ def test_replay_runs_nothing(cli: Run, run: Path, sentinel: Path, weapon: Callab
     refused(cli("checkpoint", "replay", folder), 1, *RESUME_ONLY[weapon])
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "predict", "export", "pretrain_weights", "show", "verify", "replay"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        *("evaluate", "pretrain_weights", "show"),
+        *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("predict", "export", "verify", "replay")),
+    ],
+)
 @pytest.mark.parametrize("weapon", EVERYWHERE, ids=lambda weapon: weapon.__name__)
 def test_no_other_road_runs_anything(
     cli: Run,

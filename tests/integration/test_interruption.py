@@ -109,6 +109,7 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_bit(
     is_the_same_run(halfway, trained)
 
 
+@pytest.mark.slow
 def test_a_loader_that_fails_costs_nothing(halfway: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise DatasetError("a disk that is gone")
