@@ -26,7 +26,7 @@ print("RESULT " + json.dumps({"class_names": list(model.class_names), "detection
 """
 
 
-@pytest.mark.parametrize("which", ["ema", "plain"])
+@pytest.mark.parametrize("which", ["ema", pytest.param("plain", marks=pytest.mark.slow)])
 def test_a_stranger_gets_the_same_detections(
     trained: Path, cli: Run, shapes_root: Path, tmp_path: Path, which: str
 ) -> None:
@@ -62,6 +62,7 @@ def test_onnx_gives_the_same_outputs(trained: Path, cli: Run, shapes_root: Path,
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
+@pytest.mark.slow
 def test_openvino_gives_the_same_outputs(trained: Path, cli: Run, shapes_root: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     arguments = ("export", "--weights", trained, "--format", "openvino", "--images", shapes_root / "test", "--out")
