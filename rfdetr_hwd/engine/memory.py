@@ -53,14 +53,8 @@ def largest_micro_batch(
             return True
         return True
 
-    network_was_training = network.training
-    network.train()
-    try:
-        with _traceless(network):
-            return _largest(fits, limit)
-    finally:
-        still.zero_grad(set_to_none=True)
-        network.train(network_was_training)
+    with _traceless(network, is_training=True):
+        return _largest(fits, limit)
 
 
 def largest_evaluation_pass(
@@ -89,13 +83,8 @@ def largest_evaluation_pass(
             return False
         return True
 
-    was_training = network.training
-    network.eval()
-    try:
-        with _traceless(network):
-            return _largest(fits, limit)
-    finally:
-        network.train(was_training)
+    with _traceless(network, is_training=False):
+        return _largest(fits, limit)
 
 
 def _largest(fits: Callable[[int], bool], limit: int) -> int:
@@ -107,13 +96,16 @@ def _largest(fits: Callable[[int], bool], limit: int) -> int:
 
 
 @contextmanager
-def _traceless(network: nn.Module) -> Iterator[None]:
-    """Put buffers and random generators back, and what was allocated."""
-    generators = random_state()
+def _traceless(network: nn.Module, is_training: bool) -> Iterator[None]:
+    """Set the mode for a while; then put mode, buffers and random generators back, and free what was allocated."""
+    generators, was_training = random_state(), network.training
     buffers = [buffer.clone() for buffer in network.buffers()]
+    network.train(is_training)
     try:
         yield
     finally:
+        network.train(was_training)
+        network.zero_grad(set_to_none=True)
         for buffer, value in zip(network.buffers(), buffers, strict=True):
             buffer.copy_(value)
         restore_random_state(generators)
