@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := demo
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all test-gpu lint format types bench clean
@@ -27,10 +28,10 @@ demo: $(INSTALLED)  ## Train, evaluate and predict on the built-in dataset, in d
 	$(BIN)/rfdetr-hwd predict $(DEMO)/data/test --weights $(DEMO)/run --out $(DEMO)/pictures --threshold 0.3
 
 test: $(INSTALLED) lint types  ## Lint, check types and run the tests, without a GPU and without network
-	$(BIN)/pytest -m "not gpu and not slow"
+	$(PYTEST) -m "not gpu and not slow"
 
 test-all: $(INSTALLED) lint types  ## The tests with the full counts of the reliability promises: an hour on 2 cores
-	$(BIN)/pytest -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 test-gpu: $(INSTALLED)  ## The tests that need a CUDA device
 	$(BIN)/pytest -m gpu

@@ -1,5 +1,6 @@
 """What a run or a checkpoint records: finding it, reading it, and what may be changed about it."""
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, newest_checkpoint, open_checkpoint
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.read_config import known_keys, override_keys, parse_config
+from rfdetr_hwd.read_config import known_keys, parse_config
 
 TRUST_VARIABLE = "RFDETR_HWD_TRUST"
 """Environment variable: comma-separated downsampler classes (package.module:Class) that a checkpoint may import."""
@@ -71,33 +72,25 @@ def read_record(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> tuple[
     config, class_names = checkpoint.record.get("config"), checkpoint.record.get("class_names")
     if not isinstance(config, dict) or not isinstance(class_names, list):
         raise CheckpointError(f"{checkpoint.path} records no model: its record has no config or no class names")
-    _check_overrides(overrides, MEASURABLE, "a trained model")
-    recorded = parse_config(config, overrides, origin=f"{checkpoint.path}/record.json")
-    refuse_untrusted_class(recorded, str(checkpoint.path))
-    return recorded, tuple(map(str, class_names))
-
-
-def check_resume_overrides(overrides: Sequence[str], accepted: Sequence[str]) -> None:
-    """Refuse overrides that a resumed run cannot have.
-
-    Raises:
-        ConfigError: A key is not among what may change, and not accepted.
-    """
-    for key in accepted:
-        if key != ANNOTATIONS and not _matches(key, ACCEPTABLE) or not _is_known(key):
-            choices = ", ".join((ANNOTATIONS, *map(_shown, ACCEPTABLE)))
-            raise ConfigError(f"--accept {key}: that is never accepted; what can be is {choices}")
-    _check_overrides(overrides, (*RESUMABLE, *accepted), "a resumed run")
+    origin = f"{checkpoint.path}/record.json"
+    wanted = parse_config(config, overrides, origin)
+    _refuse(changes(parse_config(config, origin=origin), wanted), MEASURABLE, "a trained model")
+    refuse_untrusted_class(wanted, str(checkpoint.path))
+    return wanted, tuple(map(str, class_names))
 
 
 def check_changes(recorded: Config, wanted: Config, accepted: Sequence[str]) -> None:
     """Refuse a configuration that would make a resumed run another one.
 
     Raises:
-        ConfigError: A key differs that may not, and is not accepted.
+        ConfigError: A key differs that may not, and is not accepted; or what is accepted never can be.
     """
-    changed = changed_keys(recorded, wanted)
-    _refuse([key for key in changed if not _matches(key, (*RESUMABLE, *accepted))], RESUMABLE, "a resumed run")
+    for key in accepted:
+        if key != ANNOTATIONS and not (_matches(key, ACCEPTABLE) and key in known_keys()):
+            choices = ", ".join((ANNOTATIONS, *map(_shown, ACCEPTABLE)))
+            raise ConfigError(f"--accept {key}: that is never accepted; what can be is {choices}")
+    changed = changes(recorded, wanted)
+    _refuse({key: changed[key] for key in changed if key not in accepted}, RESUMABLE, "a resumed run")
     for key in accepted:
         if key not in (*changed, ANNOTATIONS):
             logger.warning("--accept %s: it is as it was", key)
@@ -109,10 +102,11 @@ def check_changes(recorded: Config, wanted: Config, accepted: Sequence[str]) -> 
         )
 
 
-def changed_keys(one: Config, other: Config) -> list[str]:
-    """Return the dotted keys in which two configurations differ."""
+def changes(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys in which two configurations differ, with the value in each of them."""
     before, after = (dict(_flat(config.model_dump(mode="json"))) for config in (one, other))
-    return [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    pairs = {key: (before.get(key), after.get(key)) for key in {**before, **after}}
+    return {key: (was, now) for key, (was, now) in pairs.items() if was != now}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -123,24 +117,16 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + key, value
 
 
-def _check_overrides(overrides: Sequence[str], allowed: Sequence[str], what: str) -> None:
-    keys = [key for key in override_keys(overrides) if not _matches(key, allowed)]
-    _refuse([key for key in keys if _is_part(key)], allowed, what)  # keys that are none are refused when they are read
-
-
-def _refuse(keys: Sequence[str], allowed: Sequence[str], what: str) -> None:
-    if not keys:
+def _refuse(changed: Mapping[str, tuple[Any, Any]], allowed: Sequence[str], what: str) -> None:
+    refused = {key: values for key, values in changed.items() if not _matches(key, allowed)}
+    if not refused:
         return
-    message = f"{', '.join(keys)} cannot be changed for {what}; what can is {', '.join(map(_shown, allowed))}"
-    acceptable = [key for key in keys if what == "a resumed run" and _matches(key, ACCEPTABLE)]
+    named = (f"{key} (was {json.dumps(was)}, is {json.dumps(now)})" for key, (was, now) in refused.items())
+    message = f"{', '.join(named)} cannot be changed for {what}; what can is {', '.join(map(_shown, allowed))}"
+    acceptable = [key for key in refused if what == "a resumed run" and _matches(key, ACCEPTABLE)]
     if acceptable:
         message += f". If the change is meant, say so with {' '.join(f'--accept {key}' for key in acceptable)}"
     raise ConfigError(message)
-
-
-def _is_part(key: str) -> bool:
-    """Return whether a key, or a section of keys, or an option below one, is one of the configuration."""
-    return any(known == key or known.startswith(f"{key}.") or key.startswith(f"{known}.") for known in known_keys())
 
 
 def _matches(key: str, names: Sequence[str]) -> bool:
@@ -164,8 +150,3 @@ def refuse_untrusted_class(config: Config, where: str) -> None:
             f"{where} was trained with the downsampler class {name}, and loading it imports that module. If you trust "
             f"it, set {TRUST_VARIABLE}={name}"
         )
-
-
-def _is_known(key: str) -> bool:
-    """Return whether `--accept` may name a key: one of the configuration, or the annotations."""
-    return key == ANNOTATIONS or key in known_keys()

@@ -32,7 +32,7 @@ from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial,
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.read_config import parse_config
-from rfdetr_hwd.recorded import check_changes, check_resume_overrides, refuse_untrusted_class
+from rfdetr_hwd.recorded import check_changes, refuse_untrusted_class
 from rfdetr_hwd.safe_write import flush, open_without_links, replace_text
 from rfdetr_hwd.untrusted import UntrustedFileError, read_json_object
 from rfdetr_hwd.yaml_file import read_yaml
@@ -166,7 +166,6 @@ class RunFolder:
         Raises:
             ConfigError: An override would change the updates of the run, and the change is not accepted.
         """
-        check_resume_overrides(overrides, accepted)
         return self.check(parse_config(read_yaml(self._config_file), overrides, str(self._config_file)), accepted)
 
     def check(self, config: Config, accepted: Sequence[str] = ()) -> Config:

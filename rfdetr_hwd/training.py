@@ -25,16 +25,13 @@ from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError
 from rfdetr_hwd.environment import describe_start
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.upstream import learning_rates
-from rfdetr_hwd.recorded import ANNOTATIONS, REFITTING, REORDERING, changed_keys, read_record
+from rfdetr_hwd.recorded import ANNOTATIONS, REFITTING, REORDERING, changes, read_record
 from rfdetr_hwd.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
 
-_ANNOTATION_KEYS = {
-    "annotations_sha256": "the training annotations",
-    "validation_sha256": "the validation annotations",
-}
+_TRAINING_DATA, _VALIDATION_DATA = "training_data", "validation_data"
 """Entries of a checkpoint's record that say which data it belongs to."""
 
 
@@ -85,9 +82,14 @@ def describe_model(config: Config, data: DetectionData, val_data: DetectionData)
         "config": config.model_dump(mode="json"),
         "class_names": list(data.class_names),
         "category_ids": list(data.category_ids),
-        "annotations_sha256": data.fingerprint,
-        "validation_sha256": val_data.fingerprint,
+        _TRAINING_DATA: _identity(data),
+        _VALIDATION_DATA: _identity(val_data),
     }
+
+
+def _identity(data: DetectionData) -> dict[str, Any]:
+    """Return what tells one split from another, and gives a first idea of how they differ."""
+    return {"images": len(data), "boxes": len(data.labels), "sha256": data.fingerprint}
 
 
 @dataclass(frozen=True)
@@ -176,10 +178,10 @@ def restore(
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise CheckpointError(f"{checkpoint.path} does not hold the state of this run ({reason})") from None
-    changed = set(changed_keys(recorded, config))
-    if checkpoint.record.get("annotations_sha256") != description["annotations_sha256"]:
+    changed = set(changes(recorded, config))
+    if checkpoint.record.get(_TRAINING_DATA) != description[_TRAINING_DATA]:
         changed.add(ANNOTATIONS)
-    if checkpoint.record.get("validation_sha256") != description["validation_sha256"]:
+    if checkpoint.record.get(_VALIDATION_DATA) != description[_VALIDATION_DATA]:
         state.forget_best()
         logger.info("the best AP is forgotten: it was measured on other images")
     if changed & set(REFITTING):
@@ -196,14 +198,14 @@ def restore(
 
 
 def _check_data(checkpoint: Checkpoint, description: Mapping[str, Any], accepted: Sequence[str]) -> None:
-    for key, what in (("class_names", "the classes"), *_ANNOTATION_KEYS.items()):
+    annotations = {_TRAINING_DATA: "training annotations", _VALIDATION_DATA: "validation annotations"}
+    for key, what in {"class_names": "classes", **annotations}.items():
         was, now = checkpoint.record.get(key), description[key]
-        is_accepted = key in _ANNOTATION_KEYS and ANNOTATIONS in accepted
-        if was != now and not is_accepted:
-            hint = f", accept them with --accept {ANNOTATIONS}" if key in _ANNOTATION_KEYS else ""
+        if was != now and not (key in annotations and ANNOTATIONS in accepted):
+            hint = f", accept them with --accept {ANNOTATIONS}" if key in annotations else ""
             raise DatasetError(
-                f"{what} are not those of {checkpoint.path}: was {was}, is {now}. Resume on the same data{hint}, or "
-                "start a new run with model.pretrain_weights set to this one"
+                f"the {what} are not those of {checkpoint.path}: was {was}, is {now}. Resume on the same data{hint}, "
+                "or start a new run with model.pretrain_weights set to this one"
             )
 
 
@@ -268,11 +270,9 @@ def describe_run(
         },
         "data": {
             "root": config.data.root,
-            "images": len(data),
-            "boxes": len(data.labels),
             "classes": list(data.class_names),
-            "annotations_sha256": data.fingerprint,
-            "validation_sha256": val_data.fingerprint,
+            _TRAINING_DATA: _identity(data),
+            _VALIDATION_DATA: _identity(val_data),
         },
     }
 

@@ -30,7 +30,7 @@ from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors, read_json_object
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST, RECORD, TRAINING = "manifest.json", "record.json", "training.pt"
 WEIGHTS = {"plain": "weights.safetensors", "ema": "ema.safetensors"}
 INPUTS = "inputs.safetensors"

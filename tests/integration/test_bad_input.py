@@ -72,8 +72,8 @@ def test_broken_annotations_are_named(
 @pytest.mark.parametrize(
     ("override", "part"),
     [
-        ("train.lr=5", "train.lr cannot be changed"),
-        ("model.num_queries=5", "model.num_queries cannot"),
+        ("train.lr=5", "train.lr (was 0.001, is 5.0) cannot be changed"),
+        ("model.num_queries=5", "model.num_queries (was 10, is 5) cannot"),
         ("train.epoch=1", "train.epoch: unknown key"),
     ],
 )
@@ -88,8 +88,12 @@ def test_a_resumed_run_stays_on_its_data(cli: Run, trained: Path, shapes_root: P
     shutil.copytree(shapes_root, root)
     shutil.copytree(trained, run, symlinks=True)
     path = root / "train" / "_annotations.coco.json"
-    path.write_text(path.read_text() + " ")
-    refused(cli("train", "--resume", run, f"data.root={root}"), 1, "the training annotations are not those of")
+    annotations = json.loads(path.read_text())
+    boxes = len(annotations["annotations"])
+    path.write_text(json.dumps({**annotations, "annotations": annotations["annotations"][:-1]}))
+    result = cli("train", "--resume", run, f"data.root={root}")
+    was, now = (f"{which} {{'images': 24, 'boxes': {count}," for which, count in (("was", boxes), ("is", boxes - 1)))
+    refused(result, 1, "the training annotations are not those of", was, now)
 
 
 def test_two_processes_do_not_train_in_one_folder(cli: Run, trained: Path, tmp_path: Path) -> None:
@@ -109,7 +113,11 @@ def test_a_run_without_a_checkpoint_starts_anew(cli: Run, trained: Path, tmp_pat
 
 
 def test_a_model_stays_what_it_was_trained_as(cli: Run, trained: Path) -> None:
-    refused(cli("evaluate", "--weights", trained, "model.resolution=128"), 2, "model.resolution cannot be changed")
+    refused(
+        cli("evaluate", "--weights", trained, "model.resolution=128"),
+        2,
+        "model.resolution (was 64, is 128) cannot be changed",
+    )
 
 
 def test_an_output_path_that_is_a_file_is_refused_at_once(cli: Run, trained: Path, tmp_path: Path) -> None:
@@ -243,7 +251,11 @@ def test_a_letterboxed_model_is_measured_as_it_was_trained(
     assert measured["figures"]["AR_100"] == trained > 0
     assert measured["protocol"]["preprocessing"] == "letterbox into a square, bilinear, antialiased"
     assert "stretches others" in cli("export", "--weights", run, "--out", tmp_path / "x.pth").stdout
-    refused(cli("evaluate", "--weights", run, "model.resize=stretch"), 2, "model.resize cannot be changed")
+    refused(
+        cli("evaluate", "--weights", run, "model.resize=stretch"),
+        2,
+        'model.resize (was "letterbox", is "stretch") cannot be changed',
+    )
 
 
 def test_predict_names_what_it_cannot_use(cli: Run, trained: Path, tmp_path: Path) -> None:

@@ -138,10 +138,10 @@ def test_a_finite_update_is_not_reported_as_reproduced(
 @pytest.mark.parametrize(
     ("arguments", "status", "parts"),
     [
-        (["train.lr=5e-4"], 2, ["train.lr cannot be changed", "--accept train.lr"]),
+        (["train.lr=5e-4"], 2, ["train.lr (was 0.001, is 0.0005) cannot be changed", "--accept train.lr"]),
         (["--accept", "model.levels", "model.levels=[P4]"], 2, ["--accept model.levels", "never accepted"]),
         (["--accept", "classes"], 2, ["--accept classes", "never accepted"]),
-        (["--accept", "train.lr", "train.batch_size=2"], 2, ["train.batch_size cannot"]),
+        (["--accept", "train.lr", "train.batch_size=2"], 2, ["train.batch_size (was 4, is 2) cannot"]),
     ],
 )
 def test_a_change_must_be_accepted_by_name(
@@ -191,7 +191,7 @@ def test_a_machine_that_does_not_see_the_run_says_so(
 def test_auto_resume_starts_and_continues(cli: Run, config_file: Path, halfway: Path) -> None:
     refused(cli("train", "--config", config_file, f"output.dir={halfway}"), 2, "holds a run already", "--auto-resume")
     other = cli("train", "--config", config_file, f"output.dir={halfway}", "train.lr=0.5", "--auto-resume")
-    refused(other, 2, "train.lr cannot be changed")
+    refused(other, 2, "train.lr (was 0.001, is 0.5) cannot be changed")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(train_command, "_fit", lambda *_: None)
         result = cli("train", "--config", config_file, f"output.dir={halfway}", "--auto-resume")

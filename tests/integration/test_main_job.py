@@ -42,7 +42,7 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
     (start,) = json.loads((trained / "run.json").read_text())["starts"]
     assert "torch" in start["environment"]["packages"]
     assert start["config"] == checkpoint.record["config"]
-    assert start["data"]["annotations_sha256"] == checkpoint.record["annotations_sha256"]
+    assert start["data"]["training_data"] == checkpoint.record["training_data"]
     derived = start["derived"]
     assert (derived["updates_per_epoch"], derived["total_updates"], derived["world_size"]) == (6, 12, 1)
     assert derived["trained_parameters"] == sum(group["parameters"] for group in derived["learning_rate_groups"])
