@@ -12,9 +12,7 @@ import typer
 from rfdetr_hwd import __version__
 from rfdetr_hwd.cli_call import Overrides, call_verb
 from rfdetr_hwd.cli_data import data_app
-from rfdetr_hwd.errors import Interrupted
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted, answered_signals
 
 app = typer.Typer(
     help="Train RF-DETR with wavelet downsampling, ship stock RF-DETR.",
@@ -179,7 +177,7 @@ def _options(
 
 def _leave(number: int, _: object) -> None:
     """End from the inside, so that nothing is left half written; a second signal ends the process at once."""
-    for other in _SIGNALS:
+    for other in STOP_SIGNALS:
         signal.signal(other, signal.SIG_DFL)
     raise Interrupted(128 + number)
 
@@ -189,10 +187,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name need not be writable text
-    for number in _SIGNALS:
+    signals = answered_signals()
+    for number in signals:
         signal.signal(number, _leave)
     try:
         app(prog_name="rfdetr-hwd")
     finally:
-        for number in _SIGNALS:  # the status is decided: what the interpreter still does at its end must not raise
+        for number in signals:  # the status is decided: what the interpreter still does at its end must not raise
             signal.signal(number, signal.SIG_DFL)

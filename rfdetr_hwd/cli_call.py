@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import shlex
 import sys
 import warnings
@@ -10,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from rfdetr_hwd.errors import Interrupted, UserError, printable
+from rfdetr_hwd.launch import launcher
+from rfdetr_hwd.terminal import say
 
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides: train.epochs=12")]
 
@@ -25,7 +28,6 @@ def call_verb(module: str, function: str = "run", /, **arguments: Any) -> None:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
     except Interrupted as interruption:
-        if interruption.advice is not None:
-            again = "stopped. To start again:\n" + shlex.join(["rfdetr-hwd", *sys.argv[1:]])
-            print(interruption.advice or again, flush=True)
-        raise typer.Exit(int(str(interruption.code))) from None
+        if os.environ.get("RANK", "0") == "0":
+            say(interruption.advice or f"stopped. To start again:\n{launcher()} {shlex.join(sys.argv[1:])}")
+        raise typer.Exit(interruption.status) from None

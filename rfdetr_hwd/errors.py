@@ -1,4 +1,15 @@
-"""Errors whose message is written for the user: the command line prints it and exits, without a traceback."""
+"""What ends a command: errors whose message is written for the user, without a traceback, and requests to stop."""
+
+import signal
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+"""Signals that ask a process to stop."""
+
+
+def answered_signals() -> list[signal.Signals]:
+    """Return `STOP_SIGNALS`, without SIGHUP where nohup(1) has the process ignore it."""
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in STOP_SIGNALS if number != signal.SIGHUP or not is_ignored]
 
 
 class UserError(Exception):
@@ -25,10 +36,10 @@ class Interrupted(SystemExit):
     It is an exit and no `Exception`, so that nothing which handles errors holds it up.
 
     Args:
-        code: Exit status.
-        advice: The last line to print: how to go on. `None`: another rank prints it; empty: nobody knows yet.
+        status: Exit status.
+        advice: The last line to print: how to go on; empty: as it was started.
     """
 
-    def __init__(self, code: int, advice: str | None = "") -> None:
-        super().__init__(code)
-        self.advice = advice
+    def __init__(self, status: int, advice: str = "") -> None:
+        super().__init__(status)
+        self.status, self.advice = status, advice

@@ -100,7 +100,7 @@ class Evaluation:
         figures = evaluate(
             *(network, self.loader, self.postprocess, self.metric, self.config, self.device, self.pass_size, stop)
         )
-        for found in distributed.broadcast_object(distributed.gather_objects(dict(self.unreadable))):
+        for found in distributed.all_gather_objects(dict(self.unreadable)):
             self.unreadable.update(found)
         num_images = len(self.metric.ground_truth["images"])
         refuse_too_many(len(self.unreadable), num_images, list(self.unreadable.values()))

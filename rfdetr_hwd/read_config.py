@@ -58,6 +58,12 @@ def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[
             yield prefix + name
 
 
+def unknown_key(key: str) -> str:
+    """Return what to say of a key that is none."""
+    near = difflib.get_close_matches(key, [*known_keys(), *Config.model_fields], n=1, cutoff=0.5)
+    return f"{key}: unknown key" + (f"; the nearest known key is {near[0]}" if near else "")
+
+
 def override_keys(overrides: Iterable[str]) -> list[str]:
     """Return the dotted keys that overrides assign."""
     return [override.partition("=")[0].strip() for override in overrides]
@@ -99,8 +105,7 @@ def _explain(detail: ErrorDetails) -> str:
     key = _key(detail)
     match detail["type"]:
         case "extra_forbidden":
-            near = difflib.get_close_matches(key, [*known_keys(), *Config.model_fields], n=1, cutoff=0.5)
-            return f"{key}: unknown key" + (f"; the nearest known key is {near[0]}" if near else "")
+            return unknown_key(key)
         case "missing":
             field = Config.model_fields[key].annotation if key in Config.model_fields else None
             if isinstance(field, type) and issubclass(field, BaseModel):

@@ -11,34 +11,31 @@ RUN/
     .lock               held by the process that trains
 """
 
-import fcntl
 import itertools
 import json
 import logging
 import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from torch import Tensor
 
+from rfdetr_hwd.changes import check_changes
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint
 from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial, save_checkpoint
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.lock import locked
 from rfdetr_hwd.read_config import parse_config
-from rfdetr_hwd.recorded import check_changes, refuse_untrusted_class
-from rfdetr_hwd.safe_write import flush, open_without_links, replace_text
+from rfdetr_hwd.recorded import refuse_untrusted_class
+from rfdetr_hwd.safe_write import flush, replace_text
 from rfdetr_hwd.untrusted import UntrustedFileError, read_json_object
 from rfdetr_hwd.yaml_file import read_yaml
-
-_LOCK_PATIENCE = 6.0
-"""Seconds to wait for the lock of a run folder."""
 
 logger = logging.getLogger(__name__)
 
@@ -123,30 +120,10 @@ class RunFolder:
         Raises:
             ConfigError: Another process is training in it.
         """
-        try:
-            file = open_without_links(self.path / ".lock", "a")
-        except OSError as error:
-            raise ConfigError(f"cannot write to {self.path}: {error.strerror}") from None
-        with file:
-            self._acquire(file)
+        with locked(self.path):
             for folder in (self.checkpoints, self.bundles):
                 remove_partial(folder)
             yield
-
-    def _acquire(self, file: IO[str]) -> None:
-        """Lock, within the time that loader processes of a killed run take to see that it has gone."""
-        end = time.monotonic() + _LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    raise ConfigError(f"{self.path} is in use: another process is training in it") from None
-                time.sleep(0.2)
-            except OSError as error:
-                logger.warning("%s cannot be locked: see that no other process trains in it (%s)", self.path, error)
-                return
 
     @property
     def is_run(self) -> bool:
@@ -165,8 +142,11 @@ class RunFolder:
 
         Raises:
             ConfigError: An override would change the updates of the run, and the change is not accepted.
+            CheckpointError: The run's own record names a class that is not trusted.
         """
-        return self.check(parse_config(read_yaml(self._config_file), overrides, str(self._config_file)), accepted)
+        config = parse_config(read_yaml(self._config_file), overrides, str(self._config_file))
+        refuse_untrusted_class(config, str(self.path))
+        return self.check(config, accepted)
 
     def check(self, config: Config, accepted: Sequence[str] = ()) -> Config:
         """Return a configuration to continue the run with, if nothing else differs than what may.
@@ -176,7 +156,6 @@ class RunFolder:
         """
         recorded = parse_config(read_yaml(self._config_file), origin=str(self._config_file))
         check_changes(recorded, config, accepted)
-        refuse_untrusted_class(config, str(self.path))
         return config
 
     def write_config(self, config: Config) -> None:
@@ -238,7 +217,7 @@ class RunFolder:
         self._remove_old(state, keep_last)
         return folder
 
-    def record(self, state: TrainState, keep_last: int) -> None:
+    def amend(self, state: TrainState, keep_last: int) -> None:
         """Enter the figures of a state in its checkpoint, point `best` to the best one, and remove the oldest.
 
         Raises:
@@ -292,16 +271,18 @@ class RunFolder:
             shutil.rmtree(doomed, ignore_errors=True)
 
     def point_best(self, state: TrainState) -> None:
-        """Point `best` to the checkpoint that the state names, if it is there.
+        """Point `best` to the checkpoint that the state names, if it is there; to nothing if the state names none.
 
         Raises:
             CheckpointError: The link cannot be made.
         """
         target = self._checkpoint(state.best_step)
-        if not target.is_dir():
-            return
         link = self.path / ".best.partial"
         try:
+            if not state.best_step and self.best.is_symlink():
+                self.best.unlink()
+            if not target.is_dir():
+                return
             if self.best.is_dir() and not self.best.is_symlink():  # a copy that followed the link
                 self.best.rename(self.path / f"copied-best-{os.getpid()}")
             link.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""The parts of a run that remember: learner, trackers, saving, resuming, and the bundle of an update that failed."""
+"""The parts of a run: learner, trackers, what is saved of them, and what is written down about them."""
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,13 +10,11 @@ from torch import Tensor
 
 from rfdetr_hwd.config import Config, TrainSection
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.engine import distributed
-from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.memory import largest_micro_batch
-from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average, moments_by_name
+from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average
 from rfdetr_hwd.engine.progress import ConsoleTracker
 from rfdetr_hwd.engine.replay import StoredBatch, inputs_of
 from rfdetr_hwd.engine.state import TrainState
@@ -25,13 +23,12 @@ from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError
 from rfdetr_hwd.environment import describe_start
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.upstream import learning_rates
-from rfdetr_hwd.recorded import ANNOTATIONS, REFITTING, REORDERING, changes, read_record
 from rfdetr_hwd.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
 
-_TRAINING_DATA, _VALIDATION_DATA = "training_data", "validation_data"
+TRAINING_DATA, VALIDATION_DATA = "training_data", "validation_data"
 """Entries of a checkpoint's record that say which data it belongs to."""
 
 
@@ -82,8 +79,8 @@ def describe_model(config: Config, data: DetectionData, val_data: DetectionData)
         "config": config.model_dump(mode="json"),
         "class_names": list(data.class_names),
         "category_ids": list(data.category_ids),
-        _TRAINING_DATA: _identity(data),
-        _VALIDATION_DATA: _identity(val_data),
+        TRAINING_DATA: _identity(data),
+        VALIDATION_DATA: _identity(val_data),
     }
 
 
@@ -115,98 +112,28 @@ class Saver:
             self.folder.save(state, self.description, self._weights(), training, self.keep_last)
         distributed.barrier()
 
-    def record(self, state: TrainState) -> None:
+    def amend(self, state: TrainState) -> None:
         """Enter the figures of a state in its checkpoint."""
         if distributed.is_main():
-            self.folder.record(state, self.keep_last)
+            self.folder.amend(state, self.keep_last)
         distributed.barrier()
 
     def bundle(
         self, state: TrainState, micro_batches: Sequence[MicroBatch], error: NonFiniteError, random: dict[str, Any]
     ) -> None:
-        """Write what reproduces an update that failed: its inputs on every rank, weights, optimiser, random states."""
+        """Write what reproduces an update that failed: its inputs on every rank, weights and random states."""
         ranks = distributed.gather_objects((inputs_of(micro_batches, distributed.rank()), random))
         if distributed.is_main():
             inputs = {name: tensor for tensors, _ in ranks for name, tensor in tensors.items()}
-            training = {
-                "optimizer": moments_by_name(self.learner.optimizer, self.learner.network),
-                "random": [random_of_rank for _, random_of_rank in ranks],
-            }
+            training = {"random": [random_of_rank for _, random_of_rank in ranks]}
+            weights = {"plain": self.learner.network.state_dict()}
             found = [{"image_ids": list(image_ids), "terms": _as_text(terms)} for image_ids, terms in error.ranks]
             description = {**self.description, "non_finite": found}
-            self.folder.save_bundle(state, description, self._weights(), training, inputs)
+            self.folder.save_bundle(state, description, weights, training, inputs)
         distributed.barrier()
 
     def _weights(self) -> dict[str, dict[str, Tensor]]:
         return {kind: network.state_dict() for kind, network in self.learner.networks().items()}
-
-
-def restore(
-    checkpoint: Checkpoint,
-    description: Mapping[str, Any],
-    config: Config,
-    learner: Learner,
-    updates_per_epoch: int,
-    accepted: Sequence[str],
-) -> TrainState:
-    """Put a checkpoint into the learner and return the state to go on from.
-
-    Args:
-        checkpoint: The checkpoint.
-        description: Of the model that goes on, from `describe_model`.
-        config: The configuration that it goes on with.
-        learner: Changed in place.
-        updates_per_epoch: Updates of an epoch of the run that goes on.
-        accepted: Changes that are meant.
-
-    Raises:
-        DatasetError: The training data is not what the checkpoint was trained on.
-        CheckpointError: It holds something else than this run's state.
-    """
-    _check_data(checkpoint, description, accepted)
-    recorded, _ = read_record(checkpoint)
-    training = checkpoint.training()
-    state = checkpoint.state
-
-    def weights(kind: str) -> dict[str, Tensor]:
-        return checkpoint.weights(kind if recorded.train.ema else "plain")  # an average that is new starts from them
-
-    try:
-        learner.restore(state, training, weights, config.train.seed)
-    except torch.OutOfMemoryError:  # which says nothing about the checkpoint
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise CheckpointError(f"{checkpoint.path} does not hold the state of this run ({reason})") from None
-    changed = set(changes(recorded, config))
-    if checkpoint.record.get(_TRAINING_DATA) != description[_TRAINING_DATA]:
-        changed.add(ANNOTATIONS)
-    if checkpoint.record.get(_VALIDATION_DATA) != description[_VALIDATION_DATA]:
-        state.forget_best()
-        logger.info("the best AP is forgotten: it was measured on other images")
-    if changed & set(REFITTING):
-        state.micro_batch = 0
-    if state.update_in_epoch and changed & set(REORDERING):
-        state.update_in_epoch = 0
-        logger.info("the epoch under way starts again: with these changes it is other images than it was")
-    learner.schedule = replace(learner.schedule, total_steps=state.total_steps(config.train.epochs, updates_per_epoch))
-    if not 0 <= state.update_in_epoch < updates_per_epoch:
-        raise CheckpointError(
-            f"{checkpoint.path} is at update {state.update_in_epoch} of an epoch of {updates_per_epoch}"
-        )
-    return state
-
-
-def _check_data(checkpoint: Checkpoint, description: Mapping[str, Any], accepted: Sequence[str]) -> None:
-    annotations = {_TRAINING_DATA: "training annotations", _VALIDATION_DATA: "validation annotations"}
-    for key, what in {"class_names": "classes", **annotations}.items():
-        was, now = checkpoint.record.get(key), description[key]
-        if was != now and not (key in annotations and ANNOTATIONS in accepted):
-            hint = f", accept them with --accept {ANNOTATIONS}" if key in annotations else ""
-            raise DatasetError(
-                f"the {what} are not those of {checkpoint.path}: was {was}, is {now}. Resume on the same data{hint}, "
-                "or start a new run with model.pretrain_weights set to this one"
-            )
 
 
 def choose_micro_batch(
@@ -271,8 +198,8 @@ def describe_run(
         "data": {
             "root": config.data.root,
             "classes": list(data.class_names),
-            _TRAINING_DATA: _identity(data),
-            _VALIDATION_DATA: _identity(val_data),
+            TRAINING_DATA: _identity(data),
+            VALIDATION_DATA: _identity(val_data),
         },
     }
 

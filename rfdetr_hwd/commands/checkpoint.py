@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from rfdetr_hwd.commands.console import print_table, say
+from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.engine.checkpoint import (
     MANIFEST,
     Checkpoint,
@@ -18,6 +18,7 @@ from rfdetr_hwd.engine.shortage import MemoryShortageError, OutOfMemoryError
 from rfdetr_hwd.model.build import load_model
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.recorded import read_record
+from rfdetr_hwd.terminal import say
 
 
 def run_show(path: Path) -> None:
@@ -77,7 +78,8 @@ def run_replay(path: Path) -> None:
     except OutOfMemoryError:
         raise MemoryShortageError(f"{path}: the update does not fit into the memory of {device} here") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(f"{path} is no bundle of an update that failed ({error})") from None
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise CheckpointError(f"{path}: no update of it can be made again on {device} ({reason})") from None
     print_table(f"loss terms of step {checkpoint.step + 1}", ("term", "in the run", "again"), rows)
     broken = [outcome for outcome in outcomes if not outcome.is_finite]
     if not broken:

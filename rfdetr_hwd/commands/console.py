@@ -8,14 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rfdetr_hwd.errors import printable
+from rfdetr_hwd.terminal import say
 
 _WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
-
-
-def say(text: str) -> None:
-    """Print a line, at once; see `printable`."""
-    print(printable(text), flush=True)
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -8,12 +8,13 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import track
 
-from rfdetr_hwd.commands.console import print_table, say
+from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.data.check import Report, check_dataset
 from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.data.source import Format, Role, find_layout
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.terminal import say
 
 _EXAMPLES = 2
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rfdetr_hwd.commands.console import print_table, say
+from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import Unpacked
 from rfdetr_hwd.data.convert import Converted, coco_to_yolo, voc_to_coco, yolo_to_coco
@@ -15,6 +15,7 @@ from rfdetr_hwd.data.roboflow import download
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.data.split import SplitResult, check_fractions, split_dataset
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.terminal import say
 
 _CONVERSIONS: dict[tuple[str, str], Callable[[Path, Path], list[Converted]]] = {
     ("coco", "yolo"): coco_to_yolo,

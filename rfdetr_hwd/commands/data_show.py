@@ -10,7 +10,6 @@ import numpy as np
 import PIL.Image
 import torch
 
-from rfdetr_hwd.commands.console import say
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, Failure, SampleKey
@@ -24,6 +23,7 @@ from rfdetr_hwd.report.dataset_page import DatasetFacts, build_dataset_page, dra
 from rfdetr_hwd.report.objects import collect_objects
 from rfdetr_hwd.report.page import Picture, encode_png
 from rfdetr_hwd.report.samples import Sample, draw_sheet
+from rfdetr_hwd.terminal import say
 from rfdetr_hwd.yaml_file import read_yaml
 
 EPOCHS = 4

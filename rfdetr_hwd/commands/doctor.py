@@ -6,9 +6,10 @@ import sys
 import tempfile
 import warnings
 
-from rfdetr_hwd.commands.console import print_table, say
+from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.environment import describe_devices, describe_environment
 from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.terminal import say
 
 _IMPORTS = {
     "torch": "torch",

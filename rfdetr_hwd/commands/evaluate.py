@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from rfdetr_hwd.commands.console import print_figures, say
+from rfdetr_hwd.commands.console import print_figures
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import ClassMap
 from rfdetr_hwd.data.source import find_layout, read_split
@@ -15,6 +15,7 @@ from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.metrics.coco import CocoMetric
 from rfdetr_hwd.read_config import load_config
 from rfdetr_hwd.safe_write import replace_text
+from rfdetr_hwd.terminal import say
 
 
 def run(

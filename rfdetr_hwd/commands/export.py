@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rfdetr_hwd.commands.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
@@ -21,6 +20,7 @@ from rfdetr_hwd.errors import ConfigError, UserError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.model.fold import fold_model
 from rfdetr_hwd.model.upstream import ReleasedModel, load_released, save_rfdetr
+from rfdetr_hwd.terminal import say
 
 RELATIVE_TOLERANCE = 1e-5
 """Largest difference of raw outputs between the trained model and the released one, relative to the largest output."""

@@ -7,11 +7,11 @@ from typing import Any
 import PIL.Image
 import supervision as sv
 
-from rfdetr_hwd.commands.console import say
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.report.pictures import draw_detections, draw_overview
+from rfdetr_hwd.terminal import say
 
 _BATCH = 8
 _OVERVIEW = 12

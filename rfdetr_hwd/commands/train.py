@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from rfdetr_hwd.commands.console import print_table, say
+from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.commands.training_data import build_train_loader, read_data
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
@@ -27,13 +27,16 @@ from rfdetr_hwd.engine.train_step import NonFiniteError
 from rfdetr_hwd.engine.trainer import LoopParts, Plan, fit, is_over
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
 from rfdetr_hwd.evaluation import Evaluation
+from rfdetr_hwd.launch import launcher
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.model.weights import SourceWeights, load_weights
 from rfdetr_hwd.read_config import load_config, override_keys
 from rfdetr_hwd.recorded import find_checkpoint, read_record
+from rfdetr_hwd.resume import restore
 from rfdetr_hwd.run_folder import RunFolder
+from rfdetr_hwd.terminal import say
 from rfdetr_hwd.training import (
     Saver,
     build_learner,
@@ -41,7 +44,6 @@ from rfdetr_hwd.training import (
     choose_micro_batch,
     describe_model,
     describe_run,
-    restore,
 )
 
 
@@ -89,11 +91,10 @@ def run(
                 stage = _prepare(settings, folder, device, stop, stack, accepted)
             _fit(settings, stage)
         except Interrupted as interruption:
-            # Before an existing run goes on, its folder knows nothing of the overrides: the same command says it all.
+            # Until an existing run has moved on, its folder need not know all that was said: it is said again.
+            has_moved = folder is None or (stage is not None and stage.state.step > stage.first_step)
             reached = RunFolder(Path(settings.output.dir)) if stage is None else stage.folder
-            interruption.advice = "" if stage is None and folder is not None else _advice(reached)
-            if not distributed.is_main():
-                interruption.advice = None
+            interruption.advice = _advice(reached) if has_moved else ""
             raise
 
 
@@ -129,21 +130,12 @@ def _find_run(
     raise folder.taken()
 
 
-def _advice(folder: RunFolder) -> str | None:
+def _advice(folder: RunFolder) -> str:
     """Return the line that says how to go on; empty before there is a run folder."""
     if not folder.is_run:
         return ""
     newest = f"saved in {folder.path}" if folder.has_checkpoints() else "no update was saved yet"
-    return f"stopped; {newest}. To go on:\n{_launcher()} train --resume {shlex.quote(str(folder.path))}"
-
-
-def _launcher() -> str:
-    """Return the command that starts as many processes as there are now; on several nodes it is given on each."""
-    ranks, nodes = os.environ.get("LOCAL_WORLD_SIZE"), int(os.environ.get("GROUP_WORLD_SIZE", 1))
-    if not ranks:
-        return "rfdetr-hwd"
-    place = f"--nnodes={nodes} --rdzv-backend=c10d --rdzv-endpoint={os.environ['MASTER_ADDR']} " if nodes > 1 else ""
-    return f"torchrun {place}--nproc-per-node={ranks} -m rfdetr_hwd"
+    return f"stopped; {newest}. To go on:\n{launcher()} train --resume {shlex.quote(str(folder.path))}"
 
 
 @dataclass(frozen=True)
@@ -154,6 +146,7 @@ class _Stage:
     learner: Learner
     parts: LoopParts
     state: TrainState
+    first_step: int
 
 
 def _prepare(
@@ -177,8 +170,10 @@ def _prepare(
     model = _build_model(config, train_data, is_fresh=checkpoint is None)
     model.network.to(device)
     state = TrainState() if checkpoint is None else checkpoint.state
+    is_new = folder is None
     folder = folder or _create_folder(config, stack)
-    loader = build_train_loader(config, model, train_data, folder.quarantine_file(distributed.rank()))
+    quarantine = folder.quarantine_file(distributed.rank())
+    loader = build_train_loader(config, model, train_data, quarantine, stop.check_alone)
     learner = build_learner(config.train, model, loader.updates_per_epoch, state)
     description = describe_model(config, train_data, val_data)
     criterion = DetectionLoss(model.stock).to(device)
@@ -188,8 +183,9 @@ def _prepare(
         restore(checkpoint, description, config, learner, loader.updates_per_epoch, accepted)
         if distributed.is_main():
             say(f"resumed from {checkpoint.path} at step {state.step}, epoch {state.epoch}")
-            folder.write_config(config)
             folder.point_best(state)
+    if distributed.is_main() and not is_new:
+        folder.write_config(config)
     evaluation = Evaluation.build(model, val_data, config, device)
     if config.train.micro_batch == "auto":
         state.micro_batch = state.micro_batch or choose_micro_batch(config, learner, criterion, loader, train_data)
@@ -202,12 +198,12 @@ def _prepare(
         criterion=criterion,
         evaluate=functools.partial(evaluation.measure, stop=stop),
         save=saver.save,
-        record=saver.record,
+        amend=saver.amend,
         bundle=saver.bundle,
         tracker=build_tracker(config, folder, state, loader.updates_per_epoch),
         stop=stop,
     )
-    return _Stage(folder, learner, parts, state)
+    return _Stage(folder, learner, parts, state, state.step)
 
 
 def _find_newest(folder: RunFolder | None) -> Checkpoint | None:
@@ -230,7 +226,8 @@ def _fit(config: Config, stage: _Stage) -> None:
     )
     folder, state = stage.folder, stage.state
     if is_over(plan, state) and distributed.is_main():
-        say(f"the run is complete: {state.epoch} epochs; to go on, raise train.epochs")
+        how = "raise train.epochs" if state.epoch >= plan.epochs else "raise train.early_stop, or set it to null"
+        say(f"the run is complete: {state.epoch} epochs; to go on, {how}")
     try:
         fit(stage.learner, stage.parts, plan, state, config)
     except NonFiniteError as error:
@@ -239,13 +236,13 @@ def _fit(config: Config, stage: _Stage) -> None:
         raise TrainingError(
             f"the loss or gradient of step {state.step + 1} is not finite, and was not applied: {error}. To make it "
             f"again: rfdetr-hwd checkpoint replay {shlex.quote(str(folder.bundle(state)))}. Look at these images, or "
-            f"go on {reached} with another learning rate: rfdetr-hwd train --resume {shlex.quote(str(folder.path))} "
+            f"go on {reached} with another learning rate: {launcher()} train --resume {shlex.quote(str(folder.path))} "
             f"--accept train.lr train.lr={config.train.lr / 2:g}"
         ) from None
     finally:
         with suppress(OSError):  # the disk may be full
             stage.parts.tracker.close()
-    if distributed.is_main():
+    if distributed.is_main() and state.best_step:
         say(f"best: {state.best_weights} AP {state.best_ap:.4f} at step {state.best_step}, in {folder.best}")
         say(f"to measure it: rfdetr-hwd evaluate --weights {shlex.quote(str(folder.path))}")
 
@@ -277,10 +274,9 @@ def _find_source(config: Config) -> SourceWeights | None:
         _, class_names = read_record(checkpoint)
         kind = checkpoint.better_weights
         return SourceWeights(checkpoint.weights(kind), class_names, f"{checkpoint.path} ({kind})")
-    if distributed.is_main():
-        find_source(config.model)  # fetches, so that the other ranks find the file
+    source = find_source(config.model) if distributed.is_main() else None  # fetches; the other ranks find the file
     distributed.barrier()
-    return find_source(config.model)
+    return source if distributed.is_main() else find_source(config.model)
 
 
 def _create_folder(config: Config, stack: ExitStack) -> RunFolder:

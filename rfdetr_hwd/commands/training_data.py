@@ -1,9 +1,8 @@
 """What `train` reads before it starts: two splits that can be trained on, or an error that says why not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rfdetr_hwd.commands.console import say
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
@@ -14,6 +13,7 @@ from rfdetr_hwd.data.source import Split, find_layout, scan_split
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.model.build import BuiltModel
+from rfdetr_hwd.terminal import say
 
 
 def read_data(config: Config) -> tuple[DetectionData, DetectionData]:
@@ -83,8 +83,18 @@ def _probe(splits: Sequence[DetectionData], config: Config) -> str:
     return ""
 
 
-def build_train_loader(config: Config, model: BuiltModel, data: DetectionData, quarantine: Path) -> TrainLoader:
-    """Return the loader of this rank; unreadable images are listed in the file `quarantine`."""
+def build_train_loader(
+    config: Config, model: BuiltModel, data: DetectionData, quarantine: Path, look: Callable[[], None]
+) -> TrainLoader:
+    """Return the loader of this rank.
+
+    Args:
+        config: The configuration.
+        model: Decides the input sides and how images are resized.
+        data: The training split.
+        quarantine: File that lists unreadable images.
+        look: Called while a batch is awaited; what it raises ends the loading.
+    """
     train, augment = config.train, config.data.augment
     side = model.stock.resolution
     sides = multi_scale_resolutions(side, model.stock.resolution_step) if train.multi_scale else [side]
@@ -93,5 +103,5 @@ def build_train_loader(config: Config, model: BuiltModel, data: DetectionData, q
     shard = Shard(distributed.rank(), distributed.world_size())
     micro_batch = train.micro_batch if isinstance(train.micro_batch, int) else None
     dataset = DetectionDataset(data, augmentation, model.resize, config.data.on_bad_image)
-    workers = Workers(config.data.workers, config.data.worker_timeout)
+    workers = Workers(config.data.workers, config.data.worker_timeout, look)
     return TrainLoader(dataset, order, micro_batch, workers, shard, Quarantine(quarantine, len(data)))

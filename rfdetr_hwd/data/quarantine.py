@@ -27,13 +27,14 @@ class Quarantine:
     """The unreadable images of a split.
 
     Args:
-        path: JSON lines file, one image a line; lines of an earlier start of the run are kept and not repeated.
+        path: JSON lines file, one image a line; lines of an earlier start of the run are kept and not repeated. The
+            lists of other ranks lie beside it, and count as well.
         num_images: Images of the split.
     """
 
     def __init__(self, path: Path, num_images: int) -> None:
         self.path, self.num_images = path, num_images
-        self.seen = _read_ids(path)
+        self.seen: set[int] = set()
 
     def __call__(self, bad: BadImage) -> None:
         """List an image.
@@ -41,6 +42,10 @@ class Quarantine:
         Raises:
             DatasetError: More than `MAX_SHARE` of the images are listed.
         """
+        if bad.image_id in self.seen:
+            return
+        for path in self.path.parent.glob("quarantine*.jsonl"):
+            self.seen |= _read_ids(path)
         if bad.image_id in self.seen:
             return
         self.seen.add(bad.image_id)

@@ -8,6 +8,9 @@ import multiprocessing.context
 import multiprocessing.popen_fork
 import signal
 import sys
+from types import TracebackType
+
+from rfdetr_hwd.errors import STOP_SIGNALS
 
 
 class _Popen(multiprocessing.popen_fork.Popen):
@@ -30,7 +33,14 @@ def undisturbed_context() -> multiprocessing.context.BaseContext | None:
     return _Context() if sys.platform == "linux" else None
 
 
-def ignore_signals(_: int) -> None:
-    """Ignore what the process that trains answers; called first in each loader process."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+def leave_to_the_trainer(_: int) -> None:
+    """Ignore what the process that trains answers, and that it may go; called first in each loader process."""
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error that nobody handles, unless it is that the other side left while a batch was handed over."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from rfdetr_hwd.data.dataset import Batch, DetectionDataset, Failure, SampleKey, collate
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.worker_process import ignore_signals, undisturbed_context
+from rfdetr_hwd.data.worker_process import leave_to_the_trainer, undisturbed_context
 
-_PATIENCE = 5
-"""Seconds without a batch after which it is looked whether the processes live."""
+_PATIENCE = 1.0
+"""Seconds without a batch after which it is looked whether the processes live, and `Workers.look` is called."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,12 @@ class Workers:
     Attributes:
         count: How many; 0 loads in this process, where nothing can watch it.
         timeout: Seconds to wait for a batch before a process counts as hanging.
+        look: Called before each batch and about every second while one is awaited; what it raises ends the loading.
     """
 
     count: int
     timeout: int
+    look: Callable[[], None] = lambda: None
 
 
 class _Watched(Dataset[Batch | Failure]):
@@ -66,14 +68,14 @@ def serve(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Wo
         pin_memory=torch.cuda.is_available(),
         timeout=min(_PATIENCE, workers.timeout) if workers.count else 0,  # after which torch looks for dead processes
         multiprocessing_context=undisturbed_context() if workers.count else None,
-        worker_init_fn=ignore_signals,
+        worker_init_fn=leave_to_the_trainer,
         generator=torch.Generator(),  # or each new iterator would draw from the generator that dropout draws from
     )
     with _children_unwatched():
         iterator = iter(loader)
     while True:
         try:
-            batch = _next(iterator, workers.timeout)
+            batch = _next(iterator, workers)
         except StopIteration:
             return
         except (RuntimeError, OSError, EOFError) as error:  # the latter where it died while handing over a batch
@@ -83,10 +85,11 @@ def serve(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Wo
         yield batch
 
 
-def _next(iterator: Iterator[Batch | Failure], timeout: int) -> Batch | Failure:
-    """Return the next batch; torch's error says that a process died, or gave nothing for `timeout` seconds."""
-    end = time.monotonic() + timeout
+def _next(iterator: Iterator[Batch | Failure], workers: Workers) -> Batch | Failure:
+    """Return the next batch; torch's error says that a process died, or gave nothing for `workers.timeout` seconds."""
+    end = time.monotonic() + workers.timeout
     while True:
+        workers.look()
         try:
             return next(iterator)
         except RuntimeError as error:

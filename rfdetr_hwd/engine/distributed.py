@@ -6,6 +6,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from rfdetr_hwd.errors import UserError
 _BUCKET_ELEMENTS = 1 << 23
 """Elements that are reduced in one message: 32 MiB of float32."""
 
+
+_PATIENCE = timedelta(hours=2)
+"""Time that a process waits for the others: rank 0 computes the figures of a large split meanwhile."""
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "Broken pipe", "Socket Timeout")
 """What gloo says when another process has died."""
@@ -59,7 +63,7 @@ def process_group() -> Iterator[torch.device]:
         # several nodes the count differs, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives each attempt its own store.
         store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # type: ignore[attr-defined]
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=number, world_size=world)
+    dist.init_process_group(backend, store=store, rank=number, world_size=world, timeout=_PATIENCE)
     try:
         yield device
     except (dist.DistError, RuntimeError) as error:
@@ -129,6 +133,15 @@ def gather_objects(value: Any) -> list[Any]:
     gathered: list[Any] | None = [None] * world_size() if is_main() else None
     dist.gather_object(value, gathered)
     return gathered if gathered is not None else [value]
+
+
+def all_gather_objects(value: Any) -> list[Any]:
+    """Return the value of every process, in order of rank, on every process."""
+    if world_size() == 1:
+        return [value]
+    gathered: list[Any] = [None] * world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
 
 
 def broadcast_object(value: Any) -> Any:

@@ -109,14 +109,14 @@ def _pass(
 
 def _compute(metric: Metric, stop: StopRequest) -> dict[str, float]:
     """Return rank 0's figures on every rank; on a large split this takes long, and rank 0 may be asked to stop."""
-    outcome: dict[str, float] | int | None = None
+    outcome: dict[str, float] | int = {}
     if is_main():
         try:
             with stop.at_once():
                 outcome = metric.compute()
         except Interrupted as interruption:
-            outcome = int(str(interruption.code))
+            outcome = interruption.status
     outcome = broadcast_object(outcome)
-    if not isinstance(outcome, dict):
-        raise Interrupted(int(outcome or 1))
+    if isinstance(outcome, int):
+        raise Interrupted(outcome)
     return outcome

@@ -11,9 +11,8 @@ from pathlib import Path
 from types import FrameType
 
 from rfdetr_hwd.engine.distributed import max_over_ranks
-from rfdetr_hwd.errors import Interrupted
+from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted, answered_signals
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 TIME_LIMIT_CODE = 124
 """Exit status of a run that reached `train.max_hours`: that of timeout(1)."""
 
@@ -48,6 +47,15 @@ class StopRequest:
         """Return the exit status that any rank was asked for; every rank calls it in the same place."""
         return max_over_ranks(self.code)
 
+    def check_alone(self) -> None:
+        """End what this process waits for; whoever catches it tells the other ranks.
+
+        Raises:
+            Interrupted: This process was asked to stop.
+        """
+        if self.code:
+            raise Interrupted(self.code)
+
     def check(self) -> None:
         """End the process if any rank was asked to; every rank calls it in the same place.
 
@@ -64,7 +72,7 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield  # signals belong to the main thread
             return
-        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        before = {number: signal.signal(number, self._handle) for number in answered_signals()}
         reading, writing = socket.socketpair()
         writing.setblocking(False)
         threading.Thread(target=self._watch, args=(reading,), daemon=True).start()
@@ -99,7 +107,7 @@ class StopRequest:
         with signals:
             while received := signals.recv(1):
                 now = time.monotonic()
-                if received[0] not in SIGNALS:
+                if received[0] not in STOP_SIGNALS:
                     continue
                 if now - self._asked_at > REPEAT_SECONDS:
                     os._exit(128 + received[0])

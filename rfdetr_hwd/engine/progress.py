@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 import torch
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from rfdetr_hwd.engine.tracking import Values
+from rfdetr_hwd.terminal import say, silence
 
 
 class ConsoleTracker:
@@ -39,7 +41,13 @@ class ConsoleTracker:
             self._live.start()
 
     def log(self, step: int, values: Values) -> None:
-        """Show the values of an update, or of an evaluation."""
+        """Show the values of an update, or of an evaluation; a terminal that is gone costs nothing else."""
+        try:
+            self._show(step, values)
+        except OSError:
+            silence()
+
+    def _show(self, step: int, values: Values) -> None:
         now = time.monotonic()
         if "loss" not in values:
             self._show_evaluation(step, values)
@@ -61,7 +69,8 @@ class ConsoleTracker:
     def close(self) -> None:
         """End the live line."""
         if self._live is not None:
-            self._live.stop()
+            with suppress(OSError):
+                self._live.stop()
 
     def _show_evaluation(self, step: int, values: Values) -> None:
         measured = {kind: values[f"{kind}/AP"] for kind in ("ema", "plain") if f"{kind}/AP" in values}
@@ -73,7 +82,7 @@ class ConsoleTracker:
         if self._live is not None:
             self._console.print(text, highlight=False)
         else:
-            print(text, flush=True)
+            say(text)
 
 
 def _memory_gib() -> float:

@@ -83,7 +83,8 @@ def in_parts(
         torch.cuda.empty_cache()
         if number == 1:
             raise MemoryShortageError(
-                "the evaluation of one image does not fit into memory. See what else is in it, or set train.ema=false"
+                "the evaluation of one image does not fit into memory. See what else is in it; a run that goes on with "
+                "--accept train.ema train.ema=false leaves more of it"
             )
         size.images = -(-number // 2)
         waiting = [part, *waiting]

@@ -40,7 +40,7 @@ class TrainState:
         """Return the state that `dataclasses.asdict` was made of.
 
         Raises:
-            ValueError: A field is missing, unknown or of another type.
+            ValueError: A field is missing, unknown, of another type, or a negative count.
         """
         state = cls(**values) if values.keys() == {entry.name for entry in fields(cls)} else None
         if state is None:
@@ -48,7 +48,8 @@ class TrainState:
         for name, default in vars(cls()).items():
             value = getattr(state, name)
             is_number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
-            if type(value) is not type(default) and not is_number:
+            is_negative = isinstance(default, int) and isinstance(value, int) and value < 0
+            if type(value) is not type(default) and not is_number or is_negative:
                 raise ValueError(f"its state has {name} = {value!r}")
         if any(type(value) not in (int, float) for value in state.figures.values()):
             raise ValueError(f"its state has figures = {state.figures!r}")

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
 from rfdetr_hwd.engine.distributed import (
+    all_gather_objects,
     average_gradients,
-    broadcast_object,
-    gather_objects,
     max_over_ranks,
     sum_over_ranks,
     world_size,
@@ -120,7 +119,7 @@ def train_step(
     if max_over_ranks(int(not torch.isfinite(loss + grad_norm))):
         optimizer.zero_grad(set_to_none=True)
         mine = _suspects(micro_batches, passes), {name: float(value) for name, value in terms.items()}
-        raise NonFiniteError(broadcast_object(gather_objects(mine)))
+        raise NonFiniteError(all_gather_objects(mine))
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return StepResult(loss, terms, grad_norm)

@@ -71,11 +71,11 @@ class LoopParts:
     """What the loop calls out to. Every rank calls each of them in the same place.
 
     Attributes:
-        loader: The training images.
+        loader: The training images; it may raise `Interrupted` while it waits for them.
         criterion: The loss.
         evaluate: Measures a network; returns figures with `AP` among them.
         save: Writes a checkpoint of the state.
-        record: Enters the figures of the state in the checkpoint that was saved at the same step.
+        amend: Enters the figures of the state in the checkpoint that was saved at the same step.
         bundle: Writes what reproduces an update that failed: state, micro-batches, error, random state at its start.
         tracker: Receives the numbers of logged updates and of evaluations.
         stop: Asked after every update, and by `evaluate` after every batch.
@@ -85,7 +85,7 @@ class LoopParts:
     criterion: Criterion
     evaluate: Callable[[nn.Module], dict[str, float]]
     save: Callable[[TrainState], None]
-    record: Callable[[TrainState], None]
+    amend: Callable[[TrainState], None]
     bundle: Callable[[TrainState, Sequence[MicroBatch], NonFiniteError, dict[str, Any]], None]
     tracker: Tracker
     stop: StopRequest
@@ -175,12 +175,11 @@ def _updates(parts: LoopParts, keep: _Keeper, state: TrainState) -> Iterator[lis
     while True:
         micro_batches, failure, code = None, None, 0
         try:
-            with parts.stop.at_once():
-                micro_batches = next(updates, None)
+            micro_batches = next(updates, None)
         except UserError as error:
             failure, code = error, _FAILED
-        except Interrupted:
-            code = parts.stop.code
+        except Interrupted as interruption:
+            code = interruption.status
         code = max_over_ranks(code)
         if code > _FAILED:
             keep(state)
@@ -271,7 +270,7 @@ def _evaluate(learner: Learner, parts: LoopParts, state: TrainState) -> None:
     state.evaluations_since_best = 0 if is_best else state.evaluations_since_best + 1
     state.is_evaluation_due = False
     parts.tracker.log(state.step, {"epoch": state.epoch, **state.figures})
-    parts.record(state)
+    parts.amend(state)
 
 
 def _step_values(result: StepResult, factor: float, state: TrainState) -> dict[str, float]:

@@ -55,7 +55,10 @@ def config_file(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     content = {
         "model": {**TINY_MODEL, "dropout": 0.1, "drop_path": 0.1},
         "data": {"root": str(shapes_root), "workers": 0},
-        "train": {"epochs": 2, "batch_size": 4, "micro_batch": 2, "multi_scale": True, "log_every": 1, "lr": 1e-3},
+        "train": {
+            **{"epochs": 2, "batch_size": 4, "micro_batch": 2, "multi_scale": True, "log_every": 1, "lr": 1e-3},
+            **{"schedule": "cosine", "warmup_epochs": 0.5},
+        },
         "evaluation": {"batch_size": 4},
         "output": {"dir": "replaced", "keep_last": 3},
     }

@@ -2,6 +2,7 @@
 
 At that step the rank receives a signal (`TERM`, `KILL`), its next passes run out of memory (`memory`), its images are
 not finite (`nan`), or cannot be loaded (`loader`); after a restart nothing happens any more, unless `always` says so.
+`any` stands for every rank. With the kind `random` each rank takes up rank 0's random generators when it resumes.
 """
 
 import os
@@ -13,6 +14,7 @@ import torch
 from rfdetr_hwd import cli
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import TrainLoader
+from rfdetr_hwd.engine import learner as learner_module
 from rfdetr_hwd.engine import train_step as step_module
 from rfdetr_hwd.engine import trainer
 
@@ -24,7 +26,7 @@ epoch = TrainLoader.epoch
 
 def faulty_update(learner, parts, state, *rest):  # type: ignore[no-untyped-def]
     """Strike before the update after `step`."""
-    if state.step == int(step) and os.environ["RANK"] == rank:
+    if state.step == int(step) and rank in ("any", os.environ["RANK"]):
         if kind in ("memory", "nan"):
             step_module.forward_in_amp = narrow if kind == "memory" else poisoned
         else:
@@ -55,6 +57,8 @@ def narrow(network, images, args):  # type: ignore[no-untyped-def]
 if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" or always:
     if kind == "loader":
         TrainLoader.epoch = faulty_epoch
+    elif kind == "random":
+        learner_module.rank = lambda: 0
     else:
         trainer._update = faulty_update
 sys.exit(cli.main())

@@ -13,6 +13,7 @@ import torch
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
+from rfdetr_hwd.engine.tracking import read_metrics
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.run_folder import RunFolder
 from tests.integration.conftest import Run
@@ -140,7 +141,8 @@ def test_a_finite_update_is_not_reported_as_reproduced(
     [
         (["train.lr=5e-4"], 2, ["train.lr (was 0.001, is 0.0005) cannot be changed", "--accept train.lr"]),
         (["--accept", "model.levels", "model.levels=[P4]"], 2, ["--accept model.levels", "never accepted"]),
-        (["--accept", "classes"], 2, ["--accept classes", "never accepted"]),
+        (["--accept", "classes"], 2, ["--accept classes: unknown key"]),
+        (["--accept", "train.lrr"], 2, ["--accept train.lrr: unknown key; the nearest known key is train.lr."]),
         (["--accept", "train.lr", "train.batch_size=2"], 2, ["train.batch_size (was 4, is 2) cannot"]),
     ],
 )
@@ -169,7 +171,8 @@ def test_accepted_changes_are_made(cli: Run, halfway: Path, shapes_root: Path, t
     rates = [max(group["lr"] for group in start["derived"]["learning_rate_groups"]) for start in starts]
     assert rates == [1e-3, 5e-4]
     assert checkpoint.weights_kinds == ["plain"]
-    result = cli("train", "--resume", halfway, "--accept", "train.ema", "train.ema=true", "train.epochs=3")
+    longer = ("--accept", "train.epochs", "train.epochs=3")
+    result = cli("train", "--resume", halfway, "--accept", "train.ema", "train.ema=true", *longer)
     assert result.returncode == 0, result.stderr
     assert open_checkpoint(halfway / "checkpoints" / "step-00000018").weights_kinds == ["ema", "plain"]
     for split in ("train", "valid"):
@@ -178,6 +181,46 @@ def test_accepted_changes_are_made(cli: Run, halfway: Path, shapes_root: Path, t
         annotations["categories"][-1]["name"] = "comet"
         path.write_text(json.dumps(annotations))
     refused(cli("train", "--resume", halfway, "--accept", "annotations"), 1, "the classes are not those of", "'comet'")
+
+
+def test_what_is_accepted_before_the_first_checkpoint_stays_accepted(
+    cli: Run, halfway: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(halfway / "checkpoints")
+    (halfway / "best").unlink()
+    monkeypatch.setattr(train_command, "_fit", lambda *_: None)
+    assert cli("train", "--resume", halfway, "--accept", "train.lr", "train.lr=5e-4").returncode == 0
+    assert RunFolder.open(halfway).config([]).train.lr == 5e-4
+
+
+def test_a_change_that_has_made_no_update_is_said_again(cli: Run, halfway: Path) -> None:
+    changed = ("train.max_hours=1e-9", "--accept", "train.lr", "train.lr=5e-4")
+    result = cli("train", "--resume", halfway, *changed)
+    assert result.returncode == 124
+    assert "stopped. To start again:" in result.stdout
+
+
+def evaluations(run: Path) -> list[dict[str, float]]:
+    """Return the records of evaluations up to step 6."""
+    records = read_metrics(run / "metrics.jsonl")
+    return [record for record in records if record["step"] <= 6 and "ema/AP" in record]
+
+
+def test_other_validation_images_are_measured_anew(cli: Run, halfway: Path, shapes_root: Path, tmp_path: Path) -> None:
+    """What was best was best on the images that are gone."""
+    root = tmp_path / "data"
+    shutil.copytree(shapes_root, root)
+    path = root / "valid" / "_annotations.coco.json"
+    annotations = json.loads(path.read_text())
+    path.write_text(json.dumps({**annotations, "annotations": annotations["annotations"][:3]}))
+    (before,) = evaluations(halfway)
+    accepted = ("--accept", "annotations", f"data.root={root}", "--accept", "train.epochs", "train.epochs=1")
+    result = cli("train", "--resume", halfway, *accepted)
+    assert result.returncode == 0, result.stderr
+    (after,) = evaluations(halfway)
+    assert after != before
+    state = open_checkpoint(halfway / "best").state
+    assert (state.step, state.best_step, state.best_ap) == (6, 6, max(after["ema/AP"], after["plain/AP"]))
 
 
 def test_a_machine_that_does_not_see_the_run_says_so(

@@ -100,6 +100,8 @@ def test_a_users_downsampler_is_trained_and_loaded_only_when_trusted(
     refused(cli("evaluate", "--weights", run), 1, name, "RFDETR_HWD_TRUST")
     refused(cli("train", "--resume", run), 1, name, "RFDETR_HWD_TRUST")
     assert "my_layers" not in sys.modules
+    result = cli("train", "--config", config_file, f"output.dir={run}", *options, "--auto-resume")
+    assert result.returncode == 0, result.stderr  # whoever starts the run names the class
     monkeypatch.setenv("RFDETR_HWD_TRUST", name)
     assert cli("evaluate", "--weights", run).returncode == 0
 

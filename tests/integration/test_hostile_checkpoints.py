@@ -160,6 +160,10 @@ def odd_manifest(folder: Path, sentinel: Path) -> None:
     sign(folder, lambda manifest: manifest.update(state={"step": "x"}))
 
 
+def negative_epoch(folder: Path, sentinel: Path) -> None:
+    sign(folder, lambda manifest: manifest["state"].update(epoch=-1, micro_batch=-3))
+
+
 EVERYWHERE = {
     lying_header: ["cannot be read"],
     endless_shape: ["cannot be read"],
@@ -171,6 +175,7 @@ EVERYWHERE = {
     linked_file: ["plain file"],
     climbing_name: ["../secret"],
     odd_manifest: ["its state"],
+    negative_epoch: ["its state has epoch = -1"],
 }
 RESUME_ONLY = {
     pickled_state: ["cannot be loaded safely"],
@@ -185,7 +190,7 @@ RESUME_ONLY = {
 def attack(run: Path, weapon: Callable[[Path, Path], None], sentinel: Path) -> Path:
     folder = run / "checkpoints" / "step-00000012"
     weapon(folder, sentinel)
-    if weapon not in (climbing_name, odd_manifest):
+    if weapon not in (climbing_name, odd_manifest, negative_epoch):
         sign(folder)
     return folder
 
@@ -196,7 +201,7 @@ def test_resume_runs_nothing(
 ) -> None:
     attack(run, weapon, sentinel)
     monkeypatch.syspath_prepend(run.parent)
-    result = cli("train", "--resume", run, "train.epochs=3")
+    result = cli("train", "--resume", run, "--accept", "train.epochs", "train.epochs=3")
     refused(result, 1, *{**EVERYWHERE, **RESUME_ONLY}[weapon])
 
 

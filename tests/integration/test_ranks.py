@@ -5,7 +5,9 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -20,8 +22,9 @@ from rfdetr_hwd.engine.replay import stored_batches
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.run_folder import RunFolder
-from tests.integration.runs import TORCHRUN, last_step
+from tests.integration.runs import TORCHRUN, differing, finish, last_step
 
+FRESH_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # as the README says for several nodes
 FAULTY = Path(__file__).with_name("faulty.py")
 PLAIN = ["model.dropout=0", "model.drop_path=0", "train.micro_batch=null", "train.epochs=1"]
 SLOW_LR = ["train.lr=1e-6", "train.lr_encoder=1e-6"]  # or AdamW's first updates, all signs, would blow up rounding
@@ -30,15 +33,19 @@ SLOW_LR = ["train.lr=1e-6", "train.lr_encoder=1e-6"]  # or AdamW's first updates
 def launch(fault: str, *arguments: object, restarts: int = 0) -> tuple[int, str, str]:
     """Run `rfdetr-hwd` on two ranks with a fault in one; return status, output, and a mark of all its processes."""
     mark = uuid.uuid4().hex
-    result = subprocess.run(
-        [*TORCHRUN, "--nproc-per-node=2", f"--max-restarts={restarts}", FAULTY, *map(str, arguments)],
+    process = launcher([*TORCHRUN, "--nproc-per-node=2", f"--max-restarts={restarts}"], fault, mark, *arguments)
+    return *finish(process), mark
+
+
+def launcher(command: list[str], fault: str, mark: str, *arguments: object) -> "subprocess.Popen[str]":
+    """Start torchrun with a faulty `rfdetr-hwd`."""
+    return subprocess.Popen(
+        [*command, str(FAULTY), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "FAULT": fault, "RUN_MARK": mark},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "FAULT": fault, "RUN_MARK": mark, **FRESH_STORE},
     )
-    return result.returncode, result.stdout, mark
 
 
 def processes(mark: str) -> list[str]:
@@ -123,6 +130,54 @@ def test_what_is_printed_on_several_nodes_starts_as_many_processes(
 
 
 @pytest.mark.slow
+def test_a_killed_rank_of_another_node_is_started_again(config_file: Path, single: Path, tmp_path: Path) -> None:
+    """Two launchers, of one rank each: the one whose rank died counts a restart, the other does not."""
+    run, mark = tmp_path / "run", uuid.uuid4().hex
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = f"localhost:{free.getsockname()[1]}"
+    node = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=1"]
+    node += ["--rdzv-backend=c10d", f"--rdzv-endpoint={place}", f"--rdzv-id={mark}"]
+    options = [f"output.dir={run}", "output.save_every_updates=2", *PLAIN, *SLOW_LR]
+    arguments = ("train", "--config", config_file, "--auto-resume", *options)
+    nodes = [launcher(node, fault, mark, *arguments) for fault in ("any:3:KILL", "9:0:none")]
+    for process in nodes:
+        status, output = finish(process)
+        assert status == 0, output
+    assert losses(run) == pytest.approx(losses(single), rel=1e-5)
+    assert [record["step"] for record in read_metrics(run / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6, 6]
+    assert processes(mark) == []
+
+
+@pytest.mark.slow
+def test_a_time_limit_is_not_a_fault_to_recover_from(config_file: Path, tmp_path: Path) -> None:
+    """torchrun takes every status but 0 for a fault: the ranks that it starts again stop again."""
+    run = tmp_path / "run"
+    limited = [f"output.dir={run}", "train.max_hours=1e-9", *PLAIN]
+    status, output, mark = launch("9:0:none", "train", "--config", config_file, *limited, restarts=1)
+    assert status != 0
+    assert processes(mark) == []
+    assert output.count(f"torchrun --nproc-per-node=2 -m rfdetr_hwd train --resume {run}") >= 1
+    assert len(read_metrics(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []) < 6
+
+
+@pytest.mark.slow
+def test_two_ranks_resume_to_the_bit(config_file: Path, tmp_path: Path) -> None:
+    """With dropout, which each rank draws for itself; and with the generators of the wrong rank it is another run."""
+    arguments = ["train", "--config", config_file, "train.epochs=1"]
+    whole, run, other = tmp_path / "whole", tmp_path / "run", tmp_path / "other"
+    status, output, _ = launch("9:0:none", *arguments, f"output.dir={whole}")
+    assert status == 0, output
+    launch("1:2:TERM", *arguments, f"output.dir={run}")
+    assert last_step(run) == 3
+    shutil.copytree(run, other, symlinks=True)
+    for folder, fault, is_same in ((run, "9:0:none", True), (other, "any:0:random", False)):
+        status, output, _ = launch(fault, "train", "--resume", folder)
+        assert status == 0, output
+        assert (differing(folder, whole, 6) == []) == is_same
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_when_a_rank_dies_all_are_gone(config_file: Path, tmp_path: Path, rank: int) -> None:
     run = tmp_path / "run"
@@ -143,6 +198,8 @@ def test_ranks_agree_on_a_smaller_micro_batch(config_file: Path, single: Path, t
     assert "does not fit into memory with 2 images at once" in output
     assert open_checkpoint(list_checkpoints(run / "checkpoints")[0]).state.micro_batch == 1
     assert losses(run) == pytest.approx(losses(single), rel=1e-5)
+    train_command.run(None, run, ["train.epochs=2"], accepted=["train.epochs"])  # a rank alone has other room
+    assert open_checkpoint(list_checkpoints(run / "checkpoints")[0]).state.micro_batch == 0
 
 
 @pytest.mark.slow

@@ -10,15 +10,18 @@ import rfdetr_hwd
 PACKAGE = Path(rfdetr_hwd.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-EVERYWHERE = {"errors", "safe_write", "untrusted", "yaml_file"}
+EVERYWHERE = {"errors", "safe_write", "terminal", "untrusted", "yaml_file"}
 ALLOWED = {
     "": {"amp", "detector", "layers", "read_config"},  # the lazy public names
     "__main__": {"cli"},
     "cli": {"", "cli_call", "cli_data"},
-    "cli_call": set(),
+    "cli_call": {"launch"},
     "cli_data": {"cli_call"},
     "errors": set(),
+    "launch": set(),
+    "lock": set(),
     "safe_write": set(),
+    "terminal": set(),
     "untrusted": set(),
     "yaml_file": set(),
     "config": set(),
@@ -31,14 +34,16 @@ ALLOWED = {
     "data": set(),
     "metrics": set(),
     "report": set(),
-    "recorded": {"config", "engine", "read_config"},
-    "run_folder": {"config", "engine", "read_config", "recorded"},
+    "changes": {"config", "read_config"},
+    "recorded": {"changes", "config", "engine", "read_config"},
+    "run_folder": {"changes", "config", "engine", "lock", "read_config", "recorded"},
     "detector": {"amp", "config", "data", "engine", "model", "recorded"},
-    "training": {"config", "data", "engine", "environment", "model", "recorded", "run_folder"},
+    "training": {"config", "data", "engine", "environment", "model", "run_folder"},
+    "resume": {"changes", "config", "data", "engine", "recorded", "training"},
     "evaluation": {"config", "data", "engine", "metrics", "model"},
     "commands": {
         *("amp", "config", "data", "detector", "engine", "environment", "evaluation", "layers", "metrics", "model"),
-        *("read_config", "recorded", "report", "run_folder", "training"),
+        *("launch", "read_config", "recorded", "report", "resume", "run_folder", "training"),
     },
 }
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from rfdetr_hwd.data.loader import EvalLoader, Shard, TrainLoader, TrainOrder, m
 from rfdetr_hwd.data.quarantine import Quarantine, probe_images
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.data.workers import Workers, serve
+from rfdetr_hwd.errors import Interrupted
 
 WHOLE = Shard()
 NUM_IMAGES, BATCH_SIZE = 24, 7  # three updates of 7, one of 3
@@ -163,11 +165,22 @@ def test_bad_images_are_listed_once_and_too_many_are_an_error(broken: DetectionD
         quarantine(BadImage(3, "y.jpg", "no image"))
 
 
+def test_the_lists_of_all_ranks_count(tmp_path: Path) -> None:
+    mine, other = (Quarantine(tmp_path / f"quarantine{end}.jsonl", 20) for end in ("", "-rank1"))
+    mine(BadImage(2, "x.jpg", "cut off"))
+    other(BadImage(2, "x.jpg", "cut off"))
+    assert not other.path.exists()
+    with pytest.raises(DatasetError, match="2 of 20 images cannot be read"):
+        other(BadImage(3, "y.jpg", "cut off"))
+
+
 def test_a_list_that_a_killed_process_tore_is_continued(tmp_path: Path) -> None:
     path = tmp_path / "quarantine.jsonl"
     path.write_text(json.dumps({"image_id": 2, "path": "x", "reason": ""}) + '\n{"image_id": 3, "pa')
     Quarantine(path, 1000)(BadImage(4, "y", ""))
-    assert Quarantine(path, 1000).seen == {2, 4}
+    other = Quarantine(path, 1000)
+    other(BadImage(4, "y", ""))
+    assert other.seen == {2, 4}
 
 
 def test_broken_images_are_found_before_training(broken: DetectionData) -> None:
@@ -189,6 +202,21 @@ class Faulty(DetectionDataset):
         if row == 5:
             self.fault()
         return super()._load(row, key)
+
+
+def test_a_wait_for_a_batch_can_be_ended(data: DetectionData) -> None:
+    """By whoever is asked to stop, between two looks at the loader processes."""
+    calls = 0
+
+    def look() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise Interrupted(143)
+
+    batches = [[SampleKey(5, 0, 64)]]
+    with pytest.raises(Interrupted):
+        list(serve(Faulty(data, lambda: time.sleep(60)), batches, Workers(2, 60, look)))
 
 
 def die() -> None:

@@ -9,13 +9,13 @@ import time
 import pytest
 
 from rfdetr_hwd.engine import interrupt
-from rfdetr_hwd.engine.interrupt import SIGNALS, StopRequest
-from rfdetr_hwd.errors import Interrupted
+from rfdetr_hwd.engine.interrupt import StopRequest
+from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_is_a_flag_until_it_is_looked_at(number: int) -> None:
-    before = [signal.getsignal(other) for other in SIGNALS]
+    before = [signal.getsignal(other) for other in STOP_SIGNALS]
     stop = StopRequest()
     with stop.listening():
         stop.check()
@@ -26,7 +26,16 @@ def test_a_signal_is_a_flag_until_it_is_looked_at(number: int) -> None:
         with pytest.raises(Interrupted) as caught:
             stop.check()
     assert caught.value.code == 128 + number
-    assert [signal.getsignal(other) for other in SIGNALS] == before
+    assert [signal.getsignal(other) for other in STOP_SIGNALS] == before
+
+
+def test_nohup_keeps_its_promise() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest().listening():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 PROGRAM = """

@@ -1,6 +1,6 @@
 """Whatever ends the loop, what it has trained is saved before."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +23,9 @@ from tests.unit.engine.test_memory import ARGS, PLAN, Loader, Loss
 RARELY = replace(PLAN, epochs=9, evaluate_every=9, save_every=9)
 
 
-def train(plan: Plan, stop: StopRequest, loader: EpochLoader) -> list[int]:
-    """Train until it ends with an error, which is raised after the saved steps are noted in it."""
+def train(plan: Plan, stop: StopRequest, loader: EpochLoader, aps: Sequence[float] = ()) -> list[int]:
+    """Train and return the saved steps; if it ends with an error, they are noted in it."""
+    figures = iter(aps)
     saved: list[int] = []
     network = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 1))
     optimizer = build_adamw([(name, p, 1e-2, 0.0) for name, p in network.named_parameters()])
@@ -32,9 +33,9 @@ def train(plan: Plan, stop: StopRequest, loader: EpochLoader) -> list[int]:
     parts = LoopParts(
         loader=loader,
         criterion=Loss(),
-        evaluate=lambda _: {"AP": 0.0},
+        evaluate=lambda _: {"AP": next(figures, 0.0)},
         save=lambda state: saved.append(state.step),
-        record=nothing,
+        amend=nothing,
         bundle=nothing,
         tracker=NullTracker(),
         stop=stop,
@@ -65,6 +66,15 @@ class Troubled(Loader):
 
 def test_what_was_due_is_saved_once() -> None:
     assert train(replace(PLAN, epochs=3, save_every_updates=2), StopRequest(), Loader(8)) == [2, 3, 4, 6, 8, 9]
+
+
+@pytest.mark.parametrize(
+    ("aps", "epochs"), [([0.1, 0.2, 0.1, 0.2, 0.9], 4), ([0.3, 0.1, 0.4, 0.1, 0.1], 5), ([0.1, 0.2, 0.3, 0.4, 0.5], 6)]
+)
+def test_it_ends_where_ap_has_stopped_rising(aps: list[float], epochs: int) -> None:
+    """After two evaluations without a better one; the sixth has AP 0."""
+    saved = train(replace(PLAN, epochs=6, early_stop=2), StopRequest(), Loader(8), aps)
+    assert saved == [3 * epoch for epoch in range(1, epochs + 1)]
 
 
 @pytest.mark.parametrize(("when", "step"), [(0, 1), (2, 3), (3, 3)])

@@ -1,0 +1,95 @@
+"""What may differ between a run and its continuation, or a model and a later measurement, and what it entails."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rfdetr_hwd.config import Config
+from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.read_config import known_keys, unknown_key
+
+RESUMABLE = (
+    *("data.root", "data.workers", "data.worker_timeout", "evaluation.", "output."),
+    *("train.epochs", "train.early_stop", "train.log_every"),
+    *("train.micro_batch", "train.max_hours", "train.deterministic"),
+)
+"""What may change when a run is resumed: nothing that its updates are made of."""
+
+ACCEPTABLE = ("data.", "train.", "amp", "model.dropout", "model.drop_path", "model.gradient_checkpointing")
+"""What may change besides, if whoever resumes says so: the run goes on, as another one than it was."""
+
+ANNOTATIONS = "annotations"
+"""What `--accept` calls the training annotations. The classes are never accepted: the class head would mean others."""
+
+REORDERING = ("data.train", "data.format", "train.batch_size", "train.seed", ANNOTATIONS)
+"""Changes after which the epoch under way is other images, so that it starts again."""
+
+REFITTING = ("amp", "model.gradient_checkpointing", "train.micro_batch", "train.multi_scale", "train.ema")
+"""Changes after which it is found out anew how many images fit into memory."""
+
+MEASURABLE = ("data.", "evaluation.", "amp")
+"""What may differ between training and a later measurement."""
+
+logger = logging.getLogger(__name__)
+
+
+def check_changes(recorded: Config, wanted: Config, accepted: Sequence[str]) -> None:
+    """Refuse a configuration that would make a resumed run another one.
+
+    Raises:
+        ConfigError: A key differs that may not, and is not accepted; or what is accepted never can be.
+    """
+    for key in set(accepted) - {ANNOTATIONS}:
+        choices = ", ".join((ANNOTATIONS, *map(_shown, ACCEPTABLE)))
+        if key not in known_keys():
+            raise ConfigError(f"--accept {unknown_key(key)}. What can be accepted is {choices}")
+        if not is_among(key, ACCEPTABLE):
+            raise ConfigError(f"--accept {key}: that is never accepted; what can be is {choices}")
+    changed = changes(recorded, wanted)
+    refuse({key: changed[key] for key in changed if key not in accepted}, RESUMABLE, "a resumed run")
+    for key in accepted:
+        if key not in (*changed, ANNOTATIONS):
+            logger.warning("--accept %s: it is as it was", key)
+    bends = recorded.train.schedule == "cosine" and wanted.train.epochs != recorded.train.epochs
+    if bends and "train.epochs" not in accepted:
+        raise ConfigError(
+            "train.epochs cannot be changed for a resumed run with train.schedule=cosine: it bends it. Continue with "
+            "--accept train.epochs if that is meant"
+        )
+
+
+def changes(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys in which two configurations differ, with the value in each of them."""
+    before, after = (dict(_flat(config.model_dump(mode="json"))) for config in (one, other))
+    pairs = {key: (before.get(key), after.get(key)) for key in {**before, **after}}
+    return {key: (was, now) for key, (was, now) in pairs.items() if was != now}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def refuse(changed: Mapping[str, tuple[Any, Any]], allowed: Sequence[str], what: str) -> None:
+    refused = {key: values for key, values in changed.items() if not is_among(key, allowed)}
+    if not refused:
+        return
+    named = (f"{key} (was {json.dumps(was)}, is {json.dumps(now)})" for key, (was, now) in refused.items())
+    message = f"{', '.join(named)} cannot be changed for {what}; what can is {', '.join(map(_shown, allowed))}"
+    acceptable = [key for key in refused if what == "a resumed run" and is_among(key, ACCEPTABLE)]
+    if acceptable:
+        message += f". If the change is meant, say so with {' '.join(f'--accept {key}' for key in acceptable)}"
+    raise ConfigError(message)
+
+
+def is_among(key: str, names: Sequence[str]) -> bool:
+    """Return whether a key is among names, of which those that end in a dot stand for a section."""
+    return any(key == name or (name.endswith(".") and key.startswith(name)) for name in names)
+
+
+def _shown(name: str) -> str:
+    return f"{name}*" if name.endswith(".") else name

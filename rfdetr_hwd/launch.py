@@ -1,0 +1,12 @@
+"""How this process was started, as the command that starts as many of them again."""
+
+import os
+
+
+def launcher() -> str:
+    """Return what to type before a verb; on several nodes it is given on each."""
+    ranks, nodes = os.environ.get("LOCAL_WORLD_SIZE"), int(os.environ.get("GROUP_WORLD_SIZE", 1))
+    if not ranks:
+        return "rfdetr-hwd"
+    place = f"--nnodes={nodes} --rdzv-backend=c10d --rdzv-endpoint={os.environ['MASTER_ADDR']} " if nodes > 1 else ""
+    return f"torchrun {place}--nproc-per-node={ranks} -m rfdetr_hwd"

@@ -1,0 +1,48 @@
+"""One process at a time in a run folder."""
+
+import fcntl
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.safe_write import open_without_links
+
+_PATIENCE = 6.0
+"""Seconds to wait: loader processes of a killed run take some to see that it has gone."""
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, its file `.lock`.
+
+    Raises:
+        ConfigError: Another process holds it, or the file cannot be written.
+    """
+    try:
+        file = open_without_links(folder / ".lock", "a")
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}") from None
+    with file:
+        _acquire(file, folder)
+        yield
+
+
+def _acquire(file: IO[str], folder: Path) -> None:
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise ConfigError(f"{folder} is in use: another process is training in it") from None
+            time.sleep(0.2)
+        except OSError as error:
+            logger.warning("%s cannot be locked: see that no other process trains in it (%s)", folder, error)
+            return

@@ -1,0 +1,105 @@
+"""Going on from a checkpoint: whether it is this run's, what its state becomes, and what a change entails."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rfdetr_hwd.changes import ACCEPTABLE, ANNOTATIONS, REFITTING, REORDERING, RESUMABLE, changes, is_among
+from rfdetr_hwd.config import Config
+from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.engine import distributed
+from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError
+from rfdetr_hwd.engine.learner import Learner
+from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.recorded import recorded_config
+from rfdetr_hwd.training import TRAINING_DATA, VALIDATION_DATA
+
+logger = logging.getLogger(__name__)
+
+
+def restore(
+    checkpoint: Checkpoint,
+    description: Mapping[str, Any],
+    config: Config,
+    learner: Learner,
+    updates_per_epoch: int,
+    accepted: Sequence[str],
+) -> TrainState:
+    """Put a checkpoint into the learner and return the state to go on from.
+
+    Args:
+        checkpoint: The checkpoint.
+        description: Of the model that goes on, from `describe_model`.
+        config: The configuration that it goes on with.
+        learner: Changed in place.
+        updates_per_epoch: Updates of an epoch of the run that goes on.
+        accepted: Changes that are meant.
+
+    Raises:
+        DatasetError: The training data is not what the checkpoint was trained on.
+        CheckpointError: It holds something else than this run's state.
+    """
+    _check_data(checkpoint, description, accepted)
+    recorded = recorded_config(checkpoint)
+    changed = _changed(checkpoint, recorded, config)
+    if checkpoint.record.get(TRAINING_DATA) != description[TRAINING_DATA]:
+        changed.add(ANNOTATIONS)
+    num_ranks = _load(checkpoint, learner, recorded.train.ema, config.train.seed)
+    state = checkpoint.state
+    if checkpoint.record.get(VALIDATION_DATA) != description[VALIDATION_DATA]:
+        state.is_evaluation_due |= bool(state.current_figures)
+        state.forget_best()
+        logger.info("the best AP is forgotten: it was measured on other images")
+    if changed & set(REFITTING) or num_ranks != distributed.world_size():
+        state.micro_batch = 0
+    if state.update_in_epoch and changed & set(REORDERING):
+        state.update_in_epoch = 0
+        logger.info("the epoch under way starts again: with these changes it is other images than it was")
+    learner.schedule = replace(learner.schedule, total_steps=state.total_steps(config.train.epochs, updates_per_epoch))
+    if state.update_in_epoch >= updates_per_epoch:
+        raise CheckpointError(
+            f"{checkpoint.path} is at update {state.update_in_epoch} of an epoch of {updates_per_epoch}"
+        )
+    return state
+
+
+def _changed(checkpoint: Checkpoint, recorded: Config, config: Config) -> set[str]:
+    """Return the keys that differ from what a checkpoint was made with, all of which may."""
+    changed = set(changes(recorded, config))
+    others = sorted(key for key in changed if not is_among(key, (*RESUMABLE, *ACCEPTABLE)))
+    if others:
+        raise CheckpointError(f"{checkpoint.path} is of another run: it was made with another {', '.join(others)}")
+    return changed
+
+
+def _load(checkpoint: Checkpoint, learner: Learner, has_average: bool, seed: int) -> int:
+    """Put weights, optimiser and random generators into the learner; return the number of ranks that saved them."""
+    training = checkpoint.training()
+
+    def weights(kind: str) -> dict[str, Tensor]:
+        return checkpoint.weights(kind if has_average else "plain")  # an average that is new starts from them
+
+    try:
+        learner.restore(checkpoint.state, training, weights, seed)
+    except torch.OutOfMemoryError:  # which says nothing about the checkpoint
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise CheckpointError(f"{checkpoint.path} does not hold the state of this run ({reason})") from None
+    return len(training["random"])
+
+
+def _check_data(checkpoint: Checkpoint, description: Mapping[str, Any], accepted: Sequence[str]) -> None:
+    annotations = {TRAINING_DATA: "training annotations", VALIDATION_DATA: "validation annotations"}
+    for key, what in {"class_names": "classes", **annotations}.items():
+        was, now = checkpoint.record.get(key), description[key]
+        if was != now and not (key in annotations and ANNOTATIONS in accepted):
+            hint = f", accept them with --accept {ANNOTATIONS}" if key in annotations else ""
+            raise DatasetError(
+                f"the {what} are not those of {checkpoint.path}: was {was}, is {now}. Resume on the same data{hint}, "
+                "or start a new run with model.pretrain_weights set to this one"
+            )

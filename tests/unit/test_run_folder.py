@@ -1,0 +1,31 @@
+"""A run folder keeps the newest checkpoints and the best."""
+
+from pathlib import Path
+
+import torch
+
+from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
+from rfdetr_hwd.engine.random_state import random_state
+from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.run_folder import RunFolder
+
+
+def save(folder: RunFolder, step: int, best_step: int) -> list[int]:
+    """Save a step and return the steps that are kept."""
+    state = TrainState(step, best_step=best_step)
+    folder.save(state, {}, {"plain": {"w": torch.ones(2)}}, {"random": [random_state()]}, keep_last=2)
+    return sorted(open_checkpoint(path).step for path in list_checkpoints(folder.checkpoints))
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    assert save(folder, 1, best_step=0) == [1]
+    assert not folder.best.is_symlink()
+    assert [save(folder, step, best_step=2) for step in (2, 3, 4, 5)] == [[1, 2], [2, 3], [2, 3, 4], [2, 4, 5]]
+    assert open_checkpoint(folder.best).step == 2
+    assert save(folder, 6, best_step=6) == [5, 6]
+    assert open_checkpoint(folder.best).step == 6
+    assert save(folder, 7, best_step=0) == [6, 7]  # the best was forgotten
+    assert not folder.best.is_symlink()
+    assert sorted(path.name for path in tmp_path.rglob("*partial*")) == []
