@@ -75,6 +75,16 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def refuse(changed: Mapping[str, tuple[Any, Any]], allowed: Sequence[str], what: str) -> None:
+    """Refuse changes that are not among what is allowed.
+
+    Args:
+        changed: From `changes`.
+        allowed: Keys; one that ends in a dot stands for a section.
+        what: Of which they would be changes.
+
+    Raises:
+        ConfigError: There are some; the message names them with both values.
+    """
     refused = {key: values for key, values in changed.items() if not is_among(key, allowed)}
     if not refused:
         return

@@ -167,6 +167,12 @@ def _damage(folder: Path, name: str, entry: Any) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what a checkpoint says of itself: format, state, and size and sha256 of each file.
+
+    Raises:
+        NewerFormatError: A newer version wrote it.
+        CheckpointError: It is missing, damaged, or of an older format.
+    """
     manifest = _read_json(folder, MANIFEST)
     if manifest.pop("sha256", None) != manifest_sha256(manifest):
         raise CheckpointError(f"{folder} is damaged: {MANIFEST} is not what was written (sha256 differs)")
@@ -226,5 +232,10 @@ def manifest_sha256(manifest: Mapping[str, Any]) -> str:
 
 
 def sha256_of(path: Path) -> str:
+    """Return the hash of a file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
