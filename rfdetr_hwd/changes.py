@@ -1,7 +1,6 @@
 """What may differ between a run and its continuation, or a model and a later measurement, and what it entails."""
 
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,11 +30,9 @@ REFITTING = ("amp", "model.gradient_checkpointing", "train.micro_batch", "train.
 MEASURABLE = ("data.", "evaluation.", "amp")
 """What may differ between training and a later measurement."""
 
-logger = logging.getLogger(__name__)
 
-
-def check_changes(recorded: Config, wanted: Config, accepted: Sequence[str]) -> None:
-    """Refuse a configuration that would make a resumed run another one.
+def check_changes(recorded: Config, wanted: Config, accepted: Sequence[str]) -> set[str]:
+    """Refuse a configuration that would make a resumed run another one; return the keys that differ.
 
     Raises:
         ConfigError: A key differs that may not, and is not accepted; or what is accepted never can be.
@@ -48,15 +45,13 @@ def check_changes(recorded: Config, wanted: Config, accepted: Sequence[str]) -> 
             raise ConfigError(f"--accept {key}: that is never accepted; what can be is {choices}")
     changed = changes(recorded, wanted)
     refuse({key: changed[key] for key in changed if key not in accepted}, RESUMABLE, "a resumed run")
-    for key in accepted:
-        if key not in (*changed, ANNOTATIONS):
-            logger.warning("--accept %s: it is as it was", key)
     bends = recorded.train.schedule == "cosine" and wanted.train.epochs != recorded.train.epochs
     if bends and "train.epochs" not in accepted:
         raise ConfigError(
             "train.epochs cannot be changed for a resumed run with train.schedule=cosine: it bends it. Continue with "
             "--accept train.epochs if that is meant"
         )
+    return set(changed)
 
 
 def changes(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:

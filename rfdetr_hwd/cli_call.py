@@ -25,7 +25,8 @@ def call_verb(module: str, function: str = "run", /, **arguments: Any) -> None:
     try:
         getattr(importlib.import_module(f"rfdetr_hwd.commands.{module}"), function)(**arguments)
     except UserError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        message = "\n".join([str(error), *getattr(error, "__notes__", [])])
+        print(f"error: {printable(message)}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
     except Interrupted as interruption:
         if os.environ.get("RANK", "0") == "0":

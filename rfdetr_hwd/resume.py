@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfdetr_hwd.changes import ACCEPTABLE, ANNOTATIONS, REFITTING, REORDERING, RESUMABLE, changes, is_among
+from rfdetr_hwd.changes import ANNOTATIONS, REFITTING, REORDERING, check_changes
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError
 from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.recorded import recorded_config
 from rfdetr_hwd.training import TRAINING_DATA, VALIDATION_DATA
 
@@ -28,8 +27,8 @@ def restore(
     learner: Learner,
     updates_per_epoch: int,
     accepted: Sequence[str],
-) -> TrainState:
-    """Put a checkpoint into the learner and return the state to go on from.
+) -> bool:
+    """Put a checkpoint into the learner, and make its state the one to go on from.
 
     Args:
         checkpoint: The checkpoint.
@@ -39,18 +38,23 @@ def restore(
         updates_per_epoch: Updates of an epoch of the run that goes on.
         accepted: Changes that are meant.
 
+    Returns:
+        Whether something accepted has changed: the run goes on as another one than the checkpoint says.
+
     Raises:
-        DatasetError: The training data is not what the checkpoint was trained on.
+        ConfigError: The configuration differs from the checkpoint's in what is not accepted.
+        DatasetError: The data is not what the checkpoint was trained and measured on.
         CheckpointError: It holds something else than this run's state.
     """
     _check_data(checkpoint, description, accepted)
     recorded = recorded_config(checkpoint)
-    changed = _changed(checkpoint, recorded, config)
+    changed = check_changes(recorded, config, accepted)
     if checkpoint.record.get(TRAINING_DATA) != description[TRAINING_DATA]:
         changed.add(ANNOTATIONS)
     num_ranks = _load(checkpoint, learner, recorded.train.ema, config.train.seed)
     state = checkpoint.state
-    if checkpoint.record.get(VALIDATION_DATA) != description[VALIDATION_DATA]:
+    is_measured_on_others = checkpoint.record.get(VALIDATION_DATA) != description[VALIDATION_DATA]
+    if is_measured_on_others:
         state.is_evaluation_due |= bool(state.current_figures)
         state.forget_best()
         logger.info("the best AP is forgotten: it was measured on other images")
@@ -64,16 +68,7 @@ def restore(
         raise CheckpointError(
             f"{checkpoint.path} is at update {state.update_in_epoch} of an epoch of {updates_per_epoch}"
         )
-    return state
-
-
-def _changed(checkpoint: Checkpoint, recorded: Config, config: Config) -> set[str]:
-    """Return the keys that differ from what a checkpoint was made with, all of which may."""
-    changed = set(changes(recorded, config))
-    others = sorted(key for key in changed if not is_among(key, (*RESUMABLE, *ACCEPTABLE)))
-    if others:
-        raise CheckpointError(f"{checkpoint.path} is of another run: it was made with another {', '.join(others)}")
-    return changed
+    return is_measured_on_others or bool(changed & set(accepted))
 
 
 def _load(checkpoint: Checkpoint, learner: Learner, has_average: bool, seed: int) -> int:

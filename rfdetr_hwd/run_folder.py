@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from rfdetr_hwd.changes import check_changes
+from rfdetr_hwd.changes import ANNOTATIONS, check_changes
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint
 from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial, save_checkpoint
@@ -55,9 +55,14 @@ class RunFolder:
         """Make the folder of a new run and write what it is configured with: whole, or not at all.
 
         Raises:
-            ConfigError: The folder holds a run already, or cannot be written.
+            ConfigError: The folder holds a run already, or checkpoints of one, or cannot be written.
         """
         folder = cls(Path(config.output.dir))
+        if folder.has_checkpoints():
+            raise ConfigError(
+                f"output.dir: {folder.path} holds checkpoints of a run whose config.yaml is gone: put it back, or "
+                "choose another output.dir"
+            )
         partial = folder.path / f".config-{os.getpid()}.partial"
         try:
             folder.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -146,6 +151,9 @@ class RunFolder:
         """
         config = parse_config(read_yaml(self._config_file), overrides, str(self._config_file))
         refuse_untrusted_class(config, str(self.path))
+        if Path(config.output.dir).resolve() != self.path.resolve():  # the folder was moved
+            output = config.output.model_copy(update={"dir": str(self.path)})
+            config = config.model_copy(update={"output": output})
         return self.check(config, accepted)
 
     def check(self, config: Config, accepted: Sequence[str] = ()) -> Config:
@@ -155,7 +163,9 @@ class RunFolder:
             ConfigError: A difference would change the updates of the run, and is not accepted.
         """
         recorded = parse_config(read_yaml(self._config_file), origin=str(self._config_file))
-        check_changes(recorded, config, accepted)
+        changed = check_changes(recorded, config, accepted)
+        for key in set(accepted) - changed - {ANNOTATIONS}:
+            logger.warning("--accept %s: it is as it was", key)
         return config
 
     def write_config(self, config: Config) -> None:
@@ -271,18 +281,16 @@ class RunFolder:
             shutil.rmtree(doomed, ignore_errors=True)
 
     def point_best(self, state: TrainState) -> None:
-        """Point `best` to the checkpoint that the state names, if it is there; to nothing if the state names none.
+        """Point `best` to the checkpoint that the state names, if it is there.
 
         Raises:
             CheckpointError: The link cannot be made.
         """
         target = self._checkpoint(state.best_step)
+        if not target.is_dir():
+            return
         link = self.path / ".best.partial"
         try:
-            if not state.best_step and self.best.is_symlink():
-                self.best.unlink()
-            if not target.is_dir():
-                return
             if self.best.is_dir() and not self.best.is_symlink():  # a copy that followed the link
                 self.best.rename(self.path / f"copied-best-{os.getpid()}")
             link.unlink(missing_ok=True)
@@ -290,6 +298,23 @@ class RunFolder:
             os.replace(link, self.best)
         except OSError as error:
             raise CheckpointError(f"cannot link {self.best} to {target}: {error.strerror}") from None
+
+    def retire_best(self, state: TrainState) -> None:
+        """Keep the checkpoint that was the best, under another name, when its AP no longer counts.
+
+        Raises:
+            CheckpointError: It cannot be renamed.
+        """
+        if not self.best.is_symlink():
+            return
+        former = self.best.resolve()
+        try:
+            self.best.unlink()
+            if former.is_dir() and former != self._checkpoint(state.step).resolve():
+                kept = former.rename(former.with_name(f"former-best-{former.name}"))
+                logger.info("the checkpoint that was the best is kept as %s", kept)
+        except OSError as error:
+            raise CheckpointError(f"cannot rename {former}: {error.strerror}") from None
 
     def _checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:08d}"

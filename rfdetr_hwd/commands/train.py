@@ -33,7 +33,7 @@ from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.model.weights import SourceWeights, load_weights
 from rfdetr_hwd.read_config import load_config, override_keys
-from rfdetr_hwd.recorded import find_checkpoint, read_record
+from rfdetr_hwd.recorded import TRUST_VARIABLE, find_checkpoint, read_record
 from rfdetr_hwd.resume import restore
 from rfdetr_hwd.run_folder import RunFolder
 from rfdetr_hwd.terminal import say
@@ -91,10 +91,14 @@ def run(
                 stage = _prepare(settings, folder, device, stop, stack, accepted)
             _fit(settings, stage)
         except Interrupted as interruption:
-            # Until an existing run has moved on, its folder need not know all that was said: it is said again.
-            has_moved = folder is None or (stage is not None and stage.state.step > stage.first_step)
-            reached = RunFolder(Path(settings.output.dir)) if stage is None else stage.folder
-            interruption.advice = _advice(reached) if has_moved else ""
+            # Before an existing run goes on, its folder need not know all that was said: it is said again.
+            interruption.advice = "" if stage is None and folder is not None else _stopped(settings)
+            raise
+        except TrainingError:  # says so itself
+            raise
+        except UserError as error:
+            if stage is not None and stage.folder.has_checkpoints():
+                error.add_note(f"to go on: {_resume_command(settings)}")
             raise
 
 
@@ -130,12 +134,19 @@ def _find_run(
     raise folder.taken()
 
 
-def _advice(folder: RunFolder) -> str:
-    """Return the line that says how to go on; empty before there is a run folder."""
+def _stopped(config: Config) -> str:
+    """Return what to say of a run that was asked to stop; empty before there is a run folder."""
+    folder = RunFolder(Path(config.output.dir))
     if not folder.is_run:
         return ""
     newest = f"saved in {folder.path}" if folder.has_checkpoints() else "no update was saved yet"
-    return f"stopped; {newest}. To go on:\n{launcher()} train --resume {shlex.quote(str(folder.path))}"
+    return f"stopped; {newest}; to go on:\n{_resume_command(config)}"
+
+
+def _resume_command(config: Config) -> str:
+    name = config.downsample.name
+    trust = f"{TRUST_VARIABLE}={shlex.quote(name)} " if ":" in name else ""
+    return f"{trust}{launcher()} train --resume {shlex.quote(config.output.dir)}"
 
 
 @dataclass(frozen=True)
@@ -146,7 +157,6 @@ class _Stage:
     learner: Learner
     parts: LoopParts
     state: TrainState
-    first_step: int
 
 
 def _prepare(
@@ -179,13 +189,12 @@ def _prepare(
     criterion = DetectionLoss(model.stock).to(device)
     if config.train.epochs < state.epoch:
         raise ConfigError(f"train.epochs={config.train.epochs}: the run has {state.epoch} epochs behind it already")
+    has_changed = False
     if checkpoint is not None:
-        restore(checkpoint, description, config, learner, loader.updates_per_epoch, accepted)
+        has_changed = restore(checkpoint, description, config, learner, loader.updates_per_epoch, accepted)
         if distributed.is_main():
             say(f"resumed from {checkpoint.path} at step {state.step}, epoch {state.epoch}")
             folder.point_best(state)
-    if distributed.is_main() and not is_new:
-        folder.write_config(config)
     evaluation = Evaluation.build(model, val_data, config, device)
     if config.train.micro_batch == "auto":
         state.micro_batch = state.micro_batch or choose_micro_batch(config, learner, criterion, loader, train_data)
@@ -193,6 +202,12 @@ def _prepare(
     if distributed.is_main():
         folder.add_start(describe_run(config, learner, loader, train_data, val_data, state))
     saver = Saver(folder, learner, description, config.output.keep_last)
+    if has_changed:  # so that what was accepted once need not be said again
+        if distributed.is_main() and not state.best_step:
+            folder.retire_best(state)
+        saver.save(state)
+    if distributed.is_main() and not is_new:
+        folder.write_config(config)
     parts = LoopParts(
         loader=loader,
         criterion=criterion,
@@ -203,7 +218,7 @@ def _prepare(
         tracker=build_tracker(config, folder, state, loader.updates_per_epoch),
         stop=stop,
     )
-    return _Stage(folder, learner, parts, state, state.step)
+    return _Stage(folder, learner, parts, state)
 
 
 def _find_newest(folder: RunFolder | None) -> Checkpoint | None:
@@ -236,7 +251,7 @@ def _fit(config: Config, stage: _Stage) -> None:
         raise TrainingError(
             f"the loss or gradient of step {state.step + 1} is not finite, and was not applied: {error}. To make it "
             f"again: rfdetr-hwd checkpoint replay {shlex.quote(str(folder.bundle(state)))}. Look at these images, or "
-            f"go on {reached} with another learning rate: {launcher()} train --resume {shlex.quote(str(folder.path))} "
+            f"go on {reached} with another learning rate: {_resume_command(config)} "
             f"--accept train.lr train.lr={config.train.lr / 2:g}"
         ) from None
     finally:

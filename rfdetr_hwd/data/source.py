@@ -113,7 +113,8 @@ def find_layout(root: str | Path, format: Format | Literal["auto"] = "auto") -> 
     """
     root = Path(root)
     if not root.is_dir():
-        raise DatasetError(f"data.root: there is no folder {root}")
+        where = "" if root.is_absolute() else f" in {Path.cwd()}"
+        raise DatasetError(f"data.root: there is no folder {root}{where}")
     if format != "auto":
         return Layout(root, format)
     if any(root.glob("*/_annotations.coco.json")):

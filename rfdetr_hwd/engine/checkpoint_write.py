@@ -80,7 +80,7 @@ def save_checkpoint(
     except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
         if is_out_of_memory(error):
             raise
-        reason = getattr(error, "strerror", None) or f"a file ends too early ({str(error).splitlines()[0]})"
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         free = shutil.disk_usage(_existing(folder)).free >> 20
         raise CheckpointError(
             f"cannot write the checkpoint {folder}: {reason}. {free} MiB are free on the disk; see also the limits on "

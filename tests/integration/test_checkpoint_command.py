@@ -193,11 +193,23 @@ def test_what_is_accepted_before_the_first_checkpoint_stays_accepted(
     assert RunFolder.open(halfway).config([]).train.lr == 5e-4
 
 
-def test_a_change_that_has_made_no_update_is_said_again(cli: Run, halfway: Path) -> None:
-    changed = ("train.max_hours=1e-9", "--accept", "train.lr", "train.lr=5e-4")
-    result = cli("train", "--resume", halfway, *changed)
+def test_what_was_accepted_once_need_not_be_said_again(cli: Run, halfway: Path) -> None:
+    """Not even if no update was made; and the checkpoint, not a file that anyone can edit, says what the run is."""
+    result = cli("train", "--resume", halfway, "train.max_hours=1e-9", "--accept", "train.lr", "train.lr=5e-4")
     assert result.returncode == 124
-    assert "stopped. To start again:" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"rfdetr-hwd train --resume {halfway}"
+    assert cli("train", "--resume", halfway).returncode == 124
+    path = halfway / "config.yaml"
+    path.write_text(path.read_text().replace("lr: 0.0005", "lr: 0.002"))
+    refused(cli("train", "--resume", halfway), 2, "train.lr (was 0.0005, is 0.002) cannot be changed")
+
+
+def test_a_folder_with_anothers_checkpoints_is_refused(cli: Run, config_file: Path, halfway: Path) -> None:
+    """They would be taken for this run's, and newer than its own."""
+    (halfway / "config.yaml").unlink()
+    result = cli("train", "--config", config_file, f"output.dir={halfway}", "--auto-resume")
+    refused(result, 2, "holds checkpoints of a run whose config.yaml is gone")
+    assert last_step(halfway) == 6
 
 
 def evaluations(run: Path) -> list[dict[str, float]]:
@@ -219,6 +231,7 @@ def test_other_validation_images_are_measured_anew(cli: Run, halfway: Path, shap
     assert result.returncode == 0, result.stderr
     (after,) = evaluations(halfway)
     assert after != before
+    refused(cli("train", "--resume", halfway, f"data.root={shapes_root}"), 1, "the validation annotations are not")
     state = open_checkpoint(halfway / "best").state
     assert (state.step, state.best_step, state.best_ap) == (6, 6, max(after["ema/AP"], after["plain/AP"]))
 

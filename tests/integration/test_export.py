@@ -9,7 +9,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.detector import Detector
+from rfdetr_hwd.read_config import load_config
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
 from tests.unit.layers.test_contract import MODULE
@@ -100,6 +102,8 @@ def test_a_users_downsampler_is_trained_and_loaded_only_when_trusted(
     refused(cli("evaluate", "--weights", run), 1, name, "RFDETR_HWD_TRUST")
     refused(cli("train", "--resume", run), 1, name, "RFDETR_HWD_TRUST")
     assert "my_layers" not in sys.modules
+    line = train_command._resume_command(load_config(run / "config.yaml", []))
+    assert line == f"RFDETR_HWD_TRUST={name} rfdetr-hwd train --resume {run}"
     result = cli("train", "--config", config_file, f"output.dir={run}", *options, "--auto-resume")
     assert result.returncode == 0, result.stderr  # whoever starts the run names the class
     monkeypatch.setenv("RFDETR_HWD_TRUST", name)

@@ -118,8 +118,9 @@ def test_a_loader_that_fails_costs_nothing(halfway: Path, trained: Path, monkeyp
 
     with monkeypatch.context() as patched:
         once(patched, workers, "_next", fail, at_call(7))
-        with pytest.raises(DatasetError, match="a disk that is gone"):
+        with pytest.raises(DatasetError, match="a disk that is gone") as caught:
             train_command.run(None, halfway, [])
+    assert caught.value.__notes__ == [f"to go on: rfdetr-hwd train --resume {halfway}"]
     assert last_step(halfway) == 9
     train_command.run(None, halfway, [])
     is_the_same_run(halfway, trained)

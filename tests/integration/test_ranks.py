@@ -121,7 +121,8 @@ def test_what_is_printed_on_several_nodes_starts_as_many_processes(
     environment = {"LOCAL_WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "node1"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    launcher, *arguments = shlex.split((train_command._advice(RunFolder(halfway)) or "").splitlines()[-1])
+    config = RunFolder.open(halfway).config([])
+    launcher, *arguments = shlex.split(train_command._stopped(config).splitlines()[-1])
     parsed = parse_args(arguments)
     assert launcher == "torchrun"
     assert (parsed.nnodes, parsed.nproc_per_node, parsed.rdzv_endpoint) == ("2", "8", "node1")
