@@ -1,5 +1,6 @@
 """Fixtures: a tiny dataset and a tiny real model (real DINOv2 encoder, real deformable attention)."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ def tiny_config(shapes_root: Path, tmp_path: Path) -> Config:
             "output": {"dir": str(tmp_path / "run")},
         }
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _not_under_nohup() -> None:
+    """Where a closed terminal is ignored, commands rightly ignore it, too; the tests are not about that."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

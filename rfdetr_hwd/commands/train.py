@@ -168,19 +168,13 @@ def _prepare(
     accepted: Sequence[str],
 ) -> _Stage:
     """Put the parts of a run together and restore what a checkpoint holds. Nothing needs saving until this is done."""
-    if distributed.broadcast_object(folder is not None) != (folder is not None):
-        here = f"rank {distributed.rank()} and rank 0 do not see the same in {config.output.dir}"
-        raise ConfigError(f"output.dir: {here}: it must be a folder that all machines share")
-    if folder is not None and distributed.is_main():
-        stack.enter_context(folder.lock())
-    distributed.barrier()
+    _claim(config, folder, stack)
     train_data, val_data = read_data(config)
     seed_all(config.train.seed)
     checkpoint = _find_newest(folder)
     model = _build_model(config, train_data, is_fresh=checkpoint is None)
     model.network.to(device)
     state = TrainState() if checkpoint is None else checkpoint.state
-    is_new = folder is None
     folder = folder or _create_folder(config, stack)
     quarantine = folder.quarantine_file(distributed.rank())
     loader = build_train_loader(config, model, train_data, quarantine, stop.check_alone)
@@ -199,15 +193,14 @@ def _prepare(
     if config.train.micro_batch == "auto":
         state.micro_batch = state.micro_batch or choose_micro_batch(config, learner, criterion, loader, train_data)
         evaluation.fit_into_memory(learner.network, learner.optimizer)
-    if distributed.is_main():
-        folder.add_start(describe_run(config, learner, loader, train_data, val_data, state))
     saver = Saver(folder, learner, description, config.output.keep_last)
     if has_changed:  # so that what was accepted once need not be said again
         if distributed.is_main() and not state.best_step:
             folder.retire_best(state)
         saver.save(state)
-    if distributed.is_main() and not is_new:
+    if distributed.is_main():
         folder.write_config(config)
+        folder.add_start(describe_run(config, learner, loader, train_data, val_data, state))
     parts = LoopParts(
         loader=loader,
         criterion=criterion,
@@ -219,6 +212,16 @@ def _prepare(
         stop=stop,
     )
     return _Stage(folder, learner, parts, state)
+
+
+def _claim(config: Config, folder: RunFolder | None, stack: ExitStack) -> None:
+    """Lock the folder of an existing run for as long as the stack lasts; every rank must have found it."""
+    if distributed.broadcast_object(folder is not None) != (folder is not None):
+        here = f"rank {distributed.rank()} and rank 0 do not see the same in {config.output.dir}"
+        raise ConfigError(f"output.dir: {here}: it must be a folder that all machines share")
+    if folder is not None and distributed.is_main():
+        stack.enter_context(folder.lock())
+    distributed.barrier()
 
 
 def _find_newest(folder: RunFolder | None) -> Checkpoint | None:
