@@ -310,7 +310,8 @@ class RunFolder:
         former = self.best.resolve()
         try:
             self.best.unlink()
-            if former.is_dir() and former != self._checkpoint(state.step).resolve():
+            is_here = former in (path.resolve() for path in list_checkpoints(self.checkpoints))
+            if is_here and former != self._checkpoint(state.step).resolve():
                 kept = former.rename(former.with_name(f"former-best-{former.name}"))
                 logger.info("the checkpoint that was the best is kept as %s", kept)
         except OSError as error:

@@ -17,6 +17,16 @@ def save(folder: RunFolder, step: int, best_step: int) -> list[int]:
     return sorted(open_checkpoint(path).step for path in list_checkpoints(folder.checkpoints))
 
 
+def test_what_lies_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    folder, elsewhere = RunFolder(tmp_path / "run"), tmp_path / "step-00000001"
+    folder.checkpoints.mkdir(parents=True)
+    elsewhere.mkdir()
+    folder.best.symlink_to(elsewhere, target_is_directory=True)
+    folder.retire_best(TrainState(7))
+    assert elsewhere.is_dir()
+    assert not folder.best.is_symlink()
+
+
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.checkpoints.mkdir()
