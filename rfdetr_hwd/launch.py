@@ -9,4 +9,6 @@ def launcher() -> str:
     if not ranks:
         return "rfdetr-hwd"
     place = f"--nnodes={nodes} --rdzv-backend=c10d --rdzv-endpoint={os.environ['MASTER_ADDR']} " if nodes > 1 else ""
-    return f"torchrun {place}--nproc-per-node={ranks} -m rfdetr_hwd"
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
+    again = f"--max-restarts={restarts} " if restarts else ""
+    return f"torchrun {place}--nproc-per-node={ranks} {again}-m rfdetr_hwd"

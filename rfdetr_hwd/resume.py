@@ -95,6 +95,11 @@ def _check_data(checkpoint: Checkpoint, description: Mapping[str, Any], accepted
         if was != now and not (key in annotations and ANNOTATIONS in accepted):
             hint = f", accept them with --accept {ANNOTATIONS}" if key in annotations else ""
             raise DatasetError(
-                f"the {what} are not those of {checkpoint.path}: was {was}, is {now}. Resume on the same data{hint}, "
-                "or start a new run with model.pretrain_weights set to this one"
+                f"the {what} are not those of {checkpoint.path}: was {_brief(was)}, is {_brief(now)}. Resume on the "
+                f"same data{hint}, or start a new run with model.pretrain_weights set to this one"
             )
+
+
+def _brief(what: Any) -> Any:
+    """Return a split's numbers with the beginning of its hash; anything else as it is."""
+    return {**what, "sha256": str(what.get("sha256"))[:12]} if isinstance(what, dict) else what

@@ -119,13 +119,14 @@ def test_what_is_printed_on_several_nodes_starts_as_many_processes(
     halfway: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = {"LOCAL_WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "node1"}
-    for name, value in environment.items():
+    for name, value in {**environment, "TORCHELASTIC_MAX_RESTARTS": "3"}.items():
         monkeypatch.setenv(name, value)
     config = RunFolder.open(halfway).config([])
     launcher, *arguments = shlex.split(train_command._stopped(config).splitlines()[-1])
     parsed = parse_args(arguments)
     assert launcher == "torchrun"
     assert (parsed.nnodes, parsed.nproc_per_node, parsed.rdzv_endpoint) == ("2", "8", "node1")
+    assert parsed.max_restarts == 3
     assert (parsed.training_script, parsed.module) == ("rfdetr_hwd", True)
     assert parsed.training_script_args == ["train", "--resume", str(halfway)]
 
@@ -158,7 +159,7 @@ def test_a_time_limit_is_not_a_fault_to_recover_from(config_file: Path, tmp_path
     status, output, mark = launch("9:0:none", "train", "--config", config_file, *limited, restarts=1)
     assert status != 0
     assert processes(mark) == []
-    assert output.count(f"torchrun --nproc-per-node=2 -m rfdetr_hwd train --resume {run}") >= 1
+    assert f"torchrun --nproc-per-node=2 --max-restarts=1 -m rfdetr_hwd train --resume {run}" in output
     assert len(read_metrics(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []) < 6
 
 
