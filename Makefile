@@ -30,7 +30,7 @@ demo: $(INSTALLED)  ## Train, evaluate and predict on the built-in dataset, in d
 test: $(INSTALLED) lint types  ## Lint, check types and run the tests, without a GPU and without network
 	$(PYTEST) -m "not gpu and not slow"
 
-test-all: $(INSTALLED) lint types  ## The tests with the full counts of the reliability promises: an hour on 2 cores
+test-all: $(INSTALLED) lint types  ## The tests with the full counts of the reliability promises: half an hour on 2 cores
 	$(PYTEST) -m "not gpu"
 
 test-gpu: $(INSTALLED)  ## The tests that need a CUDA device

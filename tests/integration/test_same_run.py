@@ -51,5 +51,5 @@ def epoch_of(config: Config, workers: int, first: int):  # type: ignore[no-untyp
     )
     data, _ = read_data(changed)
     model = train_command._build_model(changed, data, is_fresh=False)
-    for update in build_train_loader(changed, model, data, Path(os.devnull)).epoch(1, first):
+    for update in build_train_loader(changed, model, data, Path(os.devnull), lambda: None).epoch(1, first):
         yield from update
