@@ -24,6 +24,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from rfdetr_hwd import best_link
 from rfdetr_hwd.changes import ANNOTATIONS, check_changes
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint
@@ -274,9 +275,13 @@ class RunFolder:
             raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
     def _remove_old(self, state: TrainState, keep_last: int) -> None:
-        """Remove checkpoints: renamed first, so that one removed in part is never taken for one that is whole."""
+        """Remove checkpoints: renamed first, so that one removed in part is never taken for one that is whole.
+
+        What `best` points to stays, also where the state has forgotten it.
+        """
         found = list_checkpoints(self.checkpoints)
-        for old in set(found) - {self._checkpoint(state.best_step), *found[:keep_last]}:
+        linked = {path for path in found if path.resolve() == self.best.resolve()}
+        for old in set(found) - linked - {self._checkpoint(state.best_step), *found[:keep_last]}:
             doomed = old.rename(old.with_name(f".partial-{old.name}-old"))
             shutil.rmtree(doomed, ignore_errors=True)
 
@@ -287,35 +292,17 @@ class RunFolder:
             CheckpointError: The link cannot be made.
         """
         target = self._checkpoint(state.best_step)
-        if not target.is_dir():
-            return
-        link = self.path / ".best.partial"
-        try:
-            if self.best.is_dir() and not self.best.is_symlink():  # a copy that followed the link
-                self.best.rename(self.path / f"copied-best-{os.getpid()}")
-            link.unlink(missing_ok=True)
-            link.symlink_to(target.relative_to(self.path), target_is_directory=True)
-            os.replace(link, self.best)
-        except OSError as error:
-            raise CheckpointError(f"cannot link {self.best} to {target}: {error.strerror}") from None
+        if target.is_dir():
+            best_link.point(self.best, target)
 
     def retire_best(self, state: TrainState) -> None:
-        """Keep the checkpoint that was the best, under another name, when its AP no longer counts.
+        """Keep the checkpoint that was the best, under another name, when a state names none.
 
         Raises:
             CheckpointError: It cannot be renamed.
         """
-        if not self.best.is_symlink():
-            return
-        former = self.best.resolve()
-        try:
-            self.best.unlink()
-            is_here = former in (path.resolve() for path in list_checkpoints(self.checkpoints))
-            if is_here and former != self._checkpoint(state.step).resolve():
-                kept = former.rename(former.with_name(f"former-best-{former.name}"))
-                logger.info("the checkpoint that was the best is kept as %s", kept)
-        except OSError as error:
-            raise CheckpointError(f"cannot rename {former}: {error.strerror}") from None
+        if not state.best_step:
+            best_link.retire(self.best, self.checkpoints, self._checkpoint(state.step))
 
     def _checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:08d}"

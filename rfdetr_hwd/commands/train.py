@@ -195,10 +195,9 @@ def _prepare(
         evaluation.fit_into_memory(learner.network, learner.optimizer)
     saver = Saver(folder, learner, description, config.output.keep_last)
     if has_changed:  # so that what was accepted once need not be said again
-        if distributed.is_main() and not state.best_step:
-            folder.retire_best(state)
         saver.save(state)
     if distributed.is_main():
+        folder.retire_best(state)
         folder.write_config(config)
         folder.add_start(describe_run(config, learner, loader, train_data, val_data, state))
     parts = LoopParts(

@@ -36,8 +36,9 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     assert open_checkpoint(folder.best).step == 2
     assert save(folder, 6, best_step=6) == [5, 6]
     assert open_checkpoint(folder.best).step == 6
-    folder.retire_best(TrainState(7))
-    assert save(folder, 7, best_step=0) == [5, 7]
+    assert [save(folder, step, best_step=0) for step in (7, 8, 9)] == [[6, 7], [6, 7, 8], [6, 8, 9]]  # it was forgotten
+    folder.retire_best(TrainState(9))
+    assert save(folder, 9, best_step=0) == [8, 9]
     assert not folder.best.is_symlink()
     assert open_checkpoint(folder.checkpoints / "former-best-step-00000006").step == 6
     assert sorted(path.name for path in tmp_path.rglob("*partial*")) == []

@@ -1,0 +1,49 @@
+"""`best`: a link of a run folder to its best checkpoint."""
+
+import logging
+import os
+from pathlib import Path
+
+from rfdetr_hwd.engine.checkpoint import CheckpointError, list_checkpoints
+
+logger = logging.getLogger(__name__)
+
+
+def point(link: Path, target: Path) -> None:
+    """Point the link to a checkpoint of its folder; a copy that followed the link is set aside.
+
+    Raises:
+        CheckpointError: The link cannot be made.
+    """
+    new = link.with_name(f".{link.name}.partial")
+    try:
+        if link.is_dir() and not link.is_symlink():
+            link.rename(link.with_name(f"copied-{link.name}-{os.getpid()}"))
+        new.unlink(missing_ok=True)
+        new.symlink_to(target.relative_to(link.parent), target_is_directory=True)
+        os.replace(new, link)
+    except OSError as error:
+        raise CheckpointError(f"cannot link {link} to {target}: {error.strerror}") from None
+
+
+def retire(link: Path, checkpoints: Path, current: Path) -> None:
+    """Remove the link when the AP behind it no longer counts; its checkpoint is kept under another name.
+
+    Args:
+        link: The link.
+        checkpoints: Folder of the checkpoints; what lies elsewhere is left alone.
+        current: The checkpoint that the run goes on from, which keeps its name.
+
+    Raises:
+        CheckpointError: The link cannot be removed, or the checkpoint not be renamed.
+    """
+    if not link.is_symlink():
+        return
+    former = link.resolve()
+    try:
+        if former != current.resolve() and former in (path.resolve() for path in list_checkpoints(checkpoints)):
+            kept = former.rename(former.with_name(f"former-best-{former.name}"))
+            logger.info("the checkpoint that was the best is kept as %s", kept)
+        link.unlink()
+    except OSError as error:
+        raise CheckpointError(f"cannot retire {link}: {error.strerror}") from None
