@@ -15,10 +15,23 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from rfdetr_hwd.data.dataset import Batch, DetectionDataset, Failure, SampleKey, collate
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.handover import (
+    PREFETCH,
+    Parcel,
+    check_shared_memory,
+    collate_parcel,
+    describe_shared_memory,
+    explain_no_workers,
+)
 from rfdetr_hwd.data.worker_process import leave_to_the_trainer, undisturbed_context
 
 _PATIENCE = 1.0
 """Seconds without a batch after which it is looked whether the processes live, and `Workers.look` is called."""
+
+
+_BYTES_OF_A_VALUE = 4  # float32
+
+_Served = Batch | Parcel | Failure
 
 
 @dataclass(frozen=True)
@@ -59,20 +72,16 @@ def serve(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Wo
     Raises:
         DatasetError: A sample cannot be made, or a process died or gave nothing for `workers.timeout` seconds.
     """
-    notes = torch.full((max(1, workers.count), 2), -1, dtype=torch.int64).share_memory_()
-    loader = DataLoader(
-        _Watched(dataset, notes),
-        batch_sampler=batches,  # keys, where torch expects whole numbers
-        num_workers=workers.count,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        timeout=min(_PATIENCE, workers.timeout) if workers.count else 0,  # after which torch looks for dead processes
-        multiprocessing_context=undisturbed_context() if workers.count else None,
-        worker_init_fn=leave_to_the_trainer,
-        generator=torch.Generator(),  # or each new iterator would draw from the generator that dropout draws from
-    )
-    with _children_unwatched():
-        iterator = iter(loader)
+    is_parallel = workers.count > 0
+    if is_parallel and batches:
+        largest = max(len(keys) * max(key.resolution for key in keys) ** 2 for keys in batches)
+        check_shared_memory(largest * 3 * _BYTES_OF_A_VALUE, workers.count)
+    notes = torch.full((max(1, workers.count), 2), -1, dtype=torch.int64)
+    try:
+        with _children_unwatched():
+            iterator = iter(_loader(dataset, batches, workers, notes.share_memory_() if is_parallel else notes))
+    except (RuntimeError, OSError) as error:
+        raise DatasetError(explain_no_workers(error)) from None
     while True:
         try:
             batch = _next(iterator, workers)
@@ -82,10 +91,29 @@ def serve(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Wo
             raise DatasetError(_explain(str(error), dataset, notes, workers)) from None
         if isinstance(batch, Failure):
             raise DatasetError(batch.reason)
-        yield batch
+        yield batch.open() if isinstance(batch, Parcel) else batch
 
 
-def _next(iterator: Iterator[Batch | Failure], workers: Workers) -> Batch | Failure:
+def _loader(
+    dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Workers, notes: Tensor
+) -> "DataLoader[_Served]":
+    """Return torch's loader of the batches, in their order."""
+    is_parallel = workers.count > 0
+    return DataLoader(
+        _Watched(dataset, notes),
+        batch_sampler=batches,  # keys, where torch expects whole numbers
+        num_workers=workers.count,
+        prefetch_factor=PREFETCH if is_parallel else None,
+        collate_fn=collate_parcel if is_parallel else collate,
+        pin_memory=torch.cuda.is_available(),
+        timeout=min(_PATIENCE, workers.timeout) if is_parallel else 0,  # after which torch looks for dead processes
+        multiprocessing_context=undisturbed_context() if is_parallel else None,
+        worker_init_fn=leave_to_the_trainer,
+        generator=torch.Generator(),  # or each new iterator would draw from the generator that dropout draws from
+    )
+
+
+def _next(iterator: Iterator[_Served], workers: Workers) -> _Served:
     """Return the next batch; torch's error says that a process died, or gave nothing for `workers.timeout` seconds."""
     end = time.monotonic() + workers.timeout
     while True:
@@ -117,6 +145,8 @@ def _explain(error: str, dataset: DetectionDataset, notes: Tensor, workers: Work
         rows = [row for _, row in notes.tolist() if row >= 0]
     else:
         what = f"a loader process ended: {error.strip().splitlines()[0]}"
+        if "Bus error" in error:  # what a process dies of that writes into shared memory which is not there
+            what += f". {describe_shared_memory()}"
         rows = [row for process, row in notes.tolist() if row >= 0 and _is_dead(process)]
     data = dataset.data
     names = [f"image {data.image_ids[row]} of {data.name} ({data.path(row)})" for row in rows]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rfdetr_hwd.data import handover
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, BadImage, Batch, DetectionDataset, SampleKey
 from rfdetr_hwd.data.findings import DatasetError
@@ -245,6 +246,67 @@ def test_a_faulty_loader_process_is_an_error_that_names_the_image(
     batches = [[SampleKey(row, 0, 64)] for row in range(8)]
     with pytest.raises(DatasetError, match=message):
         list(serve(Faulty(data, fault), batches, Workers(2, 3)))
+
+
+@pytest.fixture
+def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shared memory that takes the workers' queues and not a batch, as in a container of 64 MiB."""
+    share = torch.Tensor.share_memory_
+
+    def refuse(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.numel() > 1000:
+            raise RuntimeError(
+                "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"
+            )
+        return share(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)
+    monkeypatch.setattr(handover, "_warned", set())
+
+
+def test_without_room_in_shared_memory_batches_are_the_same(
+    data: DetectionData, no_room: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset, batches = DetectionDataset(data), [[SampleKey(row, 0, 64), SampleKey(row + 1, 0, 96)] for row in (0, 4)]
+    batches = [[key._replace(resolution=64) for key in keys] for keys in batches]
+    expected = list(serve(dataset, batches, Workers(0, 60)))
+    assert not caplog.records
+    piped = list(serve(dataset, batches, Workers(2, 60)))
+    assert [record.message.split(": ")[1] for record in caplog.records] == [
+        "batches go through pipes, which is slower. Start the container with --shm-size=8g, or set fewer data.workers "
+        "or a smaller train.micro_batch"
+    ]
+    for batch, other in zip(expected, piped, strict=True):
+        assert torch.equal(batch.images, other.images)
+        assert torch.equal(batch.sizes, other.sizes)
+        assert batch.image_ids == other.image_ids
+        for target, same in zip(batch.targets, other.targets, strict=True):
+            assert all(torch.equal(target[key], same[key]) for key in ("labels", "boxes"))
+
+
+def test_too_little_shared_memory_is_said_before_the_first_batch(
+    data: DetectionData, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(handover, "_warned", set())
+    monkeypatch.setattr(handover, "free_shared_memory", lambda: 1 << 20)
+    next(serve(DetectionDataset(data), [[SampleKey(row, 0, 128) for row in range(6)]], Workers(2, 60)))
+    said = "2 data loader workers make 4 batches of 1.1 MiB ahead: those that do not fit go through pipes"
+    assert len(caplog.records) == 1
+    assert caplog.records[0].message.startswith(f"/dev/shm has 1.0 MiB free, and {said}")
+    assert caplog.records[0].message.endswith("--shm-size=8g, or set fewer data.workers or a smaller train.micro_batch")
+
+
+def test_where_no_worker_can_be_started_the_error_names_the_size(
+    data: DetectionData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)
+    monkeypatch.setattr(handover, "free_shared_memory", lambda: 4096)
+    with pytest.raises(DatasetError, match=r"cannot be started: No space .*/dev/shm has 0.0 MiB free.*data.workers=0"):
+        next(serve(DetectionDataset(data), [[SampleKey(0, 0, 64)]], Workers(2, 60)))
+    assert len(list(serve(DetectionDataset(data), [[SampleKey(0, 0, 64)]], Workers(0, 60)))) == 1
 
 
 def test_multi_scale_range_is_upstreams() -> None:
