@@ -27,11 +27,13 @@ PACKAGES = (
 """The packages whose versions a result depends on."""
 
 VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_VISIBLE_DEVICES",
     "MKL_NUM_THREADS",
     "NVIDIA_TF32_OVERRIDE",
     "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
 )
 """Environment variables that its last bits depend on."""
 
@@ -99,7 +101,7 @@ def describe_devices() -> list[dict[str, Any]]:
 
 
 def _describe_libraries() -> dict[str, Any]:
-    """Return what torch was built with, and how many threads it uses."""
+    """Return what torch was built with, the kind of CPU that it computes for, and how many threads it uses."""
     try:
         import torch
     except ImportError:
@@ -109,6 +111,7 @@ def _describe_libraries() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if has_nccl and torch.cuda.is_available() else None,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
 

@@ -1,14 +1,125 @@
-"""How this process was started, as the command that starts as many of them again."""
+"""How this process was started: which of several processes it is, and the command that starts as many again."""
 
 import os
+from dataclasses import dataclass
+
+from rfdetr_hwd.errors import ConfigError
+
+_TOGETHER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What a launcher sets in each process, all of them."""
+_LARGEST_PORT = 2**16 - 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among those that a launcher started.
+
+    Attributes:
+        rank: Its number, from 0.
+        world_size: How many there are, at least 2.
+        local_rank: Its number on this machine.
+        host: Where they find each other.
+        port: The port there.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    host: str
+    port: int
+
+
+def find_place() -> Place | None:
+    """Return the place that a launcher gave this process; `None` where it is on its own.
+
+    A variable that was left in the environment makes no ranks: without a rank, or with one process in all, there is
+    one. SLURM's own variables mean nothing: `scripts/slurm.sbatch` calls torchrun.
+
+    Raises:
+        ConfigError: The variables say that this is one of several processes, but not how they find each other.
+    """
+    world_size = _number("WORLD_SIZE", 1, 1)
+    if world_size == 1 or not _text("RANK"):
+        return None
+    missing = [name for name in _TOGETHER if not _text(name)]
+    if missing:
+        told = " and ".join(f"{name}={_text(name)}" for name in _TOGETHER[:2])
+        raise ConfigError(f"{told} are set in the environment, {' and '.join(missing)} not: {_advice()}")
+    rank, local_rank = _number("RANK", 0, 0), _number("LOCAL_RANK", 0, 0)
+    port = _number("MASTER_PORT", 0, 0)
+    if rank >= world_size or port > _LARGEST_PORT:
+        what = f"RANK={rank} with WORLD_SIZE={world_size}" if rank >= world_size else f"MASTER_PORT={port}"
+        raise ConfigError(f"{what} in the environment is out of range: {_advice()}")
+    return Place(rank, world_size, local_rank, _text("MASTER_ADDR"), port)
+
+
+def leftover() -> str:
+    """Return what to say of variables in the environment that make no ranks; empty if there is nothing to say."""
+    if find_place() is not None or _number("WORLD_SIZE", 1, 1) == 1:
+        return ""
+    return (
+        f"WORLD_SIZE={_text('WORLD_SIZE')} is set in the environment, RANK is not: running as a single process. For "
+        f"{_text('WORLD_SIZE')} ranks: torchrun --nproc-per-node={_text('WORLD_SIZE')} -m rfdetr_hwd ..."
+    )
+
+
+def is_first() -> bool:
+    """Return whether this process is the one that speaks for all; it is where nothing clear is said of others."""
+    try:
+        place = find_place()
+    except ConfigError:
+        return True
+    return place is None or place.rank == 0
+
+
+def is_under_torchrun() -> bool:
+    """Return whether torchrun started this process, which started its ranks anew if one of them failed."""
+    return bool(_text("TORCHELASTIC_RUN_ID"))
+
+
+def num_restarts() -> int:
+    """Return how often torchrun has started the ranks again."""
+    return _number("TORCHELASTIC_RESTART_COUNT", 0, 0) if is_under_torchrun() else 0
+
+
+def num_local_ranks() -> int:
+    """Return how many ranks share this machine, as far as the launcher says."""
+    return 1 if find_place() is None else _number("LOCAL_WORLD_SIZE", 1, 1)
+
+
+def num_nodes() -> int:
+    """Return how many machines the ranks are on, as far as torchrun says."""
+    return _number("GROUP_WORLD_SIZE", 1, 1) if is_under_torchrun() else 1
 
 
 def launcher() -> str:
     """Return what to type before a verb; on several nodes it is given on each."""
-    ranks, nodes = os.environ.get("LOCAL_WORLD_SIZE"), int(os.environ.get("GROUP_WORLD_SIZE", 1))
-    if not ranks:
+    if not is_under_torchrun():
         return "rfdetr-hwd"
-    place = f"--nnodes={nodes} --rdzv-backend=c10d --rdzv-endpoint={os.environ['MASTER_ADDR']} " if nodes > 1 else ""
-    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0))
+    nodes, restarts = num_nodes(), _number("TORCHELASTIC_MAX_RESTARTS", 0, 0)
+    place = f"--nnodes={nodes} --rdzv-backend=c10d --rdzv-endpoint={_text('MASTER_ADDR')} " if nodes > 1 else ""
     again = f"--max-restarts={restarts} " if restarts else ""
-    return f"torchrun {place}--nproc-per-node={ranks} {again}-m rfdetr_hwd"
+    return f"torchrun {place}--nproc-per-node={_number('LOCAL_WORLD_SIZE', 1, 1)} {again}-m rfdetr_hwd"
+
+
+def _text(name: str) -> str:
+    return os.environ.get(name, "").strip()
+
+
+def _number(name: str, default: int, least: int) -> int:
+    """Return the whole number that a variable holds.
+
+    Raises:
+        ConfigError: It holds something else.
+    """
+    text = _text(name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
+        raise ConfigError(f"{name}={text} in the environment is not an integer of at least {least}: {_advice()}")
+    return int(text)
+
+
+def _advice() -> str:
+    names = " ".join((*_TOGETHER, "LOCAL_RANK"))
+    return f"start through torchrun, which sets them all; for a single process: unset {names}"

@@ -63,7 +63,7 @@ def _say_determinism() -> None:
         return
     rows = [(name, where, "not deterministic") for name, where in NONDETERMINISTIC_ON_CUDA.items()]
     rows += [(name, where, "with train.deterministic=true") for name, where in DETERMINISTIC_ON_REQUEST.items()]
-    print_table("the same bits in every run: on a CPU always, on a GPU", ("operator", "where", "deterministic"), rows)
+    print_table("the same bits in every run: on a kind of CPU, on a GPU", ("operator", "where", "deterministic"), rows)
 
 
 def _problem(package: str, module: str) -> str | None:

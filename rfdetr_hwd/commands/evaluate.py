@@ -10,6 +10,7 @@ from rfdetr_hwd.data.annotations import ClassMap
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine import distributed
+from rfdetr_hwd.engine.joining import process_group
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.metrics.coco import CocoMetric
@@ -39,7 +40,7 @@ def run(
     Raises:
         UserError: What the user gave is wrong.
     """
-    with distributed.process_group() as device:
+    with process_group() as device:
         detector = Detector.load(weights, which, () if config else overrides)
         settings = load_config(config, overrides) if config else detector.config
         layout = find_layout(settings.data.root, settings.data.format)

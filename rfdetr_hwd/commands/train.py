@@ -2,7 +2,6 @@
 
 import functools
 import importlib.util
-import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +18,7 @@ from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.checkpoint import Checkpoint, list_checkpoints, open_checkpoint
 from rfdetr_hwd.engine.determinism import make_deterministic
 from rfdetr_hwd.engine.interrupt import StopRequest
+from rfdetr_hwd.engine.joining import process_group
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.random_state import seed_all
 from rfdetr_hwd.engine.shortage import MemoryShortageError, is_out_of_memory
@@ -27,7 +27,7 @@ from rfdetr_hwd.engine.train_step import NonFiniteError
 from rfdetr_hwd.engine.trainer import LoopParts, Plan, fit, is_over
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
 from rfdetr_hwd.evaluation import Evaluation
-from rfdetr_hwd.launch import launcher
+from rfdetr_hwd.launch import launcher, num_restarts
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.upstream import DetectionLoss
@@ -85,7 +85,7 @@ def run(
     if settings.train.deterministic:
         make_deterministic()
     stop, stage = StopRequest(settings.train.max_hours), None
-    with stop.listening(), distributed.process_group() as device, ExitStack() as stack, _explained(settings):
+    with stop.listening(), _joined(stop) as device, ExitStack() as stack, _explained(settings):
         try:
             with stop.at_once():
                 stage = _prepare(settings, folder, device, stop, stack, accepted)
@@ -100,6 +100,15 @@ def run(
             if stage is not None and stage.folder.has_checkpoints():
                 error.add_note(f"to go on: {_resume_command(settings)}")
             raise
+
+
+@contextmanager
+def _joined(stop: StopRequest) -> Iterator[torch.device]:
+    """Join the other ranks, and answer a signal while they are waited for."""
+    with ExitStack() as stack:
+        with stop.at_once():
+            device = stack.enter_context(process_group())
+        yield device
 
 
 @contextmanager
@@ -129,7 +138,7 @@ def _find_run(
     folder = RunFolder(Path(settings.output.dir))
     if not folder.is_run:
         return settings, None
-    if auto_resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
+    if auto_resume or num_restarts():
         return folder.check(settings, accepted), folder
     raise folder.taken()
 

@@ -1,11 +1,14 @@
 """One process or many: rank, reduction, gathering. Without a launcher there is one process, and nothing is initialised.
 
 `torchrun` is the launcher; NCCL carries tensors of GPUs, gloo those of CPUs and every small agreement.
+
+Every exchange begins with a small agreement, in which a rank that has failed says so, and so the others learn of it
+where they would wait for it: none enters a message of NCCL that another one will not take part in.
 """
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -13,21 +16,37 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.engine.shortage import OutOfMemoryError, is_out_of_memory
+from rfdetr_hwd.errors import Interrupted, UserError
 
 _BUCKET_ELEMENTS = 1 << 23
 """Elements that are reduced in one message: 32 MiB of float32."""
 
-
-_PATIENCE = timedelta(hours=2)
-"""Time that a process waits for the others: rank 0 computes the figures of a large split meanwhile."""
+_FAREWELL = timedelta(seconds=10)
+"""Time that a rank which has failed waits for the others to hear of it: they may be in the middle of something."""
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "Broken pipe", "Socket Timeout")
 """What gloo says when another process has died."""
 
 
 class RankError(UserError):
-    """Another process of the run has gone, so that this one cannot go on."""
+    """The ranks of a run cannot work together."""
+
+
+class OtherRankError(RankError):
+    """Another rank failed or died, so that this one cannot continue."""
+
+
+class SharedError(Exception):
+    """An error of one rank or more that every rank knows of here, so that they can still do something together.
+
+    Attributes:
+        original: What this rank is to raise in the end: its own error, or an `OtherRankError` that names the rank.
+    """
+
+    def __init__(self, original: Exception) -> None:
+        super().__init__(str(original))
+        self.original = original
 
 
 def rank() -> int:
@@ -45,93 +64,166 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def agree(error: Exception | None) -> None:
+    """Share the errors of all ranks; every rank calls it in the same place.
+
+    Raises:
+        SharedError: A rank has one.
+    """
+    failed = max_over_ranks(rank() + 1 if error is not None else 0)
+    if failed:
+        raise SharedError(error or _failure_of(failed - 1))
+
+
+def give_up(error: BaseException, status: int) -> None:
+    """Take part in the next agreement of the others, if they come to one soon, and tell them that this rank ends.
+
+    Args:
+        error: Why.
+        status: Exit status; that of a request to stop is passed on.
+    """
+    is_asked = isinstance(error, Interrupted)
+    told = torch.tensor([0 if is_asked else rank() + 1, status if is_asked else 0, 0])
+    with suppress(Exception):  # they have gone, or do not come
+        work = dist.all_reduce(told, op=dist.ReduceOp.MAX, async_op=True)
+        if work is not None:
+            work.wait(_FAREWELL)
+
+
+def outlast() -> None:
+    """Wait a little until the rank that failed has gone: launchers name the process that ends first as the cause."""
+    with suppress(Exception):  # which says that it has gone
+        for _ in range(2):  # it may take part in one, as it gives up
+            work = dist.all_reduce(torch.zeros(3, dtype=torch.int64), op=dist.ReduceOp.MAX, async_op=True)
+            if work is not None:
+                work.wait(_FAREWELL)
+
+
+def _meet(value: int = 0) -> int:
+    """Return the largest value of the ranks, once every rank is here. It is a CPU message: no device waits for it.
+
+    Raises:
+        OtherRankError: A rank has failed, or died.
+        Interrupted: A rank was asked to stop, and has left.
+    """
+    shared = torch.tensor([0, 0, value])
+    with _lost_explained():
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+    failed, status, largest = shared.tolist()
+    if failed:
+        raise _failure_of(failed - 1)
+    if status:
+        raise Interrupted(status)
+    return int(largest)
+
+
+def _failure_of(number: int) -> OtherRankError:
+    return OtherRankError(f"rank {rank()} stops: rank {number} failed, see its own error")
+
+
 @contextmanager
-def process_group() -> Iterator[torch.device]:
-    """Join the launcher's process group, if there is one, and yield the device of this process."""
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda" and local_rank >= torch.cuda.device_count():
-        raise RankError(f"rank {local_rank} of this machine has no GPU: {torch.cuda.device_count()} are visible")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    if "WORLD_SIZE" not in os.environ:
-        yield device
-        return
-    store, number, world = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
-    if int(os.environ.get("GROUP_WORLD_SIZE", 1)) == 1:
-        # The launcher may keep its store over restarts: ranks would look for each other where the dead ones were. On
-        # several nodes the count differs, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives each attempt its own store.
-        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # type: ignore[attr-defined]
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=number, world_size=world, timeout=_PATIENCE)
+def _lost_explained() -> Iterator[None]:
     try:
-        yield device
+        yield
     except (dist.DistError, RuntimeError) as error:
         if isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST):
-            raise RankError(f"rank {rank()} lost the other processes and stops: {str(error).splitlines()[0]}") from None
+            reason = str(error).splitlines()[0]
+            raise OtherRankError(f"rank {rank()} lost the other ranks and stops: {reason}") from None
         raise
-    finally:
-        dist.destroy_process_group()
 
 
 def broadcast_weights(network: nn.Module) -> None:
     """Give every process the weights and buffers of rank 0."""
     if world_size() > 1:
-        for tensor in (*network.parameters(), *network.buffers()):
-            dist.broadcast(tensor.detach(), src=0)
+        _meet()
+        with _lost_explained():
+            for tensor in (*network.parameters(), *network.buffers()):
+                dist.broadcast(tensor.detach(), src=0)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Average gradients over the processes, a few large messages an update.
 
     `DistributedDataParallel` would do it within the backward pass, where a process that has run out of memory cannot
-    take part: the others would wait for it. Here every process first says whether its passes succeeded. The price is
-    that the messages do not overlap with the last backward pass.
+    take part: the others would wait for it. Here every process first says whether its passes succeeded, and whether it
+    has room for the messages. The price is that these do not overlap with the last backward pass.
+
+    Raises:
+        OutOfMemoryError: A rank has no room for the messages.
     """
     if world_size() == 1:
         return
-    bucket: list[Tensor] = []
     learned = [parameter for parameter in parameters if parameter.requires_grad]
     used = torch.tensor([parameter.grad is not None for parameter in learned], dtype=torch.int32)
-    dist.all_reduce(used, op=dist.ReduceOp.MAX)
-    for parameter, is_used in zip(learned, used.tolist(), strict=True):
-        if is_used and parameter.grad is None:  # unused on this rank alone
-            parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in learned if parameter.grad is not None]
-    for index, gradient in enumerate(gradients):
-        bucket.append(gradient)
-        if index == len(gradients) - 1 or sum(tensor.numel() for tensor in bucket) >= _BUCKET_ELEMENTS:
-            flat = torch.cat([tensor.flatten() for tensor in bucket])
+    with _lost_explained():
+        dist.all_reduce(used, op=dist.ReduceOp.MAX)
+    is_out = False
+    try:
+        for parameter, is_used in zip(learned, used.tolist(), strict=True):
+            if is_used and parameter.grad is None:  # unused on this rank alone
+                parameter.grad = torch.zeros_like(parameter)
+        buckets = _buckets([parameter.grad for parameter in learned if parameter.grad is not None])
+        room = _room_for(buckets)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        is_out = True
+    if max_over_ranks(int(is_out)):
+        raise OutOfMemoryError
+    with _lost_explained():
+        for bucket in buckets:
+            flat = room[: _num_elements(bucket)]
+            torch.cat([tensor.flatten() for tensor in bucket], out=flat)
             dist.all_reduce(flat)
-            parts = (flat / world_size()).split([tensor.numel() for tensor in bucket])
+            parts = flat.div_(world_size()).split([tensor.numel() for tensor in bucket])
             for tensor, part in zip(bucket, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
-            bucket = []
+
+
+def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Return the gradients in groups of about `_BUCKET_ELEMENTS`."""
+    buckets: list[list[Tensor]] = []
+    for gradient in gradients:
+        if not buckets or _num_elements(buckets[-1]) >= _BUCKET_ELEMENTS:
+            buckets.append([])
+        buckets[-1].append(gradient)
+    return buckets
+
+
+def _room_for(buckets: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return memory that the largest bucket fits into, so that all of them need no more."""
+    gradients = [gradient for bucket in buckets for gradient in bucket] or [torch.empty(0)]
+    dtype = functools.reduce(torch.promote_types, (gradient.dtype for gradient in gradients))
+    return gradients[0].new_empty(max(map(_num_elements, buckets), default=0), dtype=dtype)
+
+
+def _num_elements(bucket: Sequence[Tensor]) -> int:
+    return sum(tensor.numel() for tensor in bucket)
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
     """Return the sum of a tensor over the processes."""
     if world_size() > 1:
+        _meet()
         values = values.clone()
-        dist.all_reduce(values)
+        with _lost_explained():
+            dist.all_reduce(values)
     return values
 
 
 def max_over_ranks(value: int) -> int:
     """Return the largest value of the processes. It is a CPU message: no device waits for it."""
-    if world_size() == 1:
-        return value
-    shared = torch.tensor(value)
-    dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-    return int(shared)
+    return _meet(value) if world_size() > 1 else value
 
 
 def gather_objects(value: Any) -> list[Any]:
     """Return the value of every process, in order of rank, on rank 0; the others get their own alone."""
     if world_size() == 1:
         return [value]
+    _meet()
     gathered: list[Any] | None = [None] * world_size() if is_main() else None
-    dist.gather_object(value, gathered)
+    with _lost_explained():
+        dist.gather_object(value, gathered)
     return gathered if gathered is not None else [value]
 
 
@@ -139,8 +231,10 @@ def all_gather_objects(value: Any) -> list[Any]:
     """Return the value of every process, in order of rank, on every process."""
     if world_size() == 1:
         return [value]
+    _meet()
     gathered: list[Any] = [None] * world_size()
-    dist.all_gather_object(gathered, value)
+    with _lost_explained():
+        dist.all_gather_object(gathered, value)
     return gathered
 
 
@@ -148,15 +242,17 @@ def broadcast_object(value: Any) -> Any:
     """Return the value of rank 0 on every process."""
     if world_size() == 1:
         return value
+    _meet()
     shared = [value]
-    dist.broadcast_object_list(shared, src=0)
+    with _lost_explained():
+        dist.broadcast_object_list(shared, src=0)
     return shared[0]
 
 
 def barrier() -> None:
     """Wait until every process is here."""
     if world_size() > 1:
-        dist.barrier()
+        _meet()
 
 
 def _is_initialised() -> bool:

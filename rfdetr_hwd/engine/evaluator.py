@@ -1,6 +1,7 @@
 """One pass over a dataset that measures a network, and leaves everything as it was."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
 import torch
@@ -74,26 +75,41 @@ def evaluate(
         MemoryShortageError: One image alone does not fit into memory.
     """
     stop = stop or StopRequest()
-    was_training = network.training
-    network.eval()
     metric.reset()
     rounds, served = max_over_ranks(len(loader)), 0  # the ranks look at `stop` equally often, whatever their share
-    try:
-        with torch.inference_mode():
-            for batch in loader:
-                served += 1
-                for part in in_parts(batch, size, lambda part: _pass(network, part, postprocess, args, device)):
-                    metric.update(*part)
-                stop.check()
-            for _ in range(rounds - served):
-                stop.check()
-    finally:
-        network.train(was_training)
+    with _measured(network), torch.inference_mode():
+        for batch in loader:
+            served += 1
+            for part in in_parts(batch, size, lambda part: _pass(network, part, postprocess, args, device)):
+                metric.update(*part)
+            stop.check()
+        for _ in range(rounds - served):
+            stop.check()
     gathered = gather_objects(metric.detections)
     metric.reset()
     for detections in gathered:
         metric.add(detections)
     return _compute(metric, stop)
+
+
+@contextmanager
+def _measured(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode and its parameters into one state; afterwards both are as they were.
+
+    Torch multiplies by a matrix that wants a gradient in another way than by one that does not, also where gradients
+    are off, and the last bits differ: weights in training, their average and loaded ones would measure differently.
+    """
+    was_training = network.training
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.eval()
+    for parameter in learned:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
+        network.train(was_training)
 
 
 def _pass(

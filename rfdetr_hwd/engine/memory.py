@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
-from rfdetr_hwd.engine.distributed import max_over_ranks
+from rfdetr_hwd.engine.distributed import SharedError, max_over_ranks
 from rfdetr_hwd.engine.random_state import random_state, restore_random_state
 from rfdetr_hwd.engine.shortage import OutOfMemoryError, is_out_of_memory
 from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError, train_step
@@ -51,6 +51,8 @@ def largest_micro_batch(
             return False
         except NonFiniteError:  # which the training will answer
             return True
+        except SharedError as error:
+            raise error.original from None
         return True
 
     with _traceless(network, is_training=True):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp
+from rfdetr_hwd.engine.distributed import SharedError
 from rfdetr_hwd.engine.random_state import restore_random_state
 from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError, train_step
 
@@ -133,6 +134,8 @@ def replay(
         except NonFiniteError as error:
             (image_ids, terms), *_ = error.ranks
             outcomes.append(Outcome(terms, False, image_ids))
+        except SharedError as error:
+            raise error.original from None
         else:
             outcomes.append(Outcome({name: float(value) for name, value in result.terms.items()}, True))
     return outcomes

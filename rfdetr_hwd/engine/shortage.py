@@ -12,11 +12,22 @@ from rfdetr_hwd.errors import UserError
 _SAID = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory")
 """What CUDA, cuBLAS, cuDNN and the CPU's allocator say, each in an error of its own kind."""
 
+RUN_REMEDIES = (
+    "Check what else uses the memory, or resume with --accept model.gradient_checkpointing "
+    "model.gradient_checkpointing=true, with --accept train.multi_scale train.multi_scale=false, or with "
+    "--accept train.ema train.ema=false"
+)
+"""What saves memory when a run is resumed, besides a smaller `train.micro_batch`."""
+
 logger = logging.getLogger(__name__)
 
 
 class OutOfMemoryError(Exception):
     """A forward or backward pass did not fit into memory, on any rank; raised on every rank, nothing was changed."""
+
+
+class HalfUpdatedError(UserError):
+    """The optimizer ran out of memory in the middle of its step, on any rank; raised on every rank."""
 
 
 class MemoryShortageError(UserError):

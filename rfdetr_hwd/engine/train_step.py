@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
 from rfdetr_hwd.engine.distributed import (
+    agree,
     all_gather_objects,
     average_gradients,
     max_over_ranks,
     sum_over_ranks,
     world_size,
 )
-from rfdetr_hwd.engine.shortage import OutOfMemoryError, is_out_of_memory
+from rfdetr_hwd.engine.shortage import RUN_REMEDIES, HalfUpdatedError, OutOfMemoryError, is_out_of_memory
 
 
 class MicroBatch(Protocol):
@@ -96,33 +97,69 @@ def train_step(
     Raises:
         NonFiniteError: The loss or the gradient is not finite; the weights are as they were.
         OutOfMemoryError: A pass did not fit into memory; the weights are as they were, the gradients are gone.
+        SharedError: A pass failed otherwise, on any rank; the weights are as they were.
+        HalfUpdatedError: The optimizer step ran out of memory, on any rank; the weights are partly updated.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     num_boxes = _num_boxes(criterion, micro_batches)
+    try:
+        passes = _make_passes(network, criterion, micro_batches, num_boxes, args)
+        average_gradients(parameters)
+        terms = {name: torch.stack([values[name] for values in passes]).sum() for name in passes[0]}
+        grad_norm = nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
+        loss = torch.stack(list(terms.values())).sum()
+        # Reading it waits for the device; matching boxes on the host has waited already.
+        if max_over_ranks(int(not torch.isfinite(loss + grad_norm))):
+            mine = _suspects(micro_batches, passes), {name: float(value) for name, value in terms.items()}
+            raise NonFiniteError(all_gather_objects(mine))
+        _apply(optimizer)
+    finally:
+        optimizer.zero_grad(set_to_none=True)
+    return StepResult(loss, terms, grad_norm)
+
+
+def _make_passes(
+    network: nn.Module, criterion: Criterion, micro_batches: Sequence[MicroBatch], num_boxes: float, args: HasAmp
+) -> list[dict[str, Tensor]]:
+    """Accumulate the gradients of the micro-batches; return the loss terms of each, if no pass failed on any rank.
+
+    Raises:
+        OutOfMemoryError: A pass did not fit into memory, on any rank.
+        SharedError: A pass failed otherwise, on any rank.
+    """
+    device = next(network.parameters()).device
     passes: list[dict[str, Tensor]] = []
-    is_out = False
+    failure, is_out = None, False
     try:
         for batch in micro_batches:
-            passes.append(_accumulate(network, criterion, batch.to(parameters[0].device), num_boxes, args))
+            passes.append(_accumulate(network, criterion, batch.to(device), num_boxes, args))
+    except Exception as error:
+        is_out = isinstance(error, RuntimeError) and is_out_of_memory(error)
+        failure = None if is_out else error  # answered below, where no traceback holds the tensors of a pass any more
+    agree(failure)
+    if max_over_ranks(int(is_out)):
+        raise OutOfMemoryError
+    return passes
+
+
+def _apply(optimizer: torch.optim.Optimizer) -> None:
+    """Make the optimizer step on every rank.
+
+    Raises:
+        HalfUpdatedError: It ran out of memory on a rank, whose weights are partly updated.
+    """
+    is_out = False
+    try:
+        optimizer.step()
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        is_out = True  # answered below, where the traceback no longer holds the tensors of the pass
+        is_out = True
     if max_over_ranks(int(is_out)):
-        optimizer.zero_grad(set_to_none=True)
-        raise OutOfMemoryError
-    average_gradients(parameters)
-    terms = {name: torch.stack([values[name] for values in passes]).sum() for name in passes[0]}
-    grad_norm = nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
-    loss = torch.stack(list(terms.values())).sum()
-    # Reading it waits for the device; matching boxes on the host has waited already.
-    if max_over_ranks(int(not torch.isfinite(loss + grad_norm))):
-        optimizer.zero_grad(set_to_none=True)
-        mine = _suspects(micro_batches, passes), {name: float(value) for name, value in terms.items()}
-        raise NonFiniteError(all_gather_objects(mine))
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return StepResult(loss, terms, grad_norm)
+        raise HalfUpdatedError(
+            "out of memory in the middle of the optimizer step: the weights are partly updated, and are not saved. "
+            f"Resume from the newest checkpoint with a smaller train.micro_batch. {RUN_REMEDIES}"
+        )
 
 
 def _accumulate(

@@ -1,7 +1,7 @@
 """The training loop: one visible loop that decides when to log, evaluate, save and stop."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,28 +9,15 @@ import torch
 from torch import nn
 
 from rfdetr_hwd.amp import HasAmp
-from rfdetr_hwd.engine.distributed import (
-    RankError,
-    is_main,
-    max_over_ranks,
-    rank,
-    sum_over_ranks,
-    world_size,
-)
+from rfdetr_hwd.engine.attempts import Bundle, make_update
+from rfdetr_hwd.engine.distributed import SharedError, agree, is_main, max_over_ranks, sum_over_ranks, world_size
 from rfdetr_hwd.engine.interrupt import StopRequest
 from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.random_state import random_state, restore_random_state
-from rfdetr_hwd.engine.shortage import MemoryShortageError, OutOfMemoryError
+from rfdetr_hwd.engine.shortage import MemoryShortageError
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import Tracker
-from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError, StepResult, train_step
-from rfdetr_hwd.errors import Interrupted, UserError
-
-MAX_HALVINGS = 3
-"""Times that an update is tried again with half the micro-batch."""
-
-_FAILED = 1
-"""What a rank that cannot load its images tells the others; what stops a run has larger codes."""
+from rfdetr_hwd.engine.train_step import Criterion, StepResult
+from rfdetr_hwd.errors import Interrupted
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +73,7 @@ class LoopParts:
     evaluate: Callable[[nn.Module], dict[str, float]]
     save: Callable[[TrainState], None]
     amend: Callable[[TrainState], None]
-    bundle: Callable[[TrainState, Sequence[MicroBatch], NonFiniteError, dict[str, Any]], None]
+    bundle: Bundle
     tracker: Tracker
     stop: StopRequest
 
@@ -109,8 +96,10 @@ def fit(learner: Learner, parts: LoopParts, plan: Plan, state: TrainState, args:
     Raises:
         Interrupted: The run was asked to stop; a checkpoint of the state is there, unless no update was made.
         NonFiniteError: A loss or gradient is not finite.
+        HalfUpdatedError: The optimizer step ran out of memory.
         MemoryShortageError: An update does not fit into memory; the state before it is saved.
-        UserError: A rank cannot load its images; the state is saved.
+        OtherRankError: Another rank failed; if it did so while it loaded images or in its passes, the state is saved.
+        Exception: Whatever fails here; while images are loaded or in the passes, the state is saved.
     """
     learner.network.train()
     keep = _Keeper(parts.save, state.step)
@@ -122,10 +111,13 @@ def fit(learner: Learner, parts: LoopParts, plan: Plan, state: TrainState, args:
         for micro_batches in _updates(parts, keep, state):
             factor = learner.schedule.apply(learner.optimizer, state.step)
             try:
-                result = _update(learner, parts, state, micro_batches, plan.clip, args)
+                result = make_update(learner, parts, state, micro_batches, plan.clip, args)
             except MemoryShortageError:
                 keep.if_possible(state)
                 raise
+            except SharedError as error:
+                keep.if_possible(state)
+                raise error.original from None
             if state.step % plan.log_every == 0:
                 parts.tracker.log(state.step, _step_values(result, factor, state))
             if state.update_in_epoch == parts.loader.updates_per_epoch:
@@ -152,7 +144,7 @@ class _Keeper:
         """Save where the run is about to end with an error, which must not be hidden by another one."""
         try:
             self(state)
-        except UserError as failure:
+        except Exception as failure:
             logger.warning("step %d is not saved: %s", state.step, failure)
         else:
             if self.saved_step and is_main():
@@ -176,17 +168,19 @@ def _updates(parts: LoopParts, keep: _Keeper, state: TrainState) -> Iterator[lis
         micro_batches, failure, code = None, None, 0
         try:
             micro_batches = next(updates, None)
-        except UserError as error:
-            failure, code = error, _FAILED
         except Interrupted as interruption:
             code = interruption.status
+        except Exception as error:
+            failure = error
+        try:
+            agree(failure)
+        except SharedError as error:
+            keep.if_possible(state)
+            raise error.original from None
         code = max_over_ranks(code)
-        if code > _FAILED:
+        if code:
             keep(state)
             raise Interrupted(code)
-        if code == _FAILED:
-            keep.if_possible(state)
-            raise failure or RankError(f"rank {rank()} stops: another rank could not load its images")
         if micro_batches is None:
             return
         yield micro_batches
@@ -208,54 +202,6 @@ def _is_save_due(plan: Plan, state: TrainState) -> bool:
     if state.update_in_epoch == 0:
         return state.is_evaluation_due or state.epoch % plan.save_every == 0
     return plan.save_every_updates is not None and state.step % plan.save_every_updates == 0
-
-
-def _update(
-    learner: Learner,
-    parts: LoopParts,
-    state: TrainState,
-    micro_batches: Sequence[MicroBatch],
-    clip: float,
-    args: HasAmp,
-) -> StepResult:
-    """Make one update; one that does not fit into memory is made anew in smaller micro-batches, from the same draws."""
-    start = random_state()
-    for attempt in range(MAX_HALVINGS + 1):
-        size = state.micro_batch or max(len(batch.image_ids) for batch in micro_batches)
-        pieces = [piece for batch in micro_batches for piece in batch.cut(size)]
-        try:
-            result = train_step(learner.network, parts.criterion, pieces, learner.optimizer, args, clip)
-        except NonFiniteError as error:
-            try:
-                parts.bundle(state, pieces, error, start)
-            except UserError as failure:  # which must not hide why the run stops
-                logger.warning("what reproduces it was not saved: %s", failure)
-            raise
-        except OutOfMemoryError:
-            largest = max_over_ranks(max(len(piece.image_ids) for piece in pieces))
-        else:
-            state.step += 1
-            state.update_in_epoch += 1
-            if learner.average is not None:
-                learner.average.update_parameters(learner.network)
-            return result
-        torch.cuda.empty_cache()
-        restore_random_state(start)
-        if largest == 1 or attempt == MAX_HALVINGS:
-            break
-        state.micro_batch = -(-largest // 2)
-        if is_main():
-            logger.warning(
-                "step %d does not fit into memory with %d images at once: it is made again, and the run goes on, with "
-                "%d; the update stays the same",
-                *(state.step + 1, largest, state.micro_batch),
-            )
-    raise MemoryShortageError(
-        f"step {state.step + 1} does not fit into memory with {largest} images at once. Go on with --accept "
-        "model.gradient_checkpointing model.gradient_checkpointing=true, with --accept train.multi_scale "
-        "train.multi_scale=false, or with --accept train.ema train.ema=false; or start a new run with a lower "
-        "model.resolution"
-    )
 
 
 def _evaluate(learner: Learner, parts: LoopParts, state: TrainState) -> None:

@@ -103,13 +103,21 @@ def test_the_update_is_made_again_as_if_it_had_never_failed(
         assert torch.equal(network.state_dict()[name], value), name
 
 
-def test_after_three_halvings_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MemoryShortageError, match=r"with 1 images at once.*train.multi_scale.*model.resolution"):
-        train(monkeypatch, 0, TrainState())
+def test_the_micro_batch_goes_down_to_one_image_before_the_run_gives_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of 100 images one fits: seven retries find it, and the run keeps it."""
     state = TrainState()
-    with pytest.raises(MemoryShortageError, match="with 8 images at once"):  # the smallest that was tried
-        train(monkeypatch, 0, state, size=64)
-    assert state.micro_batch == 8
+    _, memory = train(monkeypatch, 1, state, size=100)
+    assert (state.micro_batch, state.step) == (1, 3)
+    assert memory.seen == [100, 50, 25, 13, 7, 4, 2, *[1] * 300]
+    retries = [record.getMessage() for record in caplog.records]
+    assert len(retries) == 7
+    assert retries[-1].startswith("out of memory at step 1 with micro-batch 2; retrying with train.micro_batch=1 ")
+    state = TrainState()
+    with pytest.raises(MemoryShortageError, match=r"train.micro_batch=1.*train.multi_scale.*model.resolution"):
+        train(monkeypatch, 0, state)
+    assert (state.micro_batch, state.step) == (1, 0)
 
 
 def test_the_probe_finds_what_fits_and_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:

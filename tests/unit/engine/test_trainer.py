@@ -13,7 +13,7 @@ from rfdetr_hwd.engine.interrupt import TIME_LIMIT_CODE, StopRequest
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
 from rfdetr_hwd.engine.replay import StoredBatch
-from rfdetr_hwd.engine.shortage import MemoryShortageError
+from rfdetr_hwd.engine.shortage import HalfUpdatedError, MemoryShortageError
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import NullTracker
 from rfdetr_hwd.engine.trainer import EpochLoader, LoopParts, Plan, fit
@@ -125,10 +125,35 @@ def test_an_update_that_does_not_fit(error: RuntimeError, monkeypatch: pytest.Mo
     assert caught.value.__notes__ == ["[2]"]
 
 
-def test_another_error_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("shapes do not match")
+def test_a_pass_that_fails_otherwise_costs_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was trained is saved as it was before the step, random generators included."""
+    forward, states = step_module.forward_in_amp, []
+
+    def broken(network: nn.Module, images: Tensor, args: object) -> Any:
+        states.append(torch.get_rng_state())
+        torch.rand(1)
+        if len(states) > 2:
+            raise RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
+        return forward(network, images, args)
 
     monkeypatch.setattr(step_module, "forward_in_amp", broken)
-    with pytest.raises(RuntimeError, match="shapes do not match"):
+    with pytest.raises(RuntimeError, match="CUDNN_STATUS_EXECUTION_FAILED") as caught:
         train(RARELY, StopRequest(), Loader(8))
+    assert caught.value.__notes__ == ["[2]"]
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_a_step_that_the_optimizer_did_in_part_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, calls = torch.optim.AdamW.step, 0
+
+    def full(self: torch.optim.AdamW, *arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    with pytest.raises(HalfUpdatedError, match=r"Resume from the newest checkpoint .* train.micro_batch") as caught:
+        train(RARELY, StopRequest(), Loader(8))
+    assert caught.value.__notes__ == ["[]"]

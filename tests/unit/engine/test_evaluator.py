@@ -1,0 +1,79 @@
+"""An evaluation measures a network, and leaves it as it was."""
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rfdetr_hwd.engine.evaluator import evaluate
+from rfdetr_hwd.engine.shortage import PassSize
+
+
+class Attention(nn.Module):
+    """Attention as in the decoder: torch projects transposed views in one of two ways, as weights want gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(256, 8, batch_first=True)
+        self.frozen = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        attended: Tensor = self.attention(images, images, images + 1, need_weights=False)[0]
+        return attended + self.frozen
+
+
+class Bits:
+    """Every digit of the outputs."""
+
+    detections: list[dict[str, Any]]
+
+    def reset(self) -> None:
+        self.detections = []
+
+    def update(self, image_ids: tuple[int, ...], results: list[Tensor]) -> None:
+        self.detections.append({"bits": torch.stack(results)})
+
+    def add(self, detections: list[dict[str, Any]]) -> None:
+        self.detections += detections
+
+    def compute(self) -> dict[str, float]:
+        return {}
+
+
+def bits(network: nn.Module) -> Tensor:
+    images = torch.randn(4, 10, 256, generator=torch.Generator().manual_seed(1))
+    batch = SimpleNamespace(images=images, image_ids=(0, 1, 2, 3), sizes=None, to=lambda _: batch)
+    metric = Bits()
+    evaluate(
+        *(network, [batch], lambda outputs, _: list(outputs), metric, SimpleNamespace(amp=False)),
+        *(torch.device("cpu"), PassSize(8)),
+    )
+    return metric.detections[0]["bits"]
+
+
+def test_weights_in_training_measure_as_their_average_and_as_loaded_ones() -> None:
+    """To the last bit: of the three only the first want a gradient."""
+    learned = Attention().train()
+    frozen = copy.deepcopy(learned).requires_grad_(False)
+    assert torch.equal(bits(learned), bits(frozen))
+    assert learned.training
+    assert {name: parameter.requires_grad for name, parameter in learned.named_parameters()} == {
+        **dict.fromkeys((f"attention.{name}" for name, _ in learned.attention.named_parameters()), True),
+        "frozen": False,
+    }
+
+
+def test_a_pass_that_fails_leaves_the_network_as_it_was() -> None:
+    class Broken(Attention):
+        def forward(self, images: Tensor) -> Tensor:
+            assert not any(parameter.requires_grad for parameter in self.parameters())
+            raise RuntimeError("a defect")
+
+    network = Broken().train()
+    with pytest.raises(RuntimeError, match="a defect"):
+        bits(network)
+    assert network.training
+    assert [name for name, parameter in network.named_parameters() if not parameter.requires_grad] == ["frozen"]
