@@ -5,6 +5,7 @@ and what the host reads from the device, is noted: a GPU waits for each.
 """
 
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -148,11 +149,12 @@ STAND_INS: Mapping[str, Any] = {
 def fake_cuda() -> Iterator[Traffic]:
     """Make `torch.device("cuda")` a device without data, and yield what passes between it and the host.
 
-    A module is taken there with `.to("cuda")`, as on a GPU. Tensors that are made within have no data on the CPU either.
+    A module is taken there with `.to("cuda")`, as on a GPU. Tensors made within have no data on the CPU either.
     """
     traffic = Traffic()
     was_overwriting = torch.__future__.get_overwrite_module_params_on_conversion()
-    with ExitStack() as stack:
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by `copy.deepcopy`
         for name, stand_in in STAND_INS.items():
             stack.enter_context(mock.patch(name, stand_in))
         torch.__future__.set_overwrite_module_params_on_conversion(True)  # a parameter cannot lose its data in place
