@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.config import Config, TrainSection
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.loader import TrainLoader
@@ -184,6 +185,7 @@ def describe_run(
         "step": state.step,
         **describe_start(),
         "config": config.model_dump(mode="json"),
+        "precision": describe_precision(config, next(learner.network.parameters()).device),
         "derived": {
             "resolutions": list(loader.order.resolutions),
             "updates_per_epoch": loader.updates_per_epoch,
