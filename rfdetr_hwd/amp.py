@@ -1,6 +1,6 @@
 """The one precision decision: every forward pass of the package runs under `amp_context(args)`.
 
-No other file names autocast, so training and evaluation cannot disagree about it.
+No other file names autocast or TF32, so training and evaluation cannot disagree about them.
 """
 
 import functools
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 logger = logging.getLogger(__name__)
+
+_IEEE = "ieee"
 
 
 class HasAmp(Protocol):
@@ -26,6 +28,8 @@ def amp_context(args: HasAmp) -> torch.autocast:
 
     It is switched on when `args.amp` is true and a CUDA device is present. Where there is none it is switched off and
     one log line says so; on a GPU that only emulates bfloat16 (compute capability below 8.0) one warning says so.
+
+    What is computed in float32 is computed in float32: see `use_ieee_float32`, which holds for the backward pass too.
 
     Args:
         args: Anything with a boolean attribute `amp`.
@@ -43,7 +47,46 @@ def amp_context(args: HasAmp) -> torch.autocast:
     """
     if not isinstance(args.amp, bool):
         raise TypeError(f"amp must be true or false, not {args.amp!r}")
+    use_ieee_float32()
     return torch.autocast("cuda", enabled=args.amp and _cuda_runs_bfloat16(), dtype=torch.bfloat16)
+
+
+def use_ieee_float32() -> None:
+    """Switch off, for this process, what rounds the inputs of float32 operators: TF32 on a GPU, bfloat16 on a CPU.
+
+    Torch rounds to TF32 in convolutions unless it is told otherwise, and an import of `rfdetr` switches it on in matrix
+    products as well, so a program that says nothing computes "float32" with ten bits of mantissa.
+    """
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False  # the older switch: torch complains where the two disagree
+    for backend in (torch.backends.cudnn, torch.backends.mkldnn):
+        backend.conv.fp32_precision = _IEEE  # said, so that `torch.backends.fp32_precision` does not say it instead
+
+
+def describe_precision(args: HasAmp, device: torch.device) -> dict[str, str]:
+    """Return how a forward pass computes on a device, as torch's switches say while one is prepared.
+
+    Args:
+        args: Anything with a boolean attribute `amp`.
+        device: Where the model is.
+
+    Returns:
+        `precision`: `bfloat16 mixed` or `float32`; `float32_matmul` and `float32_conv`: `ieee`, or what its operators
+        round their inputs to.
+    """
+    with amp_context(args):
+        is_mixed = device.type == "cuda" and torch.is_autocast_enabled("cuda")
+    backends: Any = torch.backends
+    matmul, conv = (
+        (backends.cuda.matmul, backends.cudnn.conv)
+        if device.type == "cuda"
+        else (backends.mkldnn.matmul, backends.mkldnn.conv)
+    )
+    return {
+        "precision": "bfloat16 mixed" if is_mixed else "float32",
+        "float32_matmul": matmul.fp32_precision,
+        "float32_conv": conv.fp32_precision,
+    }
 
 
 def forward_in_amp(model: Callable[[Tensor], Any], images: Tensor, args: HasAmp) -> Any:

@@ -206,7 +206,8 @@ class Config(Section):
     data: DataSection
     train: TrainSection = TrainSection()
     amp: bool = True
-    """Mixed precision (bfloat16) in every forward pass, on a CUDA device."""
+    """Mixed precision (bfloat16) in every forward pass, on a CUDA device. What is left in float32, and all of it with
+    `false`, is IEEE float32: TF32 is off."""
     evaluation: EvaluationSection = EvaluationSection()
     output: OutputSection
 

@@ -14,6 +14,8 @@ PACKAGES = (
     "torch",
     "torchvision",
     "rfdetr",
+    "torch-hungarian",
+    "scipy",
     "pytorch_wavelets",
     "PyWavelets",
     "pycocotools",

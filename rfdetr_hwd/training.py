@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.config import Config, TrainSection
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.memory import largest_micro_batch
-from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average
+from rfdetr_hwd.engine.optimizer import Schedule, WeightAverage, build_adamw
 from rfdetr_hwd.engine.progress import ConsoleTracker
 from rfdetr_hwd.engine.replay import StoredBatch, inputs_of
 from rfdetr_hwd.engine.state import TrainState
@@ -54,7 +55,7 @@ def build_learner(train: TrainSection, model: BuiltModel, updates_per_epoch: int
             total_steps=state.total_steps(train.epochs, updates_per_epoch),
             final_factor=train.lr_final_factor,
         ),
-        average=build_average(network, train.ema_decay, train.ema_tau, lambda: state.step) if train.ema else None,
+        average=WeightAverage(network, train.ema_decay, train.ema_tau) if train.ema else None,
     )
 
 
@@ -184,6 +185,7 @@ def describe_run(
         "step": state.step,
         **describe_start(),
         "config": config.model_dump(mode="json"),
+        "precision": describe_precision(config, next(learner.network.parameters()).device),
         "derived": {
             "resolutions": list(loader.order.resolutions),
             "updates_per_epoch": loader.updates_per_epoch,

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.engine.assignment import prepare_solver
 from rfdetr_hwd.engine.checkpoint import (
     MANIFEST,
     Checkpoint,
@@ -65,6 +66,7 @@ def run_replay(path: Path) -> None:
     config, class_names = read_record(checkpoint)
     model = load_model(config.model, config.downsample, class_names, checkpoint.weights("plain"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    prepare_solver(device)
     network, criterion = model.network.to(device).train(), DetectionLoss(model.stock).to(device)
     try:
         inputs, generators = stored_batches(checkpoint.inputs()), checkpoint.training()["random"]

@@ -15,13 +15,20 @@ _IMPORTS = {
     "torch": "torch",
     "torchvision": "torchvision",
     "rfdetr": "rfdetr",
+    "torch-hungarian": "torch_linear_assignment",
+    "scipy": "scipy.optimize",
     "pytorch_wavelets": "pytorch_wavelets",
     "pycocotools": "pycocotools.mask",
     "faster-coco-eval": "faster_coco_eval",
     "supervision": "supervision",
     "safetensors": "safetensors.torch",
+    **({"triton": "torch_linear_assignment._triton"} if sys.platform == "linux" else {}),
 }
-_MENDS = {"pytorch_wavelets": "pip install 'setuptools<81' PyWavelets pytorch_wavelets"}
+"""What the package and a step on a GPU import, where they are needed and no sooner."""
+_MENDS = {
+    "pytorch_wavelets": "pip install 'setuptools<81' PyWavelets pytorch_wavelets",
+    "torch-hungarian": "pip install 'torch-hungarian>=0.1.0rc0,<0.2'",
+}
 
 
 class DoctorError(UserError):
@@ -52,7 +59,23 @@ def run() -> None:
     problems = [problem for name, module in _IMPORTS.items() if (problem := _problem(name, module))]
     if problems:
         raise DoctorError("\n  ".join(["this installation is not complete:", *problems]))
+    if devices:
+        _say_solver()
     say("everything that is needed is here")
+
+
+def _say_solver() -> None:
+    """Say where the assignments of the loss are solved on this machine's GPU."""
+    import torch
+
+    from rfdetr_hwd.engine.assignment import SOLVER_ADVICE, solver_problem
+
+    problem = solver_problem(torch.device("cuda"))
+    say(
+        f"matching boxes: on the CPU, slower than the GPU would ({problem}); to have it there, {SOLVER_ADVICE}"
+        if problem
+        else "matching boxes: on the GPU"
+    )
 
 
 def _say_determinism() -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.commands.console import print_figures
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import ClassMap
@@ -83,7 +84,7 @@ def _protocol(detector: Detector, settings: Config, evaluation: Evaluation, imag
         "data": str(images),
         "resolution": detector.resolution,
         "preprocessing": f"{detector.model.resize} into a square, bilinear, antialiased",
-        "precision": "bfloat16 mixed" if settings.amp and detector.device.type == "cuda" else "float32",
+        **describe_precision(settings, detector.device),
         "weights": detector.weights,
         "weights_sha256": detector.checkpoint.weights_sha256(detector.weights),
         "checkpoint": str(detector.checkpoint.path),

@@ -15,6 +15,7 @@ from rfdetr_hwd.commands.training_data import build_train_loader, read_data
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.engine import distributed
+from rfdetr_hwd.engine.assignment import prepare_solver
 from rfdetr_hwd.engine.checkpoint import Checkpoint, list_checkpoints, open_checkpoint
 from rfdetr_hwd.engine.determinism import make_deterministic
 from rfdetr_hwd.engine.interrupt import StopRequest
@@ -183,6 +184,7 @@ def _prepare(
     checkpoint = _find_newest(folder)
     model = _build_model(config, train_data, is_fresh=checkpoint is None)
     model.network.to(device)
+    prepare_solver(device)
     state = TrainState() if checkpoint is None else checkpoint.state
     folder = folder or _create_folder(config, stack)
     quarantine = folder.quarantine_file(distributed.rank())

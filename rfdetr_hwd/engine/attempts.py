@@ -68,7 +68,7 @@ def make_update(
             state.step += 1
             state.update_in_epoch += 1
             if learner.average is not None:
-                learner.average.update_parameters(learner.network)
+                learner.average.update(learner.network, state.step)
             return result
         torch.cuda.empty_cache()
         restore_random_state(start)

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from rfdetr_hwd.engine.distributed import gather_objects, rank, world_size
-from rfdetr_hwd.engine.optimizer import Schedule, moments_by_name, restore_moments
+from rfdetr_hwd.engine.optimizer import Schedule, WeightAverage, moments_by_name, restore_moments
 from rfdetr_hwd.engine.random_state import random_state, restore_random_state, seed_all
 from rfdetr_hwd.engine.state import TrainState
 
@@ -29,7 +28,7 @@ class Learner:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    average: AveragedModel | None
+    average: WeightAverage | None
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks to evaluate and save: `ema`, if there is one, and `plain`."""
@@ -56,8 +55,6 @@ class Learner:
         for kind, network in self.networks().items():
             network.load_state_dict(weights(kind))
         restore_moments(self.optimizer, self.network, training["optimizer"])
-        if self.average is not None:
-            self.average.n_averaged.fill_(state.step)
         if len(training["random"]) == world_size():
             restore_random_state(training["random"][rank()])
         else:

@@ -1,13 +1,13 @@
 """AdamW's parameter groups and moments, the learning rate as a pure function of the step, and the weight average."""
 
+import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 
 @dataclass(frozen=True)
@@ -102,21 +102,35 @@ def _named(optimizer: torch.optim.Optimizer, network: nn.Module) -> Iterator[tup
             yield names[parameter], parameter
 
 
-def build_average(network: nn.Module, decay: float, tau: float, step: Callable[[], int]) -> AveragedModel:
-    """Build an exponential moving average of a network's weights; buffers are copied.
+class WeightAverage:
+    """An exponential moving average (EMA) of a network's weights; buffers are copied.
+
+    Its decay rises with the number of steps: `decay * (1 - exp(-step / tau))`. It keeps no count of its own, which a GPU
+    would have to be asked for in every step.
 
     Args:
         network: The network without a distributed wrapper.
         decay: Decay in the long run.
-        tau: Updates over which the decay rises: `decay * (1 - exp(-step / tau))`; 0: at once.
-        step: Returns the number of updates made.
+        tau: Steps over which the decay rises; 0: at once.
+
+    Attributes:
+        module: A copy of the network with the averaged weights.
     """
 
-    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
-        rise = 1 - math.exp(-step() / tau) if tau > 0 else 1.0
-        torch._foreach_lerp_(list(averaged), list(current), 1 - decay * rise)
+    def __init__(self, network: nn.Module, decay: float, tau: float) -> None:
+        self.module = copy.deepcopy(network).requires_grad_(False)
+        self.decay, self.tau = decay, tau
 
-    model = AveragedModel(network, multi_avg_fn=average)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    return model
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the weights after a step; the first step's are taken as they are.
+
+        Args:
+            network: The network that is averaged.
+            step: Steps made, counted from 1.
+        """
+        rise = 1 - math.exp(-step / self.tau) if self.tau > 0 else 1.0
+        share = 1.0 if step == 1 else 1 - self.decay * rise
+        torch._foreach_lerp_(list(self.module.parameters()), list(network.parameters()), share)
+        for averaged, current in zip(self.module.buffers(), network.buffers(), strict=True):
+            averaged.copy_(current)

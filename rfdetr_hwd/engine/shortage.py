@@ -9,7 +9,11 @@ import torch
 
 from rfdetr_hwd.errors import UserError
 
-_SAID = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory")
+_SAID = (
+    *("out of memory", "OUT_OF_MEMORY", "can't allocate memory", "std::bad_alloc"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+    *("CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED", "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+)
 """What CUDA, cuBLAS, cuDNN and the CPU's allocator say, each in an error of its own kind."""
 
 RUN_REMEDIES = (
@@ -18,6 +22,19 @@ RUN_REMEDIES = (
     "--accept train.ema train.ema=false"
 )
 """What saves memory when a run is resumed, besides a smaller `train.micro_batch`."""
+
+_MAY_MEAN_IT = (
+    *("CUBLAS_STATUS_NOT_INITIALIZED", "CUBLAS_STATUS_INTERNAL_ERROR", "CUBLAS_STATUS_EXECUTION_FAILED"),
+    *("CUDNN_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_INTERNAL_ERROR", "CUDNN_STATUS_EXECUTION_FAILED"),
+    *("CUDNN_STATUS_SUBLIBRARY_LOADING_FAILED", "unable to find an engine to execute this computation"),
+    "Unable to find a valid cuDNN algorithm",
+)
+"""What cuBLAS and cuDNN say where they find no memory for a handle, a kernel or a library of theirs, outside torch's
+allocator; and on other occasions: an index out of range, a driver that does not fit, a defective card.
+"""
+
+_LITTLE = 1 << 30
+"""Free bytes below which it is memory that they lack: cuDNN loads libraries of up to half a gibibyte."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +52,27 @@ class MemoryShortageError(UserError):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error of torch says that a device, or the machine, has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _SAID)
+    """Return whether an error of torch says that a device, or the machine, has no memory left.
+
+    cuBLAS and cuDNN also have errors that say no such thing and often mean it: they count where the GPU is nearly full.
+    """
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _SAID):
+        return True
+    return any(words in text for words in _MAY_MEAN_IT) and _is_nearly_full(text)
+
+
+def _is_nearly_full(text: str) -> bool:
+    """Return whether the GPU has little memory free, and say so."""
+    if not torch.cuda.is_available():
+        return False
+    try:
+        free, _ = torch.cuda.mem_get_info()
+    except RuntimeError:  # after an illegal access every call fails: memory was not the reason
+        return False
+    if free < _LITTLE:
+        logger.warning("taken for a lack of memory, with %d MiB of the GPU free: %s", free >> 20, text.splitlines()[0])
+    return free < _LITTLE
 
 
 class Divisible(Protocol):

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import full_precision
+from rfdetr_hwd.layers.fixed import Fixed
 from rfdetr_hwd.layers.linear import LinearDownsample, draw_weight
 from rfdetr_hwd.layers.registry import DownsampleError, register_downsample
 from rfdetr_hwd.layers.wavelet import (
@@ -57,6 +58,8 @@ class HWD(LinearDownsample):
     def __init__(self, in_channels: int, out_channels: int, backend: Backend = "fused") -> None:
         super().__init__()
         self.backend = _check_backend("hwd", backend)
+        self._kernels = Fixed(haar_kernels(torch.float64))
+        self._filters = Fixed(_library_filters("haar"))
         self.weight = draw_weight(out_channels, 4 * in_channels, 1, 1)
 
     def coefficients(self) -> Tensor:
@@ -66,8 +69,8 @@ class HWD(LinearDownsample):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, O, ceil(H / 2), ceil(W / 2))."""
         if self.backend == "fused":
-            return F.conv2d(blocks_to_channels(x), fold_haar(self.weight))
-        return F.conv2d(_library_bands(pad_to_even(x), "haar", "zero").to(self.weight.dtype), self.weight)
+            return F.conv2d(blocks_to_channels(x), fold_haar(self.weight, self._kernels(self.weight)))
+        return F.conv2d(_library_bands(pad_to_even(x), self._filters, "zero").to(self.weight.dtype), self.weight)
 
     def extra_repr(self) -> str:
         """Return the shape and the backend for `print`."""
@@ -112,7 +115,8 @@ class DWT(nn.Module):
             raise DownsampleError(f"dwt: mode {mode!r} {_why_not(mode)}; use periodization")
         self.wavelet = wavelet
         self.backend = _check_backend("dwt", backend)
-        self._kernels = analysis_kernels(wavelet)  # no buffer: a cast of the module would round it for good
+        self._kernels = Fixed(analysis_kernels(wavelet))
+        self._filters = Fixed(_library_filters(wavelet))
         self.weight = draw_weight(out_channels, 4 * in_channels, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,8 +128,8 @@ class DWT(nn.Module):
         if x.shape[-2] % 2 or x.shape[-1] % 2:
             raise ValueError(f"dwt needs an even height and width, not {tuple(x.shape[-2:])}")
         if self.backend == "pytorch_wavelets":
-            return F.conv2d(_library_bands(x, self.wavelet, "periodization").to(self.weight.dtype), self.weight)
-        kernels = self._kernels.to(self.weight)  # (4, L, L)
+            return F.conv2d(_library_bands(x, self._filters, "periodization").to(self.weight.dtype), self.weight)
+        kernels = self._kernels(self.weight)  # (4, L, L)
         with full_precision(x.device.type):  # a matrix product would be lowered
             folded = torch.einsum("obc,bij->ocij", self.weight.view(len(self.weight), 4, -1), kernels)
         return F.conv2d(pad_circular(x, kernels.shape[-1] // 2 - 1), folded, stride=2)
@@ -150,7 +154,7 @@ def _why_not(mode: str) -> str:
     return "is unknown"
 
 
-def _library_bands(x: Tensor, wavelet: str, mode: str) -> Tensor:
+def _library_bands(x: Tensor, filters: Fixed, mode: str) -> Tensor:
     """Return the band-major bands of pytorch_wavelets, shape (N, 4C, H / 2, W / 2), in full precision.
 
     Two things are needed under mixed precision, and either alone fails: switching it off, because the library's
@@ -161,25 +165,22 @@ def _library_bands(x: Tensor, wavelet: str, mode: str) -> Tensor:
         return x[..., ::2, ::2].repeat(1, 4, 1, 1)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     height, width = x.shape[-2:]
-    filters = _library_filters(wavelet, x.dtype, x.device)
-    length = filters[0].numel()
-    if mode == "periodization" and min(height, width) < length:
+    low, high = filters(x)
+    if mode == "periodization" and min(height, width) < len(low):
         # The library wraps around once only; a signal repeated beyond the filter's length is the same periodic signal.
-        x = x.repeat(1, 1, -(-length // height), -(-length // width))
+        x = x.repeat(1, 1, -(-len(low) // height), -(-len(low) // width))
+    taps = low[None, None, :, None], high[None, None, :, None], low[None, None, None], high[None, None, None]
     lowlevel = _library()
     with full_precision(x.device.type):
-        approximation, details = lowlevel.AFB2D.apply(x, *filters, lowlevel.mode_to_int(mode))  # (N, C, 3, H', W')
+        approximation, details = lowlevel.AFB2D.apply(x, *taps, lowlevel.mode_to_int(mode))  # (N, C, 3, H', W')
     bands = torch.cat([approximation, *details.unbind(2)], dim=1)
     return bands[..., : height // 2, : width // 2]
 
 
-@functools.cache
-def _library_filters(wavelet: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    """Return the reversed filters as the library's function takes them: low and high by column, low and high by row."""
-    with torch.inference_mode(False):  # a cached inference tensor could not be used in training later
-        taps = [torch.tensor(f[::-1], dtype=dtype, device=device) for f in pywt.Wavelet(wavelet).filter_bank[:2]]
-        low, high = taps
-        return low[None, None, :, None], high[None, None, :, None], low[None, None, None], high[None, None, None]
+def _library_filters(wavelet: str) -> Tensor:
+    """Return the low-pass and the high-pass filter, reversed as the library's function takes them: (2, L), float64."""
+    taps = [taps[::-1] for taps in pywt.Wavelet(wavelet).filter_bank[:2]]
+    return torch.tensor(taps, dtype=torch.float64, device="cpu")
 
 
 @functools.cache

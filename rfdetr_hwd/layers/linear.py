@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from rfdetr_hwd.layers.fixed import Fixed
 from rfdetr_hwd.layers.registry import register_downsample
 from rfdetr_hwd.layers.wavelet import conv2x2_stride2, embed_2x2_in_3x3, haar_kernels, pad_to_even, space_to_depth
 
@@ -157,10 +158,14 @@ class Blur(_BandMajor):
 
     basis = (torch.tensor([1.0, 2, 1]).outer(torch.tensor([1.0, 2, 1])) / 16).double()[None]
 
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels)
+        self._kernel = Fixed(self.basis[:, None])
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, O, ceil(H / 2), ceil(W / 2))."""
         channels = x.shape[1]
-        kernel = self.basis.to(x)[:, None].expand(channels, 1, 3, 3)
+        kernel = self._kernel(self.weight).expand(channels, 1, 3, 3)
         return F.conv2d(F.conv2d(x, kernel, stride=2, padding=1, groups=channels), self.weight)
 
 

@@ -10,8 +10,6 @@ downsampling", Pattern Recognition 2023) and the analysis kernels K[b, i, j]:
 `conv(x, k3)` equals DWT with zero padding and 1x1, at even and odd sizes; it is a kernel of the stock RF-DETR shape.
 """
 
-import functools
-
 import pywt
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -23,7 +21,7 @@ HAAR_BANDS = ("LL", "cH", "cV", "cD")
 """Band order. cH, cV and cD are PyWavelets' names; Xu et al. write HL, LH and HH for them."""
 
 
-def haar_kernels(dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
+def haar_kernels(dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the orthonormal 2x2 Haar analysis kernels.
 
     Returns:
@@ -34,10 +32,10 @@ def haar_kernels(dtype: torch.dtype = torch.float32, device: torch.device | None
         [[0.5, 0.5], [0.5, 0.5]]
     """
     signs = [[[1, 1], [1, 1]], [[1, 1], [-1, -1]], [[1, -1], [1, -1]], [[1, -1], [-1, 1]]]
-    return torch.tensor(signs, dtype=dtype, device=device) / 2
+    return torch.tensor(signs, dtype=dtype, device="cpu") / 2
 
 
-def fold_haar(weight: Tensor) -> Tensor:
+def fold_haar(weight: Tensor, kernels: Tensor) -> Tensor:
     """Fold a band-major 1x1 weight behind the Haar transform into the equal 1x1 weight behind `blocks_to_channels`.
 
     That weight is the 2x2 stride-2 kernel, its taps laid out as channels. The fold runs in the weight's own precision,
@@ -45,13 +43,13 @@ def fold_haar(weight: Tensor) -> Tensor:
 
     Args:
         weight: Shape (O, 4C, 1, 1), channel index `band * C + c`.
+        kernels: Of `haar_kernels`, in the type of the weight and on its device.
 
     Returns:
         Shape (O, 4C, 1, 1), channel index `(i * 2 + j) * C + c` for row i and column j of the block.
     """
-    kernels = haar_kernels(weight.dtype, weight.device).flatten(1)  # (4 bands, 4 taps), its own inverse
-    with full_precision(weight.device.type):
-        return (kernels @ weight.view(len(weight), 4, -1)).view_as(weight)
+    with full_precision(weight.device.type):  # the matrix of 4 bands and 4 taps is its own inverse
+        return (kernels.flatten(1) @ weight.view(len(weight), 4, -1)).view_as(weight)
 
 
 def blocks_to_channels(x: Tensor) -> Tensor:
@@ -131,7 +129,6 @@ def haar_bands(x: Tensor) -> Tensor:
     return torch.stack(bands, dim=1)
 
 
-@functools.cache
 def analysis_kernels(wavelet: str) -> Tensor:
     """Return the analysis kernels of a discrete wavelet for cross-correlation.
 
@@ -141,7 +138,9 @@ def analysis_kernels(wavelet: str) -> Tensor:
     Returns:
         Shape (4, L, L), float64: the bands LL, cH, cV, cD, L the filter length.
     """
-    low, high = (torch.tensor(f[::-1], dtype=torch.float64) for f in pywt.Wavelet(wavelet).filter_bank[:2])
+    low, high = (
+        torch.tensor(f[::-1], dtype=torch.float64, device="cpu") for f in pywt.Wavelet(wavelet).filter_bank[:2]
+    )
     return torch.stack([low.outer(low), high.outer(low), low.outer(high), high.outer(high)])
 
 

@@ -152,7 +152,8 @@ class DetectionLoss(nn.Module):
         Returns:
             The scalar to backpropagate, and the weighted, detached terms it is the sum of.
         """
-        terms = self.criterion(outputs, targets, num_boxes=num_boxes)
+        normaliser = torch.full((), num_boxes, device=outputs["pred_boxes"].device)  # a number would be copied there
+        terms = self.criterion(outputs, targets, num_boxes=normaliser)
         weights = self.criterion.weight_dict
         weighted = {name: terms[name] * weights[name] for name in sorted(weights) if name in terms}
         return sum(weighted.values(), start=next(iter(weighted.values())) * 0), {

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
 from types import SimpleNamespace
 from unittest import mock
 
@@ -66,6 +67,43 @@ def test_emulated_bfloat16_is_warned_of_once(caplog: pytest.LogCaptureFixture) -
                 assert state() == (True, torch.bfloat16)
     assert len(caplog.records) == 1
     assert "amp=false" in caplog.records[0].message
+
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """TF32 in every way that torch has to ask for it; put back to torch's default afterwards."""
+    torch.backends.fp32_precision = "tf32"
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.mkldnn.conv.fp32_precision = "tf32"
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.backends.fp32_precision = torch.backends.mkldnn.conv.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+
+
+@pytest.mark.usefixtures("pretended_gpu", "tf32")
+@pytest.mark.parametrize("enabled", [True, False])
+def test_float32_is_float32_in_every_forward(enabled: bool) -> None:
+    args = SimpleNamespace(amp=enabled)
+    with amp.amp_context(args):
+        assert torch.backends.cuda.matmul.fp32_precision == torch.backends.cudnn.conv.fp32_precision == "ieee"
+        assert torch.backends.mkldnn.matmul.fp32_precision == torch.backends.mkldnn.conv.fp32_precision == "ieee"
+        assert not torch.backends.cuda.matmul.allow_tf32
+    ieee = {"float32_matmul": "ieee", "float32_conv": "ieee"}
+    assert amp.describe_precision(args, CUDA) == {"precision": "bfloat16 mixed" if enabled else "float32", **ieee}
+    assert amp.describe_precision(args, CPU) == {"precision": "float32", **ieee}
+
+
+@pytest.mark.usefixtures("pretended_gpu", "tf32")
+def test_what_is_recorded_is_read_from_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the switches were not set, the record would say so."""
+    monkeypatch.setattr(amp, "use_ieee_float32", lambda: None)
+    rounded = {"float32_matmul": "tf32", "float32_conv": "tf32"}
+    for device, precision in ((CUDA, "bfloat16 mixed"), (CPU, "float32")):
+        assert amp.describe_precision(SimpleNamespace(amp=True), device) == {"precision": precision, **rounded}
 
 
 @pytest.mark.parametrize("value", [None, 1, "true"])

@@ -40,7 +40,7 @@ ALLOWED = {
     "best_link": {"engine"},
     "run_folder": {"best_link", "changes", "config", "engine", "lock", "read_config", "recorded"},
     "detector": {"amp", "config", "data", "engine", "model", "recorded"},
-    "training": {"config", "data", "engine", "environment", "model", "run_folder"},
+    "training": {"amp", "config", "data", "engine", "environment", "model", "run_folder"},
     "resume": {"changes", "config", "data", "engine", "recorded", "training"},
     "evaluation": {"config", "data", "engine", "metrics", "model"},
     "commands": {
@@ -86,6 +86,17 @@ def test_only_one_file_names_autocast() -> None:
             words = [getattr(node, field, None) for field in ("attr", "id", "name", "value")]
             if any(isinstance(word, str) and "autocast" in word for word in words):
                 naming.add(path.relative_to(PACKAGE).as_posix())
+    assert naming == {"amp.py"}
+
+
+def test_only_one_file_switches_tf32() -> None:
+    switches = {"allow_tf32", "fp32_precision", "set_float32_matmul_precision"}
+    naming = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if getattr(node, "attr", getattr(node, "value", None)) in switches
+    }
     assert naming == {"amp.py"}
 
 

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from rfdetr_hwd.engine.optimizer import Schedule, build_adamw, build_average, moments_by_name, restore_moments
+from rfdetr_hwd.engine.optimizer import Schedule, WeightAverage, build_adamw, moments_by_name, restore_moments
+from tests.rehearsal.fake_device import fake_cuda
 
 
 def test_cosine_worked_example() -> None:
@@ -66,15 +68,48 @@ def test_moments_of_other_parameters_are_refused(change: dict[str, dict[str, tor
     restore_moments(optimizer, network, {"0.weight": {}, "0.bias": {}})
 
 
-def test_average_rises_to_its_decay() -> None:
-    network = nn.Linear(1, 1, bias=False)
-    step = 0
-    average = build_average(network, decay=0.9, tau=2.0, step=lambda: step)
-    expected = None
-    for step in (1, 2, 3):
-        network.weight.data.fill_(float(step))
-        average.update_parameters(network)
-        decay = 0.9 * (1 - math.exp(-step / 2))
-        expected = float(step) if expected is None else decay * expected + (1 - decay) * step
-    assert average.module.weight.item() == pytest.approx(expected, rel=1e-6)
-    assert not average.module.weight.requires_grad
+def averaged(weights: list[float], decay: float, tau: float) -> list[float]:
+    """Return the average after each step, by its formula."""
+    values: list[float] = []
+    for step, weight in enumerate(weights, start=1):
+        share = 1 - decay * (1 - math.exp(-step / tau) if tau else 1.0)
+        values.append(weight if step == 1 else values[-1] + share * (weight - values[-1]))
+    return values
+
+
+@pytest.mark.parametrize("tau", [2.0, 0.0])
+def test_average_rises_to_its_decay(tau: float) -> None:
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+    average = WeightAverage(network, decay=0.9, tau=tau)
+    for step, expected in enumerate(averaged([1.0, 2.0, 3.0], 0.9, tau), start=1):
+        network[0].weight.data.fill_(float(step))
+        network[1].running_mean.fill_(float(step))
+        average.update(network, step)
+        assert average.module[0].weight.item() == pytest.approx(expected, rel=1e-6)
+        assert average.module[1].running_mean.item() == step, "buffers are copied"
+    assert not average.module[0].weight.requires_grad
+    assert network[0].weight.requires_grad
+
+
+def test_the_average_is_that_of_torch_to_the_bit() -> None:
+    """Which earlier checkpoints hold, so that a run goes on from them."""
+    network = nn.Linear(7, 5)
+    rate = lambda step: 1 - 0.993 * (1 - math.exp(-step / 100.0))  # noqa: E731
+    ours, steps = WeightAverage(network, 0.993, 100.0), iter(range(2, 6))
+    torchs = AveragedModel(network, multi_avg_fn=lambda a, b, _: torch._foreach_lerp_(a, b, rate(next(steps))))
+    for step in range(1, 6):
+        network.weight.data.normal_()
+        ours.update(network, step)
+        torchs.update_parameters(network)
+        assert torch.equal(ours.module.weight, torchs.module.weight)
+
+
+def test_an_average_on_a_gpu_asks_it_for_nothing() -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    with fake_cuda() as traffic:
+        network = network.to("cuda")
+        average = WeightAverage(network, decay=0.9, tau=2.0)
+        traffic.clear()
+        for step in (1, 2):
+            average.update(network, step)
+    assert (dict(traffic.copies), dict(traffic.reads)) == ({}, {})

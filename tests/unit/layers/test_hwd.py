@@ -11,6 +11,7 @@ from torch import nn
 
 from rfdetr_hwd.commands.benchmark import LiteratureHWD
 from rfdetr_hwd.layers.hwd import DWT, HWD
+from rfdetr_hwd.layers.linear import Blur
 from rfdetr_hwd.layers.nonlinear import GatedHWD
 from rfdetr_hwd.layers.wavelet import analysis_kernels
 
@@ -94,15 +95,18 @@ def test_the_gate_starts_open() -> None:
     assert not torch.allclose(gated(x), hwd(x))
 
 
-@pytest.mark.parametrize("module", [HWD(4, 6), DWT(4, 6)], ids=["hwd", "dwt"])
-def test_compiles_whole_and_exports(module: nn.Module) -> None:
-    x = torch.randn(2, 4, 6, 8)
-    expected = module(x)
-    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), expected, atol=1e-6, rtol=1e-5)
-    compiled(x).sum().backward()
+@pytest.mark.parametrize("kind", [HWD, DWT, Blur], ids=["hwd", "dwt", "blur"])
+def test_compiles_whole_and_exports(kind: type[nn.Module]) -> None:
+    """Before any pass in Python, which could prepare what a compiler must not see."""
+    module, x = kind(4, 6), torch.randn(2, 4, 6, 8)
     exported = torch.export.export(module, (x,)).module()
-    torch.testing.assert_close(exported(x), expected, atol=1e-6, rtol=1e-5)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    with torch.inference_mode():
+        inferred = compiled(x)
+    trained = compiled(x)
+    trained.sum().backward()
+    for output in (inferred, trained, exported(x)):
+        torch.testing.assert_close(output, module(x), atol=1e-6, rtol=1e-5)
 
 
 def test_inference_follows_the_weight() -> None:

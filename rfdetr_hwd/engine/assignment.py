@@ -1,0 +1,82 @@
+"""The assignment solver that the loss needs on a GPU: tried once before the first step, where it compiles itself.
+
+`rfdetr`'s matcher hands every CUDA batch of two or more images to `torch_linear_assignment`. That compiles a Triton
+kernel, so it needs a C compiler, the headers of Python and a cache directory; slim containers have no compiler.
+"""
+
+import functools
+import logging
+import warnings
+
+import torch
+from torch import Tensor
+
+from rfdetr_hwd.errors import UserError
+
+_COSTS = [[[4.0, 1.0], [2.0, 3.0], [9.0, 9.0]]]
+_MATCHES = [[1, 0, -1]]
+"""Costs of three queries and two boxes, and the box that each query is matched to; -1: none."""
+
+SOLVER_ADVICE = (
+    "install a C compiler (gcc) and the headers of Python (python3-dev), and see that TRITON_CACHE_DIR can be written"
+)
+
+logger = logging.getLogger(__name__)
+
+
+class SolverError(UserError):
+    """The package that solves the assignments on a GPU is missing."""
+
+
+def prepare_solver(device: torch.device) -> None:
+    """Try the solver on a GPU; where it does not run, solve on the CPU and say so.
+
+    Raises:
+        SolverError: It is not installed.
+    """
+    if device.type != "cuda":
+        return
+    problem = solver_problem(device)
+    if problem:
+        solve_on_host()
+        logger.warning(
+            "matching boxes on the CPU, which is slower: %s. To have it on the GPU, %s", problem, SOLVER_ADVICE
+        )
+
+
+def solver_problem(device: torch.device) -> str:
+    """Return why the solver does not run on a device; empty: it does.
+
+    Raises:
+        SolverError: It is not installed.
+        torch.OutOfMemoryError: The device has no memory left.
+    """
+    try:
+        import torch_linear_assignment
+    except ImportError as error:
+        raise SolverError(
+            f"training on a GPU needs torch_linear_assignment ({error}): pip install 'torch-hungarian>=0.1.0rc0,<0.2'"
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # below compute capability 8.0 it takes SciPy, and warns
+            found = torch_linear_assignment.batch_linear_assignment(torch.tensor(_COSTS, device=device)).tolist()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a compiler, a driver and a file system fail in any way
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return "" if found == _MATCHES else f"costs {_COSTS} give {found}, not {_MATCHES}"
+
+
+def solve_on_host() -> None:
+    """Solve the assignments of this process on the CPU, with SciPy: the same matches, with a copy to the CPU."""
+    import torch_linear_assignment
+
+    solve = torch_linear_assignment.batch_linear_assignment
+
+    @functools.wraps(solve)
+    def solve_copied(cost: Tensor) -> Tensor:
+        matches: Tensor = solve(cost.cpu())
+        return matches.to(cost.device)
+
+    torch_linear_assignment.batch_linear_assignment = solve_copied
