@@ -3,15 +3,11 @@
 import sys
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rfdetr_hwd.errors import printable
-from rfdetr_hwd.terminal import say
-
-_WIDTH = 140
-"""Columns of a table that goes to a file or a pipe."""
+from rfdetr_hwd.terminal import open_console, say
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -20,7 +16,7 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))
     say(title)
-    (Console() if sys.stdout.isatty() else Console(width=_WIDTH)).print(table)
+    open_console(sys.stdout).print(table)
 
 
 def print_figures(title: str, figures: dict[str, float]) -> None:

@@ -7,11 +7,10 @@ from contextlib import suppress
 from datetime import timedelta
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from rfdetr_hwd.engine.tracking import Values
-from rfdetr_hwd.terminal import say, silence
+from rfdetr_hwd.terminal import open_console, say, silence
 
 
 class ConsoleTracker:
@@ -31,9 +30,9 @@ class ConsoleTracker:
         self.total_steps, self.batch_size, self.epochs = total_steps, batch_size, epochs
         self._last = (first_step, time.monotonic())
         self._ap = "AP -" if ap is None else f"AP {ap:.3f}"
-        self._console = Console()
+        self._console = open_console(sys.stdout)
         self._live: Progress | None = None
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._live = Progress(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=self._console
             )

@@ -88,6 +88,16 @@ def test_only_one_file_names_autocast() -> None:
     assert naming == {"amp.py"}
 
 
+def test_only_one_file_opens_consoles() -> None:
+    """Left to itself, rich takes files for terminals where the environment asks it to."""
+    naming = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        if any(name.startswith(("rich.console", "rich.get_console", "rich.print")) for name in imported_modules(path))
+    }
+    assert naming == {"terminal.py"}
+
+
 def test_only_one_file_imports_the_engine() -> None:
     importing = {
         path.relative_to(PACKAGE).as_posix()
