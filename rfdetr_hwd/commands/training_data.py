@@ -1,6 +1,6 @@
 """What `train` reads before it starts: two splits that can be trained on, or an error that says why not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rfdetr_hwd.config import Config
@@ -14,6 +14,12 @@ from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.terminal import say
+
+_WITHOUT_OBJECTS: Mapping[str, str] = {
+    "train": "there is nothing to learn. Correct the annotations, or name another split with data.train",
+    "val": "there is nothing to measure. Correct the annotations, name another split with data.val, or take images of "
+    "the training split with `rfdetr-hwd data split`",
+}
 
 
 def read_data(config: Config) -> tuple[DetectionData, DetectionData]:
@@ -60,8 +66,8 @@ def _read_split(split: Split, config: Config) -> DetectionData:
         if num_unreadable and distributed.is_main():
             first = findings.examples["unreadable_image"][0]
             say(f"{split.name}: {num_unreadable} images cannot be read and are left out, the first: {first}")
-    if not len(data.labels):
-        findings.add("no_boxes", split.annotations, "", "has no box that can be used: nothing to learn or to measure")
+    if lack := data.describe_lack():
+        findings.add("no_boxes", split.annotations, split.name, f"{lack}: {_WITHOUT_OBJECTS[split.role]}")
     findings.refuse_errors(allow)
     notices = ", ".join(f"{kind} {findings.counts[kind]}" for kind in findings.kinds("notice"))
     if notices and distributed.is_main():

@@ -194,13 +194,24 @@ def learning_rates(
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
-        if name.startswith("backbone.0.encoder."):
+        called = rate_name(name)
+        if called == "lr_encoder":
             depth = num_layers + 1 - _encoder_layer(name, num_layers)
             undecayed = any(part in name for part in ("gamma", "pos_embed", "rel_pos", "bias", "norm", "embeddings"))
             rate = lr_encoder * component_decay**2 * layer_decay**depth
             yield name, parameter, rate, 0.0 if undecayed else weight_decay
         else:
-            yield name, parameter, lr * (component_decay if "transformer.decoder" in name else 1.0), weight_decay
+            yield name, parameter, lr * (component_decay if called == "lr_decoder" else 1.0), weight_decay
+
+
+def rate_name(parameter: str) -> str:
+    """Return what the learning rate of a parameter is called: `lr_encoder`, `lr_decoder`, or `lr` of everything else.
+
+    The rates of the encoder fall from layer to layer; the metrics show the highest, of its last norm.
+    """
+    if parameter.startswith("backbone.0.encoder."):
+        return "lr_encoder"
+    return "lr_decoder" if "transformer.decoder" in parameter else "lr"
 
 
 def position_grid_side(position_embeddings: Tensor) -> int:

@@ -37,14 +37,15 @@ ALLOWED = {
     "changes": {"config", "read_config"},
     "recorded": {"changes", "config", "engine", "read_config"},
     "best_link": {"engine"},
+    "run_log": set(),
     "run_folder": {"best_link", "changes", "config", "engine", "lock", "read_config", "recorded"},
     "detector": {"amp", "config", "data", "engine", "model", "recorded"},
-    "training": {"config", "data", "engine", "environment", "model", "run_folder"},
+    "training": {"config", "data", "engine", "environment", "model", "run_folder", "run_log"},
     "resume": {"changes", "config", "data", "engine", "recorded", "training"},
     "evaluation": {"config", "data", "engine", "metrics", "model"},
     "commands": {
         *("amp", "config", "data", "detector", "engine", "environment", "evaluation", "layers", "metrics", "model"),
-        *("launch", "read_config", "recorded", "report", "resume", "run_folder", "training"),
+        *("launch", "read_config", "recorded", "report", "resume", "run_folder", "run_log", "training"),
     },
 }
 

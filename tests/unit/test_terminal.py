@@ -12,6 +12,7 @@ from rich.table import Table
 from rfdetr_hwd.commands import data as data_command
 from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.engine.progress import ConsoleTracker
+from rfdetr_hwd.engine.speed import Speed
 from rfdetr_hwd.terminal import is_terminal, open_console
 
 VARIABLES = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "NO_COLOR", "COLUMNS", "LINES", "COLORTERM", "TERM")
@@ -40,8 +41,8 @@ def test_a_file_gets_plain_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         patched.setattr("sys.stdout", file)
         patched.setattr("sys.stderr", file)
         print_table("a table", ("name", "value"), [("x" * 60, "y" * 60)])
-        tracker = ConsoleTracker(0, 20, 4, 1)
-        tracker.log(10, {"epoch": 0, "loss": 1.0})
+        tracker = ConsoleTracker(0, 20, 1, Speed())
+        tracker.log(10, {"epoch": 0, "loss": 1.0, "lr": 1e-4})
         tracker.log(20, {"epoch": 1, "ema/AP": 0.5, "ema/AP50": 0.75})
         tracker.close()
         assert list(data_command._watch("train", 3, iter([1, 2, 3]))) == [1, 2, 3]
