@@ -31,7 +31,7 @@ from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial,
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.lock import locked
-from rfdetr_hwd.read_config import parse_config
+from rfdetr_hwd.read_config import keep_former, parse_recorded
 from rfdetr_hwd.recorded import refuse_untrusted_class
 from rfdetr_hwd.safe_write import flush, replace_text
 from rfdetr_hwd.yaml_file import read_yaml
@@ -153,7 +153,7 @@ class RunFolder:
             ConfigError: An override would change the updates of the run, and the change is not accepted.
             CheckpointError: The run's own record names a class that is not trusted.
         """
-        config = parse_config(read_yaml(self._config_file), overrides, str(self._config_file))
+        config = parse_recorded(read_yaml(self._config_file), overrides, str(self._config_file))
         refuse_untrusted_class(config, str(self.path))
         if Path(config.output.dir).resolve() != self.path.resolve():  # the folder was moved
             output = config.output.model_copy(update={"dir": str(self.path)})
@@ -166,7 +166,8 @@ class RunFolder:
         Raises:
             ConfigError: A difference would change the updates of the run, and is not accepted.
         """
-        recorded = parse_config(read_yaml(self._config_file), origin=str(self._config_file))
+        values = read_yaml(self._config_file)
+        recorded, config = parse_recorded(values, origin=str(self._config_file)), keep_former(config, values)
         changed = check_changes(recorded, config, accepted)
         for key in set(accepted) - changed - {ANNOTATIONS}:
             logger.warning("--accept %s: it is as it was", key)

@@ -12,6 +12,7 @@ from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
 from rfdetr_hwd.data.source import Split, find_layout, scan_split
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
+from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.terminal import say
 
@@ -100,12 +101,20 @@ def build_train_loader(
         data: The training split.
         quarantine: File that lists unreadable images.
         look: Called while a batch is awaited; what it raises ends the loading.
+
+    Raises:
+        ConfigError: There is no whole batch, and what is left is to be dropped.
     """
     train, augment = config.train, config.data.augment
     side = model.stock.resolution
     sides = multi_scale_resolutions(side, model.stock.resolution_step) if train.multi_scale else [side]
     augmentation = Augmentation(train.seed, augment.flip, augment.crop, augment.min_crop)
-    order = TrainOrder(len(data), train.batch_size, train.seed, sides)
+    order = TrainOrder(len(data), train.batch_size, train.seed, sides, train.last_batch)
+    if not order.updates_per_epoch:
+        raise ConfigError(
+            f"train.last_batch=drop leaves nothing to train on: {data.name} has {len(data)} images, fewer than "
+            f"train.batch_size={train.batch_size}. Set train.last_batch=fill, or a smaller train.batch_size"
+        )
     shard = Shard(distributed.rank(), distributed.world_size())
     micro_batch = train.micro_batch if isinstance(train.micro_batch, int) else None
     dataset = DetectionDataset(data, augmentation, model.resize, config.data.on_bad_image)

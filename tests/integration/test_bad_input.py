@@ -107,6 +107,12 @@ def test_a_split_without_an_object_is_refused(
     refused(cli("data", "check", root, "--no-decode"), 1, "1 errors of 1 kinds (no_boxes)")
 
 
+def test_a_batch_that_would_never_be_whole_is_refused(cli: Run, config_file: Path, tmp_path: Path) -> None:
+    wanted = ["train.batch_size=25", "train.last_batch=drop", f"output.dir={tmp_path / 'run'}"]
+    result = cli("train", "--config", config_file, *wanted)
+    refused(result, 2, "nothing to train on: train has 24 images, fewer than train.batch_size=25", "last_batch=fill")
+
+
 @pytest.mark.parametrize("lack", LACKS)
 def test_an_evaluation_without_an_object_is_refused(
     cli: Run, trained: Path, shapes_root: Path, tmp_path: Path, lack: str
