@@ -184,6 +184,11 @@ def _leave(number: int, _: object) -> None:
 
 def main() -> None:
     """Run the command line."""
+    if sys.platform == "win32":
+        sys.exit(
+            "error: rfdetr-hwd runs on Linux and macOS, not on Windows: it relies on POSIX signals and file locks. On "
+            "Windows, install and run it in WSL 2 (https://learn.microsoft.com/windows/wsl)"
+        )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name need not be writable text

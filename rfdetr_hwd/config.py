@@ -123,6 +123,12 @@ class TrainSection(Section):
     """Passes over the training images."""
     batch_size: PositiveInt = 16
     """Images of one optimiser update, over all ranks and micro-batches."""
+    last_batch: Literal["keep", "drop", "fill"] = "fill"
+    """What becomes of the images that are left when an epoch is cut into batches. `fill` completes their batch with
+    images of earlier batches, drawn by seed and epoch and augmented again, as upstream does: every step is of a whole
+    batch, no image is left out, and a split smaller than a batch can be trained on. `drop` leaves them out, others in
+    each epoch, as DETR does. `keep` makes a full step of however few they are: one image then counts as much as a
+    batch. A run that was started before there was this key continues with `keep`."""
     micro_batch: PositiveInt | Literal["auto"] | None = None
     """Images of one forward pass on one rank; `null`: the rank's whole share; `auto`: as many as fit into the GPU's
     memory, for the evaluation too. The update does not depend on it, but for dropout, which is drawn pass by pass."""

@@ -56,11 +56,16 @@ def describe_environment() -> dict[str, Any]:
 def describe_start() -> dict[str, Any]:
     """Return when and how the command was started: time, arguments, environment, git state of the working directory."""
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": now(),
         "arguments": sys.argv[1:],
         "git": describe_git(),
         "environment": describe_environment(),
     }
+
+
+def now() -> str:
+    """Return the time, in UTC, as ISO 8601 writes it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def describe_git() -> dict[str, Any] | None:

@@ -2,14 +2,15 @@
 
 import signal
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
-"""Signals that ask a process to stop."""
+STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
+    number for number in signal.Signals if number.name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
+)
+"""Signals that ask a process to stop. Windows lacks two of them, and is answered by `cli.main`, not while importing."""
 
 
 def answered_signals() -> list[signal.Signals]:
     """Return `STOP_SIGNALS`, without SIGHUP where nohup(1) has the process ignore it."""
-    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return [number for number in STOP_SIGNALS if number != signal.SIGHUP or not is_ignored]
+    return [n for n in STOP_SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) is not signal.SIG_IGN]
 
 
 class UserError(Exception):

@@ -4,12 +4,14 @@ import logging
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 
 from rfdetr_hwd.config import Config
-from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.dataset import BadImage, DetectionDataset
+from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import EvalLoader, Shard
 from rfdetr_hwd.data.quarantine import refuse_too_many
 from rfdetr_hwd.data.workers import Workers
@@ -52,13 +54,14 @@ class Evaluation:
         """Prepare to measure networks of a model on a split.
 
         Raises:
-            DatasetError: The split has none of the model's classes.
+            DatasetError: The split has none of the model's classes, or no object of them.
         """
         settings = config.evaluation
         shard = Shard(distributed.rank(), distributed.world_size())
         dataset = DetectionDataset(data, None, model.resize, config.data.on_bad_image)
         workers = Workers(config.data.workers, config.data.worker_timeout)
         classes = data.map_classes(model.class_names)
+        _refuse_nothing(data, classes)
         unreadable: dict[int, BadImage] = {}
         return cls(
             loader=EvalLoader(
@@ -85,8 +88,8 @@ class Evaluation:
                 "evaluation.batch_size=%d does not fit into memory: %d at once", wanted, self.pass_size.images
             )
 
-    def measure(self, network: nn.Module, stop: StopRequest | None = None) -> dict[str, float]:
-        """Return COCO's figures of a network, the same on every rank.
+    def measure(self, network: nn.Module, stop: StopRequest | None = None) -> dict[str, float | None]:
+        """Return COCO's figures of a network, the same on every rank; `None`: there is no such object.
 
         The objects of an image that cannot be read count as missed; `unreadable` lists such images of all ranks.
 
@@ -105,6 +108,23 @@ class Evaluation:
         num_images = len(self.metric.ground_truth["images"])
         refuse_too_many(len(self.unreadable), num_images, list(self.unreadable.values()))
         return figures
+
+
+def _refuse_nothing(data: DetectionData, classes: ClassMap) -> None:
+    """Refuse a split in which no detection could be right: its AP would be undefined, or 0 whatever is found.
+
+    Raises:
+        DatasetError: No object of a class that the model knows has an area and is no crowd region.
+    """
+    lack = data.describe_lack()
+    known = [data.category_ids.index(category_id) for category_id in classes.category_ids if category_id is not None]
+    if not lack and not np.isin(data.labels[data.usable()], known).any():
+        lack = "none of its objects is of a class that the model has"
+    if lack:
+        raise DatasetError(
+            f"{data.images}: there is nothing to measure in the split {data.name}: {lack}. Correct its annotations, or "
+            "name another split (data.val, data.test)"
+        )
 
 
 def _note(unreadable: dict[int, BadImage], bad: BadImage) -> None:

@@ -17,6 +17,9 @@ from rfdetr_hwd.config import Config
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.yaml_file import load_yaml, read_yaml
 
+FORMER: Mapping[str, Any] = {"train.last_batch": "keep"}
+"""Keys that came later, and what a configuration that was recorded without them meant."""
+
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file, apply `key=value` overrides and validate.
@@ -47,6 +50,36 @@ def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origi
             found[key] = f"{found[key]}, or {_reason(detail)}" if key in found else _explain(detail)
         where = f"{origin}, with what the command line sets," if overrides else origin
         raise ConfigError("\n  ".join([f"{where} is not valid:", *found.values()])) from None
+
+
+def parse_recorded(values: Mapping[str, Any], overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
+    """Validate what a run has recorded; a key that there was not yet has the value that it then stood for."""
+    return parse_config(_with_former(values), overrides, origin)
+
+
+def keep_former(config: Config, recorded: Mapping[str, Any]) -> Config:
+    """Return the configuration that a run is to continue with: what neither it nor the run's record says is as it was.
+
+    Args:
+        config: A configuration; what it does not set has today's default.
+        recorded: The values that the run has recorded.
+    """
+    for key, former in FORMER.items():
+        section, name = key.split(".")
+        part = getattr(config, section)
+        if name not in recorded.get(section, {}) and name not in part.model_fields_set:
+            config = config.model_copy(update={section: part.model_copy(update={name: former})})
+    return config
+
+
+def _with_former(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    filled = dict(values)
+    for key, former in FORMER.items():
+        section, name = key.split(".")
+        part = filled.get(section, {})
+        if isinstance(part, Mapping):
+            filled[section] = {name: former, **part}
+    return filled
 
 
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:

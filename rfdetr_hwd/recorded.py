@@ -8,7 +8,7 @@ from pathlib import Path
 from rfdetr_hwd.changes import MEASURABLE, changes, refuse
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, newest_checkpoint, open_checkpoint
-from rfdetr_hwd.read_config import parse_config
+from rfdetr_hwd.read_config import parse_recorded
 
 TRUST_VARIABLE = "RFDETR_HWD_TRUST"
 """Environment variable: comma-separated downsampler classes (package.module:Class) that a checkpoint may import."""
@@ -64,7 +64,7 @@ def recorded_config(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> Co
     config = checkpoint.record.get("config")
     if not isinstance(config, dict):
         raise CheckpointError(f"{checkpoint.path} records no model: its record has no config")
-    return parse_config(config, overrides, f"{checkpoint.path}/record.json")
+    return parse_recorded(config, overrides, f"{checkpoint.path}/record.json")
 
 
 def refuse_untrusted_class(config: Config, where: str) -> None:

@@ -2,7 +2,7 @@
 
 RUN/
     config.yaml         resolved configuration
-    run.json            one entry a start: environment, git, derived numbers, dataset; see rfdetr_hwd.environment
+    run.json            one entry a start: environment, git, derived numbers, dataset, end; see rfdetr_hwd.run_log
     metrics.jsonl       one record a logged update and an evaluation
     quarantine.jsonl    images that cannot be read, if there are any, and why
     checkpoints/        step-00000190/ ...; see rfdetr_hwd.engine.checkpoint
@@ -12,7 +12,6 @@ RUN/
 """
 
 import itertools
-import json
 import logging
 import os
 import shutil
@@ -32,10 +31,9 @@ from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial,
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.lock import locked
-from rfdetr_hwd.read_config import parse_config
+from rfdetr_hwd.read_config import keep_former, parse_recorded
 from rfdetr_hwd.recorded import refuse_untrusted_class
 from rfdetr_hwd.safe_write import flush, replace_text
-from rfdetr_hwd.untrusted import UntrustedFileError, read_json_object
 from rfdetr_hwd.yaml_file import read_yaml
 
 logger = logging.getLogger(__name__)
@@ -116,6 +114,11 @@ class RunFolder:
         return self.path / "best"
 
     @property
+    def log_file(self) -> Path:
+        """File that says how the run was started, and how it ended; see `rfdetr_hwd.run_log`."""
+        return self.path / "run.json"
+
+    @property
     def _config_file(self) -> Path:
         return self.path / "config.yaml"
 
@@ -150,7 +153,7 @@ class RunFolder:
             ConfigError: An override would change the updates of the run, and the change is not accepted.
             CheckpointError: The run's own record names a class that is not trusted.
         """
-        config = parse_config(read_yaml(self._config_file), overrides, str(self._config_file))
+        config = parse_recorded(read_yaml(self._config_file), overrides, str(self._config_file))
         refuse_untrusted_class(config, str(self.path))
         if Path(config.output.dir).resolve() != self.path.resolve():  # the folder was moved
             output = config.output.model_copy(update={"dir": str(self.path)})
@@ -163,7 +166,8 @@ class RunFolder:
         Raises:
             ConfigError: A difference would change the updates of the run, and is not accepted.
         """
-        recorded = parse_config(read_yaml(self._config_file), origin=str(self._config_file))
+        values = read_yaml(self._config_file)
+        recorded, config = parse_recorded(values, origin=str(self._config_file)), keep_former(config, values)
         changed = check_changes(recorded, config, accepted)
         for key in set(accepted) - changed - {ANNOTATIONS}:
             logger.warning("--accept %s: it is as it was", key)
@@ -256,23 +260,6 @@ class RunFolder:
     def bundle(self, state: TrainState) -> Path:
         """Return where the bundle of the update after a state is."""
         return self.bundles / f"step-{state.step + 1:08d}"
-
-    def add_start(self, entry: Mapping[str, Any]) -> None:
-        """Append an entry to run.json: what the run was started, or continued, with.
-
-        Raises:
-            ConfigError: The file cannot be written.
-        """
-        path = self.path / "run.json"
-        try:
-            starts = list(read_json_object(path)["starts"]) if path.exists() else []
-        except (OSError, UntrustedFileError, KeyError, TypeError) as error:  # a log, which must not stop a run
-            logger.warning("%s cannot be read, and is begun anew: %s", path, error)
-            starts = []
-        try:
-            replace_text(path, json.dumps({"starts": [*starts, entry]}, indent=2))
-        except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
     def _remove_old(self, state: TrainState, keep_last: int) -> None:
         """Remove checkpoints: renamed first, so that one removed in part is never taken for one that is whole.

@@ -2,8 +2,15 @@
 
 import os
 import sys
+from typing import TYPE_CHECKING, TextIO
 
 from rfdetr_hwd.errors import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_FILE_WIDTH = 140
+"""Columns of a table that goes to a file or a pipe."""
 
 
 def say(text: str) -> None:
@@ -12,6 +19,28 @@ def say(text: str) -> None:
         print(printable(text), flush=True)
     except OSError:
         silence()
+
+
+def open_console(stream: TextIO) -> "Console":
+    """Return rich's console of a stream; every use of rich comes through here.
+
+    Only a real terminal gets colours, live lines and its own width. By itself rich would also take FORCE_COLOR,
+    TTY_COMPATIBLE and TTY_INTERACTIVE for a terminal, and COLUMNS for its width: variables of whoever started the
+    command, which fill a log file with progress bars. On a terminal they count as ever, like NO_COLOR and TERM=dumb.
+    """
+    from rich.console import Console  # late: `--help` does without
+
+    if is_terminal(stream):
+        return Console(file=stream)
+    return Console(file=stream, force_terminal=False, force_interactive=False, force_jupyter=False, width=_FILE_WIDTH)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal; one that is closed is none."""
+    try:
+        return stream.isatty()
+    except ValueError:
+        return False
 
 
 def silence() -> None:

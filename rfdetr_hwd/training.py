@@ -1,7 +1,8 @@
 """The parts of a run: learner, trackers, what is saved of them, and what is written down about them."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,17 @@ from rfdetr_hwd.engine.memory import largest_micro_batch
 from rfdetr_hwd.engine.optimizer import Schedule, WeightAverage, build_adamw
 from rfdetr_hwd.engine.progress import ConsoleTracker
 from rfdetr_hwd.engine.replay import StoredBatch, inputs_of
+from rfdetr_hwd.engine.speed import Speed
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, NullTracker, TensorBoardTracker, Tracker, Trackers
 from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError
-from rfdetr_hwd.environment import describe_start
+from rfdetr_hwd.engine.trainer import Plan, ending
+from rfdetr_hwd.environment import describe_start, now
+from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.model.build import BuiltModel
-from rfdetr_hwd.model.upstream import learning_rates
+from rfdetr_hwd.model.upstream import learning_rates, rate_name
 from rfdetr_hwd.run_folder import RunFolder
+from rfdetr_hwd.run_log import add_end
 
 logger = logging.getLogger(__name__)
 
@@ -56,18 +61,34 @@ def build_learner(train: TrainSection, model: BuiltModel, updates_per_epoch: int
             final_factor=train.lr_final_factor,
         ),
         average=WeightAverage(network, train.ema_decay, train.ema_tau) if train.ema else None,
+        rate_name=rate_name,
     )
 
 
-def build_tracker(config: Config, folder: RunFolder, state: TrainState, updates_per_epoch: int) -> Tracker:
+def build_plan(config: Config) -> Plan:
+    """Return when things of a run are due."""
+    return Plan(
+        epochs=config.train.epochs,
+        evaluate_every=config.evaluation.every,
+        save_every=config.output.save_every,
+        save_every_updates=config.output.save_every_updates,
+        log_every=config.train.log_every,
+        clip=config.train.clip,
+        early_stop=config.train.early_stop,
+    )
+
+
+def build_tracker(
+    config: Config, folder: RunFolder, state: TrainState, updates_per_epoch: int, speed: Speed
+) -> Tracker:
     """Return what receives the numbers: on rank 0 the files and the console, elsewhere nothing."""
     if not distributed.is_main():
         return NullTracker()
     total = state.total_steps(config.train.epochs, updates_per_epoch)
-    ap = max((value for name, value in state.figures.items() if name.endswith("/AP")), default=None)
+    measured = [ap for kind in ("ema", "plain") if (ap := state.figures.get(f"{kind}/AP")) is not None]
     trackers: list[Tracker] = [
         JsonLinesTracker(folder.metrics_file, state.step, state.is_evaluation_due),
-        ConsoleTracker(state.step, total, config.train.batch_size, config.train.epochs, ap),
+        ConsoleTracker(state.step, total, config.train.epochs, speed, max(measured, default=None)),
     ]
     if "tensorboard" in config.output.trackers:
         trackers.append(TensorBoardTracker(folder.path / "tensorboard", state.step))
@@ -204,6 +225,41 @@ def describe_run(
             VALIDATION_DATA: _identity(val_data),
         },
     }
+
+
+def describe_ending(plan: Plan, state: TrainState) -> str:
+    """Return why and when a run ended by itself; empty: it has not."""
+    match ending(plan, state):
+        case "completed":
+            return f"the run is complete: {state.epoch} epochs, {state.step} steps"
+        case "early_stopping":
+            since = state.evaluations_since_best
+            return (
+                f"early stopping at step {state.step}, after epoch {state.epoch} of {plan.epochs}: the last "
+                f"{f'{since} evaluations' if since > 1 else 'evaluation'} did not exceed the best AP "
+                f"({state.best_ap or 0:.4f}, of step {state.best_step}); train.early_stop={plan.early_stop}"
+            )
+    return ""
+
+
+@contextmanager
+def recorded_end(folder: RunFolder, plan: Plan, state: TrainState) -> Iterator[None]:
+    """Enter in run.json how the start of a run ended; of one that was killed nothing is entered."""
+    reason, message = "failed", ""
+    try:
+        yield
+        reason, message = ending(plan, state) or "failed", describe_ending(plan, state)
+    except Interrupted as interruption:
+        reason, message = "interrupted", f"exit status {interruption.status}"
+        raise
+    except BaseException as error:
+        message = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise
+    finally:
+        best = {"ap": state.best_ap, "step": state.best_step, "weights": state.best_weights}
+        entry = {"reason": reason, "message": message, "step": state.step, "epoch": state.epoch, "best": best}
+        if distributed.is_main():
+            add_end(folder.log_file, {"time": now(), **entry})
 
 
 def _as_text(terms: Mapping[str, float]) -> dict[str, str]:

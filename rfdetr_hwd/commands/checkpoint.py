@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.commands.console import digits, print_table
 from rfdetr_hwd.engine.assignment import prepare_solver
 from rfdetr_hwd.engine.checkpoint import (
     MANIFEST,
@@ -103,8 +103,11 @@ def _show(checkpoint: Checkpoint) -> None:
     due = ", evaluation due" if state.is_evaluation_due else ""
     say(f"{checkpoint.path}\nstep {state.step}, epoch {state.epoch}, update {state.update_in_epoch} of the next{due}")
     say(f"classes: {', '.join(map(str, names))}")
-    say(f"best so far: {state.best_weights or '-'} AP {state.best_ap:.4f} at step {state.best_step}")
-    figures = [(name, f"{value:.4f}") for name, value in state.current_figures.items()]
+    if state.best_ap is None:
+        say("best so far: none, nothing was evaluated yet")
+    else:
+        say(f"best so far: {state.best_weights} AP {digits(state.best_ap)} at step {state.best_step}")
+    figures = [(name, digits(value)) for name, value in state.current_figures.items()]
     if figures:
         print_table("figures", ("figure", "value"), figures)
     files = [(name, f"{entry['bytes']:,}", entry["sha256"][:16]) for name, entry in checkpoint.files.items()]

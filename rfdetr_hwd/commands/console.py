@@ -1,17 +1,13 @@
 """What the commands print."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rfdetr_hwd.errors import printable
-from rfdetr_hwd.terminal import say
-
-_WIDTH = 140
-"""Columns of a table that goes to a file or a pipe."""
+from rfdetr_hwd.terminal import open_console, say
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -20,20 +16,20 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))
     say(title)
-    (Console() if sys.stdout.isatty() else Console(width=_WIDTH)).print(table)
+    open_console(sys.stdout).print(table)
 
 
-def print_figures(title: str, figures: dict[str, float]) -> None:
+def print_figures(title: str, figures: Mapping[str, float | None]) -> None:
     """Print COCO's figures, four digits each, and the AP of each class."""
     from rfdetr_hwd.metrics.coco import COCO_FIGURES  # late: `doctor` prints where torch is missing
 
     extra = [name for name in figures if name.startswith("AP@")]
     names = [*COCO_FIGURES, *extra]
-    print_table(title, ("figure", "value"), [(name, _figure(figures[name])) for name in names])
-    classes = [(name.removeprefix("AP/"), _figure(value)) for name, value in figures.items() if name.startswith("AP/")]
+    print_table(title, ("figure", "value"), [(name, digits(figures[name])) for name in names])
+    classes = [(name.removeprefix("AP/"), digits(value)) for name, value in figures.items() if name.startswith("AP/")]
     print_table("AP of each class", ("class", "AP"), classes)
 
 
-def _figure(value: float) -> str:
-    """Return four digits; COCO's -1 stands for a figure without ground truth."""
-    return "no objects" if value < 0 else f"{value:.4f}"
+def digits(value: float | None) -> str:
+    """Return a figure with four digits; a dash where there is nothing to measure it by."""
+    return "-" if value is None else f"{value:.4f}"

@@ -1,11 +1,11 @@
 """`rfdetr-hwd data`: work on datasets."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.progress import track
 
 from rfdetr_hwd.commands.console import print_table
@@ -14,7 +14,7 @@ from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.data.source import Format, Role, find_layout
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.terminal import say
+from rfdetr_hwd.terminal import open_console, say
 
 _EXAMPLES = 2
 
@@ -99,6 +99,6 @@ def _print_report(report: Report) -> None:
 
 def _watch(name: str, total: int, images: Iterator[Any]) -> Iterator[Any]:
     """Show the progress of decoding on a terminal."""
-    console = Console(stderr=True)
-    silent = not console.is_terminal
+    console = open_console(sys.stderr)
+    silent = not console.is_interactive
     yield from track(images, f"decoding {name}", total, console=console, transient=True, disable=silent)

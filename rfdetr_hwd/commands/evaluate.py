@@ -92,7 +92,7 @@ def _protocol(detector: Detector, settings: Config, evaluation: Evaluation, imag
     }
 
 
-def _write(folder: Path, figures: dict[str, float], metric: CocoMetric, protocol: dict[str, Any]) -> None:
+def _write(folder: Path, figures: dict[str, float | None], metric: CocoMetric, protocol: dict[str, Any]) -> None:
     contents = {"predictions.json": metric.detections, "metrics.json": {"figures": figures, "protocol": protocol}}
     for name, content in contents.items():
         replace_text(folder / name, json.dumps(content, indent=2 if name == "metrics.json" else None))

@@ -192,7 +192,7 @@ def _check_ap(detector: Detector, released: ReleasedModel) -> None:
     data = _validation_data(detector)
     evaluation = Evaluation.build(detector.model, data, detector.config, detector.device)
     networks = (detector.network.to(detector.device), released.network.to(detector.device))
-    ap = [evaluation.measure(network)["AP"] for network in networks]
+    ap = [evaluation.measure(network)["AP"] or 0.0 for network in networks]  # a split without objects is refused
     say(f"AP over {len(data)} images: trained {ap[0]:.6f}, released {ap[1]:.6f}, gap {ap[1] - ap[0]:+.1e}")
 
 

@@ -23,9 +23,10 @@ from rfdetr_hwd.engine.joining import process_group
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.random_state import seed_all
 from rfdetr_hwd.engine.shortage import MemoryShortageError, is_out_of_memory
+from rfdetr_hwd.engine.speed import Speed
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.train_step import NonFiniteError
-from rfdetr_hwd.engine.trainer import LoopParts, Plan, fit, is_over
+from rfdetr_hwd.engine.trainer import LoopParts, fit
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.launch import launcher, num_restarts
@@ -37,14 +38,18 @@ from rfdetr_hwd.read_config import load_config, override_keys
 from rfdetr_hwd.recorded import TRUST_VARIABLE, find_checkpoint, read_record
 from rfdetr_hwd.resume import restore
 from rfdetr_hwd.run_folder import RunFolder
+from rfdetr_hwd.run_log import add_start
 from rfdetr_hwd.terminal import say
 from rfdetr_hwd.training import (
     Saver,
     build_learner,
+    build_plan,
     build_tracker,
     choose_micro_batch,
+    describe_ending,
     describe_model,
     describe_run,
+    recorded_end,
 )
 
 
@@ -204,13 +209,13 @@ def _prepare(
     if config.train.micro_batch == "auto":
         state.micro_batch = state.micro_batch or choose_micro_batch(config, learner, criterion, loader, train_data)
         evaluation.fit_into_memory(learner.network, learner.optimizer)
-    saver = Saver(folder, learner, description, config.output.keep_last)
+    saver, speed = Saver(folder, learner, description, config.output.keep_last), Speed()
     if has_changed:  # so that what was accepted once need not be said again
         saver.save(state)
     if distributed.is_main():
         folder.retire_best(state)
         folder.write_config(config)
-        folder.add_start(describe_run(config, learner, loader, train_data, val_data, state))
+        add_start(folder.log_file, describe_run(config, learner, loader, train_data, val_data, state))
     parts = LoopParts(
         loader=loader,
         criterion=criterion,
@@ -218,8 +223,9 @@ def _prepare(
         save=saver.save,
         amend=saver.amend,
         bundle=saver.bundle,
-        tracker=build_tracker(config, folder, state, loader.updates_per_epoch),
+        tracker=build_tracker(config, folder, state, loader.updates_per_epoch, speed),
         stop=stop,
+        speed=speed,
     )
     return _Stage(folder, learner, parts, state)
 
@@ -243,21 +249,14 @@ def _find_newest(folder: RunFolder | None) -> Checkpoint | None:
 
 def _fit(config: Config, stage: _Stage) -> None:
     """Run the loop; say what was wrong when it cannot go on."""
-    plan = Plan(
-        epochs=config.train.epochs,
-        evaluate_every=config.evaluation.every,
-        save_every=config.output.save_every,
-        save_every_updates=config.output.save_every_updates,
-        log_every=config.train.log_every,
-        clip=config.train.clip,
-        early_stop=config.train.early_stop,
-    )
-    folder, state = stage.folder, stage.state
-    if is_over(plan, state) and distributed.is_main():
+    plan, folder, state = build_plan(config), stage.folder, stage.state
+    over = describe_ending(plan, state)
+    if over and distributed.is_main():
         how = "raise train.epochs" if state.epoch >= plan.epochs else "raise train.early_stop, or set it to null"
-        say(f"the run is complete: {state.epoch} epochs; to go on, {how}")
+        say(f"{over}; to go on, {how}")
     try:
-        fit(stage.learner, stage.parts, plan, state, config)
+        with recorded_end(folder, plan, state):
+            fit(stage.learner, stage.parts, plan, state, config)
     except NonFiniteError as error:
         saved = list_checkpoints(folder.checkpoints)
         reached = f"from {saved[0].name}" if saved else "from the start"
@@ -270,7 +269,9 @@ def _fit(config: Config, stage: _Stage) -> None:
     finally:
         with suppress(OSError):  # the disk may be full
             stage.parts.tracker.close()
-    if distributed.is_main() and state.best_step:
+    if distributed.is_main() and not over:
+        say(describe_ending(plan, state))
+    if distributed.is_main() and state.best_ap is not None:
         say(f"best: {state.best_weights} AP {state.best_ap:.4f} at step {state.best_step}, in {folder.best}")
         say(f"to measure it: rfdetr-hwd evaluate --weights {shlex.quote(str(folder.path))}")
 

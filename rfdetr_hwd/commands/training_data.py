@@ -1,6 +1,6 @@
 """What `train` reads before it starts: two splits that can be trained on, or an error that says why not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rfdetr_hwd.config import Config
@@ -12,8 +12,15 @@ from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
 from rfdetr_hwd.data.source import Split, find_layout, scan_split
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
+from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.terminal import say
+
+_WITHOUT_OBJECTS: Mapping[str, str] = {
+    "train": "there is nothing to learn. Correct the annotations, or name another split with data.train",
+    "val": "there is nothing to measure. Correct the annotations, name another split with data.val, or take images of "
+    "the training split with `rfdetr-hwd data split`",
+}
 
 
 def read_data(config: Config) -> tuple[DetectionData, DetectionData]:
@@ -60,8 +67,8 @@ def _read_split(split: Split, config: Config) -> DetectionData:
         if num_unreadable and distributed.is_main():
             first = findings.examples["unreadable_image"][0]
             say(f"{split.name}: {num_unreadable} images cannot be read and are left out, the first: {first}")
-    if not len(data.labels):
-        findings.add("no_boxes", split.annotations, "", "has no box that can be used: nothing to learn or to measure")
+    if lack := data.describe_lack():
+        findings.add("no_boxes", split.annotations, split.name, f"{lack}: {_WITHOUT_OBJECTS[split.role]}")
     findings.refuse_errors(allow)
     notices = ", ".join(f"{kind} {findings.counts[kind]}" for kind in findings.kinds("notice"))
     if notices and distributed.is_main():
@@ -94,12 +101,20 @@ def build_train_loader(
         data: The training split.
         quarantine: File that lists unreadable images.
         look: Called while a batch is awaited; what it raises ends the loading.
+
+    Raises:
+        ConfigError: There is no whole batch, and what is left is to be dropped.
     """
     train, augment = config.train, config.data.augment
     side = model.stock.resolution
     sides = multi_scale_resolutions(side, model.stock.resolution_step) if train.multi_scale else [side]
     augmentation = Augmentation(train.seed, augment.flip, augment.crop, augment.min_crop)
-    order = TrainOrder(len(data), train.batch_size, train.seed, sides)
+    order = TrainOrder(len(data), train.batch_size, train.seed, sides, train.last_batch)
+    if not order.updates_per_epoch:
+        raise ConfigError(
+            f"train.last_batch=drop leaves nothing to train on: {data.name} has {len(data)} images, fewer than "
+            f"train.batch_size={train.batch_size}. Set train.last_batch=fill, or a smaller train.batch_size"
+        )
     shard = Shard(distributed.rank(), distributed.world_size())
     micro_batch = train.micro_batch if isinstance(train.micro_batch, int) else None
     dataset = DetectionDataset(data, augmentation, model.resize, config.data.on_bad_image)

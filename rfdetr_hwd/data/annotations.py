@@ -14,6 +14,18 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.images import ImageError, check_file, read_image
 
 
+def _clipped(boxes_xywh: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the parts of boxes (n, 4) that lie in their images, xyxy; sizes are (height, width), one or (n, 2)."""
+    corners = np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
+    limits = np.concatenate([sizes[..., ::-1], sizes[..., ::-1]], axis=-1)
+    clipped: NDArray[np.float64] = np.clip(corners, 0, limits)
+    return clipped.astype(np.float32)
+
+
+def _have_area(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return (boxes_xyxy[:, 2] > boxes_xyxy[:, 0]) & (boxes_xyxy[:, 3] > boxes_xyxy[:, 1])
+
+
 @dataclass(frozen=True)
 class Shards:
     """Where the images of a split lie in tar files.
@@ -123,12 +135,26 @@ class DetectionData:
         Crowd regions and boxes without area are left out, boxes are clipped to the image.
         """
         rows = slice(self.offsets[index], self.offsets[index + 1])
-        height, width = self.sizes[index]
-        top_left, extent = self.boxes_xywh[rows, :2], self.boxes_xywh[rows, 2:]
-        corners = np.concatenate([top_left, top_left + extent], axis=1)
-        boxes = np.clip(corners, 0, [width, height, width, height]).astype(np.float32)
-        usable = ~self.crowd[rows] & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        boxes = _clipped(self.boxes_xywh[rows], self.sizes[index])
+        usable = ~self.crowd[rows] & _have_area(boxes)
         return boxes[usable], self.labels[rows][usable]
+
+    def usable(self) -> NDArray[np.bool_]:
+        """Return which objects can be learned from, and found: no crowd regions, with an area in the image; (M,)."""
+        boxes = _clipped(self.boxes_xywh, np.repeat(self.sizes, self.objects_per_image(), axis=0))
+        return ~self.crowd & _have_area(boxes)
+
+    def describe_lack(self) -> str:
+        """Return why there is no object to learn from or to measure by; empty: there is one."""
+        if self.usable().any():
+            return ""
+        if not len(self.labels):
+            return "it has no box"
+        crowds = int(self.crowd.sum())
+        return (
+            f"none of its {len(self.labels)} boxes can be used: {crowds} are crowd regions (iscrowd), "
+            f"{len(self.labels) - crowds} have no area in their image"
+        )
 
     def objects_per_image(self) -> NDArray[np.int64]:
         """Return how many objects each image has, shape (N,)."""

@@ -112,8 +112,9 @@ def check_dataset(
 
 def _check_contents(data: DetectionData, num_queries: int, findings: Findings, is_learned: bool) -> None:
     where = data.images
-    if not len(data.labels) and is_learned:
-        findings.add("no_boxes", where, data.name, "has no box that can be used: nothing to learn or to measure")
+    lack = data.describe_lack()
+    if lack and is_learned:
+        findings.add("no_boxes", where, data.name, f"{lack}: nothing to learn or to measure")
     per_image = data.objects_per_image()
     for row in np.flatnonzero(per_image > num_queries).tolist():
         reason = f"has {per_image[row]} objects, more than the model's {num_queries} queries"

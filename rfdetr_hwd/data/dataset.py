@@ -20,18 +20,27 @@ from rfdetr_hwd.data.transforms import (
     preprocess,
 )
 
-ORDER, SCALE, AUGMENT, REPLACE = 0, 1, 2, 3
+ORDER, SCALE, AUGMENT, REPLACE, FILL = 0, 1, 2, 3, 4
 """Streams of randomness, so that no two draws share entropy."""
 _MAX_REPLACEMENTS = 20
 
 
 class SampleKey(NamedTuple):
-    """What a dataset is asked for: an image, in an epoch, at a resolution; `is_counted` as in `Batch`."""
+    """What a dataset is asked for.
+
+    Attributes:
+        row: The image.
+        epoch: The epoch.
+        resolution: Side of the model's square in pixels.
+        is_counted: As in `Batch`.
+        visit: How often the epoch has had the image before; each time it is augmented otherwise.
+    """
 
     row: int
     epoch: int
     resolution: int
     is_counted: bool = True
+    visit: int = 0
 
 
 @dataclass(frozen=True)
@@ -172,7 +181,8 @@ class DetectionDataset(Dataset[Batch | Failure]):
         if self.augmentation is not None:
             settings = self.augmentation
             transform = build_augmentation(settings.flip, settings.crop, settings.min_crop)
-            entropy = (AUGMENT, settings.seed, key.epoch, image_id % 2**64)
+            again = (key.visit,) if key.visit else ()
+            entropy = (AUGMENT, settings.seed, key.epoch, image_id % 2**64, *again)
             image, boxes_xyxy, labels = augment(image, boxes_xyxy, labels, transform, entropy)
         canvas = canvas_size(image.height, image.width, key.resolution, self.resize)
         target = {"labels": labels, "boxes": normalise_boxes(boxes_xyxy, *canvas)}

@@ -5,10 +5,12 @@ An epoch can therefore be entered at any update, and the same images come in the
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from rfdetr_hwd.data.dataset import (
+    FILL,
     ORDER,
     SCALE,
     BadImage,
@@ -37,29 +39,47 @@ class TrainOrder:
         batch_size: Images of an update, over all ranks.
         seed: Seed of order and scale.
         resolutions: Input sides to draw from, one for each update.
+        last_batch: What becomes of the images that are left when the others are cut into whole batches: `keep` makes a
+            smaller update of them, `drop` leaves them out, `fill` completes theirs.
     """
 
     num_images: int
     batch_size: int
     seed: int
     resolutions: Sequence[int]
+    last_batch: Literal["keep", "drop", "fill"] = "fill"
 
     @property
     def updates_per_epoch(self) -> int:
-        """Updates of an epoch; the last may be smaller."""
-        return -(-self.num_images // self.batch_size)
+        """Updates of an epoch."""
+        whole, left = divmod(self.num_images, self.batch_size)
+        return whole + (left > 0 and self.last_batch != "drop")
 
     def updates(self, epoch: int) -> list[list[SampleKey]]:
         """Return the images of each update of an epoch, in order."""
         order = np.random.default_rng([ORDER, self.seed, epoch]).permutation(self.num_images).tolist()
+        visits = [(image, 0) for image in order] + (self._fill(epoch, order) if self.last_batch == "fill" else [])
         return [
             [
-                SampleKey(image, epoch, resolution)
-                for image in order[update * self.batch_size : (update + 1) * self.batch_size]
+                SampleKey(image, epoch, resolution, visit=visit)
+                for image, visit in visits[update * self.batch_size : (update + 1) * self.batch_size]
             ]
             for update in range(self.updates_per_epoch)
             for resolution in [self._resolution(epoch, update)]
         ]
+
+    def _fill(self, epoch: int, order: Sequence[int]) -> list[tuple[int, int]]:
+        """Return (image, visits before) of what completes the last batch of an epoch: images of the batches before it.
+
+        None comes twice, unless the split is smaller than a batch: then all of it comes again, as often as it takes.
+        """
+        left = self.num_images % self.batch_size
+        if not left:
+            return []
+        candidates, missing = order[:-left] or order, self.batch_size - left
+        generator = np.random.default_rng([FILL, self.seed, epoch])
+        visits = range(1, 1 + -(-missing // len(candidates)))
+        return [(image, visit) for visit in visits for image in generator.permutation(candidates).tolist()][:missing]
 
     def _resolution(self, epoch: int, update: int) -> int:
         return self.resolutions[draw_seed((SCALE, self.seed, epoch, update)) % len(self.resolutions)]

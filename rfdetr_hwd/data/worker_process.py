@@ -6,6 +6,7 @@ way with it; so these ignore the signals, and the process that trains ends them 
 
 import multiprocessing.context
 import multiprocessing.popen_fork
+import multiprocessing.popen_spawn_posix
 import signal
 import sys
 from types import TracebackType
@@ -13,24 +14,39 @@ from types import TracebackType
 from rfdetr_hwd.errors import STOP_SIGNALS
 
 
-class _Popen(multiprocessing.popen_fork.Popen):
+class _Forked(multiprocessing.popen_fork.Popen):
     def terminate(self) -> None:
         self.kill()
 
 
-class _Process(multiprocessing.context.ForkProcess):
+class _ForkProcess(multiprocessing.context.ForkProcess):
     @staticmethod
-    def _Popen(process_obj: object) -> _Popen:  # noqa: N802 the name that multiprocessing calls
-        return _Popen(process_obj)  # type: ignore[arg-type]
+    def _Popen(process_obj: object) -> _Forked:  # noqa: N802 the name that multiprocessing calls
+        return _Forked(process_obj)  # type: ignore[arg-type]
 
 
-class _Context(multiprocessing.context.ForkContext):
-    Process = _Process
+class _ForkContext(multiprocessing.context.ForkContext):
+    Process = _ForkProcess
 
 
-def undisturbed_context() -> multiprocessing.context.BaseContext | None:
-    """Return the context that loader processes are made in; `None`, torch's own, where processes are not forked."""
-    return _Context() if sys.platform == "linux" else None
+class _Spawned(multiprocessing.popen_spawn_posix.Popen):
+    def terminate(self) -> None:
+        self.kill()
+
+
+class _SpawnProcess(multiprocessing.context.SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: object) -> _Spawned:  # noqa: N802 the name that multiprocessing calls
+        return _Spawned(process_obj)  # type: ignore[arg-type]
+
+
+class _SpawnContext(multiprocessing.context.SpawnContext):
+    Process = _SpawnProcess
+
+
+def undisturbed_context() -> multiprocessing.context.BaseContext:
+    """Return the context that loader processes are made in: forked on Linux, spawned on macOS, which fork may break."""
+    return _ForkContext() if sys.platform == "linux" else _SpawnContext()
 
 
 def leave_to_the_trainer(_: int) -> None:

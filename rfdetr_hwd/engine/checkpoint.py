@@ -30,7 +30,9 @@ from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors, read_json_object
 
-FORMAT = 4
+FORMAT = 5
+READABLE = (4, FORMAT)
+"""Formats that are read; 4 differs in what stands for a figure that there is none of, see `TrainState.from_json`."""
 MANIFEST, RECORD, TRAINING = "manifest.json", "record.json", "training.pt"
 WEIGHTS = {"plain": "weights.safetensors", "ema": "ema.safetensors"}
 INPUTS = "inputs.safetensors"
@@ -75,7 +77,8 @@ class Checkpoint:
     def better_weights(self) -> str:
         """The weights with the higher AP, as far as it was measured."""
         figures = self.state.current_figures
-        return max(self.weights_kinds, key=lambda kind: figures.get(f"{kind}/AP", -1.0))
+        measured = {kind: ap for kind in self.weights_kinds if (ap := figures.get(f"{kind}/AP")) is not None}
+        return max(measured or self.weights_kinds, key=lambda kind: measured.get(kind, 0.0))
 
     def weights(self, kind: str) -> dict[str, Tensor]:
         """Return a state dict: `ema` or `plain`.
@@ -176,11 +179,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = _read_json(folder, MANIFEST)
     if manifest.pop("sha256", None) != manifest_sha256(manifest):
         raise CheckpointError(f"{folder} is damaged: {MANIFEST} is not what was written (sha256 differs)")
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") not in READABLE:
         written = manifest.get("format")
         is_newer = type(written) is int and written > FORMAT
         kind = NewerFormatError if is_newer else CheckpointError
-        raise kind(f"{folder} has the checkpoint format {written!r}; this version of rfdetr-hwd reads {FORMAT}")
+        raise kind(f"{folder} has the checkpoint format {written!r}; this version of rfdetr-hwd reads {READABLE}")
     files = manifest.get("files")
     if not isinstance(files, dict) or RECORD not in files:
         raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: its manifest lists no {RECORD}")

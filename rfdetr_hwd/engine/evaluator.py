@@ -42,7 +42,7 @@ class Metric(Protocol):
     def reset(self) -> None: ...
     def update(self, image_ids: Sequence[int], results: Sequence[dict[str, Tensor]]) -> None: ...
     def add(self, detections: Sequence[dict[str, Any]]) -> None: ...
-    def compute(self) -> dict[str, float]: ...
+    def compute(self) -> dict[str, float | None]: ...
 
 
 def evaluate(
@@ -54,7 +54,7 @@ def evaluate(
     device: torch.device,
     size: PassSize,
     stop: StopRequest | None = None,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Measure a network. Training, its average and the evaluate command call this one function.
 
     Args:
@@ -68,7 +68,7 @@ def evaluate(
         stop: Looked at after every batch.
 
     Returns:
-        The figures by name, the same on every rank.
+        The figures by name, the same on every rank; `None` where there is nothing to measure.
 
     Raises:
         Interrupted: A rank was asked to stop.
@@ -123,9 +123,9 @@ def _pass(
     return postprocess(forward_in_amp(network, on_device.images, args), on_device.sizes)
 
 
-def _compute(metric: Metric, stop: StopRequest) -> dict[str, float]:
+def _compute(metric: Metric, stop: StopRequest) -> dict[str, float | None]:
     """Return rank 0's figures on every rank; on a large split this takes long, and rank 0 may be asked to stop."""
-    outcome: dict[str, float] | int = {}
+    outcome: dict[str, float | None] | int = {}
     if is_main():
         try:
             with stop.at_once():

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -117,7 +118,7 @@ class StopRequest:
 def _started() -> float:
     """Return when the run was started, on the clock of `time.monotonic`; a launcher may have started ranks before."""
     now = time.monotonic()
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if "TORCHELASTIC_RUN_ID" not in os.environ or sys.platform != "linux":  # macOS has neither /proc nor that clock
         return now
     try:
         ticks = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19])

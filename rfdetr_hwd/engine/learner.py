@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.engine.distributed import gather_objects, rank, world_size
-from rfdetr_hwd.engine.optimizer import Schedule, WeightAverage, moments_by_name, restore_moments
+from rfdetr_hwd.engine.optimizer import Schedule, WeightAverage, highest_rates, moments_by_name, restore_moments
 from rfdetr_hwd.engine.random_state import random_state, restore_random_state, seed_all
 from rfdetr_hwd.engine.state import TrainState
 
@@ -23,17 +23,23 @@ class Learner:
         optimizer: AdamW.
         schedule: Learning rate by step.
         average: Moving average of the weights, if there is one.
+        rate_name: Returns what the learning rate of a parameter is called in the metrics, by the parameter's name.
     """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     average: WeightAverage | None
+    rate_name: Callable[[str], str] = lambda _: "lr"
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks to evaluate and save: `ema`, if there is one, and `plain`."""
         average = {"ema": self.average.module} if self.average is not None else {}
         return {**average, "plain": self.network}
+
+    def learning_rates(self) -> dict[str, float]:
+        """Return the learning rates that are set, by what they are called; of several of one name the highest."""
+        return highest_rates(self.optimizer, self.network, self.rate_name)
 
     def training_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside the weights. Every rank calls it: each has random generators."""

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,12 +65,23 @@ def build_adamw(parameters: Iterable[tuple[str, nn.Parameter, float, float]]) ->
     )
 
 
+def highest_rates(
+    optimizer: torch.optim.Optimizer, network: nn.Module, rate_name: Callable[[str], str]
+) -> dict[str, float]:
+    """Return the highest learning rate that is set for parameters whose rates share a name."""
+    rates: dict[str, float] = {}
+    for name, rate, _ in _named(optimizer, network):
+        called = rate_name(name)
+        rates[called] = max(rate, rates.get(called, 0.0))
+    return rates
+
+
 def moments_by_name(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, dict[str, Tensor]]:
     """Return what the optimiser remembers of each parameter, by the name that the network knows it by.
 
     Unlike `optimizer.state_dict()` it does not depend on the groups, which other rates or weight decays change.
     """
-    return {name: optimizer.state.get(parameter, {}) for name, parameter in _named(optimizer, network)}
+    return {name: optimizer.state.get(parameter, {}) for name, _, parameter in _named(optimizer, network)}
 
 
 def restore_moments(
@@ -81,7 +92,7 @@ def restore_moments(
     Raises:
         ValueError: It belongs to other parameters.
     """
-    named = dict(_named(optimizer, network))
+    named = {name: parameter for name, _, parameter in _named(optimizer, network)}
     if moments.keys() != named.keys():
         odd = sorted(moments.keys() ^ named.keys())
         raise ValueError(f"it holds moments of other parameters: {', '.join(odd[:3])} of {len(odd)}")
@@ -94,12 +105,12 @@ def restore_moments(
     optimizer.load_state_dict(packed)
 
 
-def _named(optimizer: torch.optim.Optimizer, network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield the parameters in the optimiser's order."""
+def _named(optimizer: torch.optim.Optimizer, network: nn.Module) -> Iterator[tuple[str, float, nn.Parameter]]:
+    """Yield (name, learning rate, parameter) in the optimiser's order."""
     names = {parameter: name for name, parameter in network.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            yield names[parameter], parameter
+            yield names[parameter], group["lr"], parameter
 
 
 class WeightAverage:

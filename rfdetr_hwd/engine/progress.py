@@ -2,38 +2,34 @@
 
 import resource
 import sys
-import time
 from contextlib import suppress
 from datetime import timedelta
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from rfdetr_hwd.engine.speed import Speed
 from rfdetr_hwd.engine.tracking import Values
-from rfdetr_hwd.terminal import say, silence
+from rfdetr_hwd.terminal import open_console, say, silence
 
 
 class ConsoleTracker:
-    """Shows loss, AP so far, images per second, memory and the time left.
+    """Shows loss, learning rate, AP so far, images per second, memory and the time left.
 
     Args:
         first_step: Updates made before.
         total_steps: Updates of the run.
-        batch_size: Images of an update.
         epochs: Epochs of the run.
+        speed: Knows the time of the updates.
         ap: AP of the last evaluation, if there was one.
     """
 
-    def __init__(
-        self, first_step: int, total_steps: int, batch_size: int, epochs: int, ap: float | None = None
-    ) -> None:
-        self.total_steps, self.batch_size, self.epochs = total_steps, batch_size, epochs
-        self._last = (first_step, time.monotonic())
-        self._ap = "AP -" if ap is None else f"AP {ap:.3f}"
-        self._console = Console()
+    def __init__(self, first_step: int, total_steps: int, epochs: int, speed: Speed, ap: float | None = None) -> None:
+        self.total_steps, self.epochs, self.speed = total_steps, epochs, speed
+        self._ap = f"AP {_digits(ap, 3)}"
+        self._console = open_console(sys.stdout)
         self._live: Progress | None = None
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._live = Progress(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=self._console
             )
@@ -48,18 +44,14 @@ class ConsoleTracker:
             silence()
 
     def _show(self, step: int, values: Values) -> None:
-        now = time.monotonic()
         if "loss" not in values:
             self._show_evaluation(step, values)
-            self._last = (step, now)
             return
-        last_step, then = self._last
-        self._last = (step, now)
-        seconds_per_step = (now - then) / max(1, step - last_step)
-        left = timedelta(seconds=round(seconds_per_step * (self.total_steps - step)))
+        pace = self.speed.take()
+        left = timedelta(seconds=round(pace.seconds_per_step * (self.total_steps - step)))
         text = (
-            f"epoch {int(values['epoch']) + 1}/{self.epochs}  loss {values['loss']:.3f}  {self._ap}  "
-            f"{self.batch_size / seconds_per_step:.1f} img/s  {_memory_gib():.1f} GiB  {left} left"
+            f"epoch {int(values['epoch'] or 0) + 1}/{self.epochs}  loss {values['loss']:.3f}  lr {values['lr']:.2e}  "
+            f"{self._ap}  {pace.images_per_second:.1f} img/s  {_memory_gib():.1f} GiB  {left} left"
         )
         if self._live is not None:
             self._live.update(self._task, completed=step, description=text)
@@ -73,16 +65,21 @@ class ConsoleTracker:
                 self._live.stop()
 
     def _show_evaluation(self, step: int, values: Values) -> None:
-        measured = {kind: values[f"{kind}/AP"] for kind in ("ema", "plain") if f"{kind}/AP" in values}
-        parts = [f"{kind} AP {ap:.4f} AP50 {values[f'{kind}/AP50']:.4f}" for kind, ap in measured.items()]
-        self._ap = f"AP {max(measured.values()):.3f}"
-        self._print(f"step {step}/{self.total_steps}  epoch {int(values['epoch'])}/{self.epochs}  {'  '.join(parts)}")
+        aps = {kind: values[f"{kind}/AP"] for kind in ("ema", "plain") if f"{kind}/AP" in values}
+        parts = [f"{kind} AP {_digits(ap)} AP50 {_digits(values[f'{kind}/AP50'])}" for kind, ap in aps.items()]
+        self._ap = f"AP {_digits(max((ap for ap in aps.values() if ap is not None), default=None), 3)}"
+        epoch = int(values["epoch"] or 0)
+        self._print(f"step {step}/{self.total_steps}  epoch {epoch}/{self.epochs}  {'  '.join(parts)}")
 
     def _print(self, text: str) -> None:
         if self._live is not None:
             self._console.print(text, highlight=False)
         else:
             say(text)
+
+
+def _digits(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _memory_gib() -> float:

@@ -15,11 +15,11 @@ class TrainState:
         update_in_epoch: Updates made of the epoch under way.
         is_evaluation_due: Whether the epoch that was completed last is to be evaluated first.
         micro_batch: Images of one forward pass where memory has decided; 0: as it is configured.
-        best_ap: Highest AP so far; -1 before the first evaluation.
+        best_ap: Highest AP so far; `None` before the first evaluation.
         best_step: The step that reached it.
         best_weights: The weights that reached it, `ema` or `plain`.
         evaluations_since_best: Evaluations since.
-        figures: Figures of the last evaluation, by name.
+        figures: Figures of the last evaluation, by name; `None` where there was nothing to measure.
         figures_step: The step it was made at.
     """
 
@@ -28,11 +28,11 @@ class TrainState:
     update_in_epoch: int = 0
     is_evaluation_due: bool = False
     micro_batch: int = 0
-    best_ap: float = -1.0
+    best_ap: float | None = None
     best_step: int = 0
     best_weights: str = ""
     evaluations_since_best: int = 0
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float | None] = field(default_factory=dict)
     figures_step: int = 0
 
     @classmethod
@@ -47,16 +47,17 @@ class TrainState:
             raise ValueError(f"its state has the fields {sorted(values)}")
         for name, default in vars(cls()).items():
             value = getattr(state, name)
-            is_number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
-            is_negative = isinstance(default, int) and isinstance(value, int) and value < 0
-            if type(value) is not type(default) and not is_number or is_negative:
+            is_known = _is_figure(value) if name == "best_ap" else type(value) is type(default)
+            if not is_known or isinstance(value, int) and value < 0:
                 raise ValueError(f"its state has {name} = {value!r}")
-        if any(type(value) not in (int, float) for value in state.figures.values()):
+        if not all(_is_figure(value) for value in state.figures.values()):
             raise ValueError(f"its state has figures = {state.figures!r}")
+        state.best_ap = _without_sentinel(state.best_ap)
+        state.figures = {name: _without_sentinel(value) for name, value in state.figures.items()}
         return state
 
     @property
-    def current_figures(self) -> dict[str, float]:
+    def current_figures(self) -> dict[str, float | None]:
         """Figures of the weights as they are now; empty if they were not measured."""
         return self.figures if self.figures_step == self.step else {}
 
@@ -69,5 +70,14 @@ class TrainState:
 
     def forget_best(self) -> None:
         """Start the comparison of APs anew: what was measured so far was measured on other images."""
-        self.best_ap, self.best_step, self.best_weights, self.evaluations_since_best = -1.0, 0, "", 0
+        self.best_ap, self.best_step, self.best_weights, self.evaluations_since_best = None, 0, "", 0
         self.figures, self.figures_step = {}, 0
+
+
+def _is_figure(value: Any) -> bool:
+    return value is None or type(value) in (int, float)
+
+
+def _without_sentinel(value: float | None) -> float | None:
+    """Return a figure as it is recorded today: up to format 4 of the checkpoints, -1 stood for one that is none."""
+    return None if value == -1 else value

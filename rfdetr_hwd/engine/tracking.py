@@ -4,13 +4,14 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rfdetr_hwd.safe_write import open_without_links, replace_text
 
 logger = logging.getLogger(__name__)
 
-Values = Mapping[str, float]
+Values = Mapping[str, float | None]
+"""Numbers by name; `None`: there was nothing to measure it by."""
 
 
 class Tracker(Protocol):
@@ -79,9 +80,10 @@ class TensorBoardTracker:
         self._writer = SummaryWriter(str(folder), purge_step=last_step + 1)
 
     def log(self, step: int, values: Values) -> None:
-        """Add one scalar a value."""
+        """Add one scalar a value; what could not be measured has none."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            if value is not None:
+                self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Write out what is pending."""
@@ -105,12 +107,12 @@ class Trackers:
             tracker.close()
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read the records of a metrics file. A line that is none is left out: the last one, if a kill has cut it off."""
     return list(filter(None, map(_record, path.read_text(encoding="utf-8", errors="replace").splitlines())))
 
 
-def _record(line: str) -> dict[str, float] | None:
+def _record(line: str) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

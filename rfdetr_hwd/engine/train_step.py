@@ -51,11 +51,13 @@ class StepResult:
         loss: Scalar; on several ranks this rank's part, whose mean over the ranks is the loss.
         terms: Weighted loss terms, which the loss is the sum of.
         grad_norm: Norm of the gradient before clipping.
+        num_images: Images that it was made of, over all ranks; those that only keep a rank in step are none.
     """
 
     loss: Tensor
     terms: dict[str, Tensor]
     grad_norm: Tensor
+    num_images: int
 
 
 class NonFiniteError(Exception):
@@ -101,7 +103,7 @@ def train_step(
         HalfUpdatedError: The optimizer step ran out of memory, on any rank; the weights are partly updated.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    num_boxes = _num_boxes(criterion, micro_batches)
+    num_boxes, num_images = _count(criterion, micro_batches)
     try:
         passes = _make_passes(network, criterion, micro_batches, num_boxes, args)
         average_gradients(parameters)
@@ -115,7 +117,7 @@ def train_step(
         _apply(optimizer)
     finally:
         optimizer.zero_grad(set_to_none=True)
-    return StepResult(loss, terms, grad_norm)
+    return StepResult(loss, terms, grad_norm, num_images)
 
 
 def _make_passes(
@@ -172,14 +174,15 @@ def _accumulate(
     return {name: value * float(batch.is_counted) for name, value in terms.items()}
 
 
-def _num_boxes(criterion: Criterion, micro_batches: Sequence[MicroBatch]) -> float:
-    """Return the normaliser: the box count of the update, over the number of ranks that gradients are averaged over.
+def _count(criterion: Criterion, micro_batches: Sequence[MicroBatch]) -> tuple[float, int]:
+    """Return the normaliser, which is the box count over the ranks that gradients are averaged over, and the images.
 
-    It is counted on the host, so that no device is waited for.
+    They are counted on the host, so that no device is waited for.
     """
-    mine = sum(criterion.count_boxes(batch.targets) for batch in micro_batches if batch.is_counted)
-    total = sum_over_ranks(torch.tensor(float(mine)))
-    return max(1.0, float(total)) / world_size()
+    counted = [batch for batch in micro_batches if batch.is_counted]
+    mine = [sum(criterion.count_boxes(b.targets) for b in counted), sum(len(b.image_ids) for b in counted)]
+    num_boxes, num_images = sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()
+    return max(1.0, num_boxes) / world_size(), round(num_images)
 
 
 def _suspects(micro_batches: Sequence[MicroBatch], passes: Sequence[dict[str, Tensor]]) -> tuple[int, ...]:

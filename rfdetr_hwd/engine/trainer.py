@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -14,10 +14,14 @@ from rfdetr_hwd.engine.distributed import SharedError, agree, is_main, max_over_
 from rfdetr_hwd.engine.interrupt import StopRequest
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.shortage import MemoryShortageError
+from rfdetr_hwd.engine.speed import Speed
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import Tracker
 from rfdetr_hwd.engine.train_step import Criterion, StepResult
 from rfdetr_hwd.errors import Interrupted
+
+Ending = Literal["completed", "early_stopping"]
+"""How a run ends by itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,22 +64,24 @@ class LoopParts:
     Attributes:
         loader: The training images; it may raise `Interrupted` while it waits for them.
         criterion: The loss.
-        evaluate: Measures a network; returns figures with `AP` among them.
+        evaluate: Measures a network; returns figures with `AP` among them, `None` where there is nothing to measure.
         save: Writes a checkpoint of the state.
         amend: Enters the figures of the state in the checkpoint that was saved at the same step.
         bundle: Writes what reproduces an update that failed: state, micro-batches, error, random state at its start.
         tracker: Receives the numbers of logged updates and of evaluations.
         stop: Asked after every update, and by `evaluate` after every batch.
+        speed: Told of every update.
     """
 
     loader: EpochLoader
     criterion: Criterion
-    evaluate: Callable[[nn.Module], dict[str, float]]
+    evaluate: Callable[[nn.Module], dict[str, float | None]]
     save: Callable[[TrainState], None]
     amend: Callable[[TrainState], None]
     bundle: Bundle
     tracker: Tracker
     stop: StopRequest
+    speed: Speed = field(default_factory=Speed)
 
 
 def fit(learner: Learner, parts: LoopParts, plan: Plan, state: TrainState, args: HasAmp) -> TrainState:
@@ -103,11 +109,12 @@ def fit(learner: Learner, parts: LoopParts, plan: Plan, state: TrainState, args:
     """
     learner.network.train()
     keep = _Keeper(parts.save, state.step)
-    while not is_over(plan, state):
+    while ending(plan, state) is None:
         _stop_if_asked(parts, keep, state)
         if state.is_evaluation_due:
             _evaluate(learner, parts, state)
             continue
+        parts.speed.start()
         for micro_batches in _updates(parts, keep, state):
             factor = learner.schedule.apply(learner.optimizer, state.step)
             try:
@@ -118,13 +125,16 @@ def fit(learner: Learner, parts: LoopParts, plan: Plan, state: TrainState, args:
             except SharedError as error:
                 keep.if_possible(state)
                 raise error.original from None
+            parts.speed.stop(result.num_images)
             if state.step % plan.log_every == 0:
-                parts.tracker.log(state.step, _step_values(result, factor, state))
+                rates = {"lr_factor": factor, **learner.learning_rates()}
+                parts.tracker.log(state.step, {**_step_values(result, state), **rates})
             if state.update_in_epoch == parts.loader.updates_per_epoch:
                 _end_epoch(plan, state)
             if _is_save_due(plan, state):
                 keep(state)
             _stop_if_asked(parts, keep, state)
+            parts.speed.start()
     return state
 
 
@@ -186,10 +196,14 @@ def _updates(parts: LoopParts, keep: _Keeper, state: TrainState) -> Iterator[lis
         yield micro_batches
 
 
-def is_over(plan: Plan, state: TrainState) -> bool:
-    """Return whether the last epoch is done and evaluated, or AP has stopped rising."""
+def ending(plan: Plan, state: TrainState) -> Ending | None:
+    """Return why a run is over: the last epoch is done and evaluated, or AP has stopped rising; `None`: it is not."""
+    if state.is_evaluation_due:
+        return None
+    if state.epoch >= plan.epochs:
+        return "completed"
     is_stalled = plan.early_stop is not None and state.evaluations_since_best >= plan.early_stop
-    return not state.is_evaluation_due and (state.epoch >= plan.epochs or is_stalled)
+    return "early_stopping" if is_stalled else None
 
 
 def _end_epoch(plan: Plan, state: TrainState) -> None:
@@ -209,20 +223,22 @@ def _evaluate(learner: Learner, parts: LoopParts, state: TrainState) -> None:
     figures = {kind: parts.evaluate(network) for kind, network in learner.networks().items()}
     state.figures = {f"{kind}/{name}": value for kind, values in figures.items() for name, value in values.items()}
     state.figures_step = state.step
-    weights, ap = max(((kind, values["AP"]) for kind, values in figures.items()), key=lambda item: item[1])
-    is_best = ap > state.best_ap
-    if is_best:
-        state.best_ap, state.best_step, state.best_weights = ap, state.step, weights
-    state.evaluations_since_best = 0 if is_best else state.evaluations_since_best + 1
+    measured = {kind: ap for kind, values in figures.items() if (ap := values["AP"]) is not None}
+    if measured:  # what is none is no AP to compare with
+        weights = max(measured, key=measured.__getitem__)
+        is_best = state.best_ap is None or measured[weights] > state.best_ap
+        if is_best:
+            state.best_ap, state.best_step, state.best_weights = measured[weights], state.step, weights
+        state.evaluations_since_best = 0 if is_best else state.evaluations_since_best + 1
     state.is_evaluation_due = False
     parts.tracker.log(state.step, {"epoch": state.epoch, **state.figures})
     parts.amend(state)
 
 
-def _step_values(result: StepResult, factor: float, state: TrainState) -> dict[str, float]:
+def _step_values(result: StepResult, state: TrainState) -> dict[str, float]:
     """Return the numbers of an update, over all ranks: every rank comes here in the same update."""
     names = list(result.terms)
     means = sum_over_ranks(torch.stack([result.loss, *result.terms.values()])) / world_size()
     loss, *terms = means.tolist()
-    values = {"epoch": state.epoch, "loss": loss, "grad_norm": float(result.grad_norm), "lr_factor": factor}
+    values = {"epoch": state.epoch, "loss": loss, "grad_norm": float(result.grad_norm)}
     return values | {f"loss/{name}": value for name, value in zip(names, terms, strict=True)}

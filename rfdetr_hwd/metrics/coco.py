@@ -96,11 +96,11 @@ class CocoMetric:
         """Add detections in COCO's results format: image_id, category_id, bbox (xywh in pixels), score."""
         self.detections.extend(detections)
 
-    def compute(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float | None]:
         """Return the figures by name.
 
         The twelve of `COCO_FIGURES`, `AP@N` for `max_dets`, and `AP/<class name>` of each class. A figure without
-        ground truth is -1, as in COCO's own evaluation.
+        ground truth, such as the AP of a class that no object has, is `None`; COCO's own evaluation says -1.
         """
         evaluation = self._evaluate()
         # The arrays are read rather than `summarize`, whose rows the two libraries order differently at four max_dets.
@@ -149,6 +149,6 @@ def _nothing(truth: Any) -> Any:
     return empty
 
 
-def _mean_of_known(values: np.ndarray) -> float:
+def _mean_of_known(values: np.ndarray) -> float | None:
     known = values[values > -1]  # -1 stands for no ground truth
-    return float(known.mean()) if known.size else -1.0
+    return float(known.mean()) if known.size else None

@@ -4,10 +4,13 @@ Facts of rfdetr 1.11 that the rest of the package relies on live here: where the
 learning rate a parameter gets, how the loss is normalised, where the published weights come from.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import logging
 import math
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +20,8 @@ from typing import Any
 import PIL.Image
 import torch
 from torch import Tensor, nn
+
+from rfdetr_hwd.terminal import is_terminal
 
 _pixel_limit = PIL.Image.MAX_IMAGE_PIXELS
 with warnings.catch_warnings():
@@ -29,6 +34,7 @@ with warnings.catch_warnings():
     from rfdetr.models.postprocess import PostProcess
 PIL.Image.MAX_IMAGE_PIXELS = _pixel_limit  # the import raises the decompression-bomb limit for the whole process
 
+logger = logging.getLogger(__name__)
 logging.getLogger("rf-detr").setLevel(logging.ERROR)  # it warns of DINOv2 weights that are never wanted here
 
 PATCH_EMBEDDING = "backbone.0.encoder.encoder.embeddings.patch_embeddings.projection"
@@ -189,13 +195,24 @@ def learning_rates(
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
-        if name.startswith("backbone.0.encoder."):
+        called = rate_name(name)
+        if called == "lr_encoder":
             depth = num_layers + 1 - _encoder_layer(name, num_layers)
             undecayed = any(part in name for part in ("gamma", "pos_embed", "rel_pos", "bias", "norm", "embeddings"))
             rate = lr_encoder * component_decay**2 * layer_decay**depth
             yield name, parameter, rate, 0.0 if undecayed else weight_decay
         else:
-            yield name, parameter, lr * (component_decay if "transformer.decoder" in name else 1.0), weight_decay
+            yield name, parameter, lr * (component_decay if called == "lr_decoder" else 1.0), weight_decay
+
+
+def rate_name(parameter: str) -> str:
+    """Return what the learning rate of a parameter is called: `lr_encoder`, `lr_decoder`, or `lr` of everything else.
+
+    The rates of the encoder fall from layer to layer; the metrics show the highest, of its last norm.
+    """
+    if parameter.startswith("backbone.0.encoder."):
+        return "lr_encoder"
+    return "lr_decoder" if "transformer.decoder" in parameter else "lr"
 
 
 def position_grid_side(position_embeddings: Tensor) -> int:
@@ -220,7 +237,10 @@ class PublishedWeights:
         """
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            download_pretrain_weights(str(self.path))
+            logger.info("downloading %s", self.url)
+            # Its progress bar, which is for a terminal, is drawn on whatever standard error is.
+            with contextlib.nullcontext() if is_terminal(sys.stderr) else contextlib.redirect_stderr(io.StringIO()):
+                download_pretrain_weights(str(self.path))
         digest = hashlib.md5(self.path.read_bytes(), usedforsecurity=False).hexdigest()
         if digest != self.md5:
             raise ValueError(

@@ -69,6 +69,75 @@ def test_broken_annotations_are_named(
     refused(result, 1, "train/_annotations.coco.json", message)
 
 
+LACKS = {
+    "empty": (lambda box: None, "it has no box"),
+    "crowds": (lambda box: {**box, "iscrowd": 1}, "are crowd regions (iscrowd), 0 have no area"),
+    "no area": (lambda box: {**box, "bbox": [*box["bbox"][:2], 0, 0]}, "0 are crowd regions"),
+}
+
+
+def without_objects(shapes_root: Path, root: Path, split: str, lack: str) -> str:
+    """Copy the dataset, leave a split no object, and return the reason that is to be given."""
+    shutil.copytree(shapes_root, root)
+    path = root / split / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    change, reason = LACKS[lack]
+    content["annotations"] = [box for box in map(change, content["annotations"]) if box]
+    path.write_text(json.dumps(content))
+    return reason
+
+
+@pytest.mark.parametrize("lack", LACKS)
+@pytest.mark.parametrize(
+    ("split", "advice"),
+    [
+        ("train", "nothing to learn. Correct the annotations, or name another split with data.train [no_boxes]"),
+        ("valid", "split with data.val, or take images of the training split with `rfdetr-hwd data split` [no_boxes]"),
+    ],
+)
+def test_a_split_without_an_object_is_refused(
+    cli: Run, config_file: Path, shapes_root: Path, tmp_path: Path, split: str, advice: str, lack: str
+) -> None:
+    root, run = tmp_path / "data", tmp_path / "run"
+    reason = without_objects(shapes_root, root, split, lack)
+    train = ["train", "--config", config_file, f"data.root={root}", f"output.dir={run}"]
+    for command in (train, [*train, "data.allow=[empty_box]"] if lack == "no area" else train):
+        refused(cli(*command), 1, f"{split}/_annotations.coco.json: {split}: ", reason, advice)
+    assert not run.exists()
+    refused(cli("data", "check", root, "--no-decode"), 1, "1 errors of 1 kinds (no_boxes)")
+
+
+def test_a_batch_that_would_never_be_whole_is_refused(cli: Run, config_file: Path, tmp_path: Path) -> None:
+    wanted = ["train.batch_size=25", "train.last_batch=drop", f"output.dir={tmp_path / 'run'}"]
+    result = cli("train", "--config", config_file, *wanted)
+    refused(result, 2, "nothing to train on: train has 24 images, fewer than train.batch_size=25", "last_batch=fill")
+
+
+@pytest.mark.parametrize("lack", LACKS)
+def test_an_evaluation_without_an_object_is_refused(
+    cli: Run, trained: Path, shapes_root: Path, tmp_path: Path, lack: str
+) -> None:
+    root = tmp_path / "data"
+    reason = without_objects(shapes_root, root, "test", lack)
+    evaluate = ["evaluate", "--weights", trained, f"data.root={root}", "--out", tmp_path / "out"]
+    refused(cli(*evaluate, "--split", "test"), 1, "nothing to measure in the split test", reason, "data.test")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_evaluation_of_other_classes_alone_is_refused(
+    cli: Run, trained: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(shapes_root, root)
+    path = root / "valid" / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 9, "name": "comet"})
+    content["annotations"] = [{**box, "category_id": 9} for box in content["annotations"]]
+    path.write_text(json.dumps(content))
+    result = cli("evaluate", "--weights", trained, f"data.root={root}", "--out", tmp_path / "out")
+    refused(result, 1, "none of its objects is of a class that the model has")
+
+
 @pytest.mark.parametrize(
     ("override", "part"),
     [

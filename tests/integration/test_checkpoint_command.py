@@ -1,7 +1,9 @@
 """`checkpoint show | verify | replay`, damage that is found, disks that are full, and saves that were cut off."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import torch
 
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.engine import distributed
-from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
+from rfdetr_hwd.engine.checkpoint import list_checkpoints, manifest_sha256, open_checkpoint, read_manifest
 from rfdetr_hwd.engine.tracking import read_metrics
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.run_folder import RunFolder
@@ -143,6 +145,11 @@ def test_a_finite_update_is_not_reported_as_reproduced(
         (["--accept", "model.levels", "model.levels=[P4]"], 2, ["--accept model.levels", "never accepted"]),
         (["--accept", "classes"], 2, ["--accept classes: unknown key"]),
         (["--accept", "train.lrr"], 2, ["--accept train.lrr: unknown key; the nearest known key is train.lr."]),
+        (
+            ["train.last_batch=keep"],
+            2,
+            ['train.last_batch (was "fill", is "keep") cannot be changed', "--accept train.l"],
+        ),
         (["--accept", "train.lr", "train.batch_size=2"], 2, ["train.batch_size (was 4, is 2) cannot"]),
     ],
 )
@@ -242,6 +249,34 @@ def test_a_machine_that_does_not_see_the_run_says_so(
     """Rank 0 has found one. Without the question the ranks would wait for each other in different places."""
     monkeypatch.setattr(distributed, "broadcast_object", lambda _: True)
     refused(cli("train", "--config", config_file, f"output.dir={tmp_path / 'run'}"), 2, "all machines share")
+
+
+def test_a_run_from_before_there_was_a_key_keeps_its_behaviour(
+    cli: Run, config_file: Path, halfway: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it is continued: by its folder, or by the file it was started with."""
+    checkpoint = halfway / "checkpoints" / "step-00000006"
+    for path in (halfway / "config.yaml", checkpoint / "record.json"):
+        text = re.sub(r" *\"?last_batch\"?: \"?fill\"?,?\n", "", path.read_text())
+        assert "last_batch" not in text
+        path.unlink()  # a link to what other tests read
+        path.write_text(text)
+    manifest = read_manifest(checkpoint)
+    content = (checkpoint / "record.json").read_bytes()
+    manifest["files"]["record.json"] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    (checkpoint / "manifest.json").unlink()
+    (checkpoint / "manifest.json").write_text(json.dumps({**manifest, "sha256": manifest_sha256(manifest)}))
+    refused(cli("train", "--resume", halfway, "train.last_batch=fill"), 2, 'train.last_batch (was "keep", is "fill")')
+    monkeypatch.setattr(train_command, "_fit", lambda *_: None)
+    auto = ("--config", config_file, f"output.dir={halfway}", "--auto-resume")
+    for arguments in (("--resume", halfway), auto):
+        result = cli("train", *arguments)
+        assert result.returncode == 0, result.stderr
+        assert "at step 6" in result.stdout
+        assert RunFolder.open(halfway).config([]).train.last_batch == "keep"
+    result = cli("train", "--resume", halfway, "--accept", "train.last_batch", "train.last_batch=fill")
+    assert result.returncode == 0, result.stderr
+    assert RunFolder.open(halfway).config([]).train.last_batch == "fill"
 
 
 def test_auto_resume_starts_and_continues(cli: Run, config_file: Path, halfway: Path) -> None:

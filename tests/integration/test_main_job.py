@@ -46,6 +46,46 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
     derived = start["derived"]
     assert (derived["updates_per_epoch"], derived["total_updates"], derived["world_size"]) == (6, 12, 1)
     assert derived["trained_parameters"] == sum(group["parameters"] for group in derived["learning_rate_groups"])
+    best = {name: getattr(checkpoint.state, f"best_{name}") for name in ("ap", "step", "weights")}
+    assert start["end"].pop("time") > start["time"]
+    message = "the run is complete: 2 epochs, 12 steps"
+    assert start["end"] == {"reason": "completed", "message": message, "step": 12, "epoch": 2, "best": best}
+    train = start["config"]["train"]
+    rates = {
+        "lr": train["lr"],
+        "lr_decoder": train["lr"] * train["component_decay"],
+        "lr_encoder": train["lr_encoder"] * train["component_decay"] ** 2,
+    }
+    for record in (record for record in records if "loss" in record):
+        for name, rate in rates.items():
+            assert record[name] == pytest.approx(rate * record["lr_factor"], rel=1e-12), name
+
+
+def test_a_class_that_no_object_has_has_no_figure(trained: Path) -> None:
+    """Nor have large objects, in images of 96 pixels; -1 stands nowhere for it."""
+    for record in read_metrics(trained / "metrics.jsonl"):
+        assert -1 not in record.values()
+        if "ema/AP" in record:
+            assert record["ema/AP_large"] is None
+
+
+def test_early_stopping_says_why_and_when(cli: Run, config_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    short = ["train.batch_size=24", "train.micro_batch=12", "train.epochs=5", "train.ema=false"]
+    still = ["train.multi_scale=false", "train.lr=1e-9", "train.early_stop=1"]
+    result = cli("train", "--config", config_file, f"output.dir={run}", *short, *still)
+    assert result.returncode == 0, result.stderr
+    said = (
+        "early stopping at step 2, after epoch 2 of 5: the last evaluation did not exceed the best AP (0.0000, of step "
+        "1); train.early_stop=1"
+    )
+    assert said in result.stdout.splitlines()
+    (start,) = json.loads((run / "run.json").read_text())["starts"]
+    assert (start["end"]["reason"], start["end"]["message"]) == ("early_stopping", said)
+    assert (start["end"]["step"], start["end"]["best"]) == (2, {"ap": 0.0, "step": 1, "weights": "plain"})
+    result = cli("train", "--resume", run)
+    assert f"{said}; to go on, raise train.early_stop, or set it to null" in result.stdout.splitlines()
+    assert last_step(run) == 2
 
 
 @pytest.mark.parametrize("which", ["ema", "plain"])

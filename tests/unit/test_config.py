@@ -4,12 +4,13 @@ import contextlib
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rfdetr_hwd.config import RESOLUTION_STEP, Config
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.read_config import known_keys, load_config, parse_config
+from rfdetr_hwd.read_config import FORMER, keep_former, known_keys, load_config, parse_config, parse_recorded
 
 NEEDED = ["data.root=d", "output.dir=o"]
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -91,6 +92,21 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_it_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         parse_config({}, NEEDED).train.epochs = 3  # type: ignore[misc]
+
+
+def test_a_key_that_came_later_means_what_was_done_before() -> None:
+    """Also where a run goes on by the file it was started with, which says nothing of it either."""
+    values = {"data": {"root": "d"}, "train": {"epochs": 2}, "output": {"dir": "o"}}
+    started = parse_config(values)
+    assert started.train.last_batch == "fill"
+    recorded = parse_recorded(values)
+    assert recorded.train.last_batch == "keep"
+    assert recorded.train.epochs == 2
+    assert keep_former(started, values) == recorded
+    assert keep_former(parse_config(values, ["train.last_batch=drop"]), values).train.last_batch == "drop"
+    newer = yaml.safe_load(started.to_yaml())
+    assert keep_former(started, newer) == parse_recorded(newer) == started
+    assert set(FORMER) <= set(known_keys())
 
 
 def test_every_field_is_documented() -> None:

@@ -38,14 +38,15 @@ ALLOWED = {
     "changes": {"config", "read_config"},
     "recorded": {"changes", "config", "engine", "read_config"},
     "best_link": {"engine"},
+    "run_log": set(),
     "run_folder": {"best_link", "changes", "config", "engine", "lock", "read_config", "recorded"},
     "detector": {"amp", "config", "data", "engine", "model", "recorded"},
-    "training": {"amp", "config", "data", "engine", "environment", "model", "run_folder"},
+    "training": {"amp", "config", "data", "engine", "environment", "model", "run_folder", "run_log"},
     "resume": {"changes", "config", "data", "engine", "recorded", "training"},
     "evaluation": {"config", "data", "engine", "metrics", "model"},
     "commands": {
         *("amp", "config", "data", "detector", "engine", "environment", "evaluation", "layers", "metrics", "model"),
-        *("launch", "read_config", "recorded", "report", "resume", "run_folder", "training"),
+        *("launch", "read_config", "recorded", "report", "resume", "run_folder", "run_log", "training"),
     },
 }
 
@@ -98,6 +99,16 @@ def test_only_one_file_switches_tf32() -> None:
         if getattr(node, "attr", getattr(node, "value", None)) in switches
     }
     assert naming == {"amp.py"}
+
+
+def test_only_one_file_opens_consoles() -> None:
+    """Left to itself, rich takes files for terminals where the environment asks it to."""
+    naming = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        if any(name.startswith(("rich.console", "rich.get_console", "rich.print")) for name in imported_modules(path))
+    }
+    assert naming == {"terminal.py"}
 
 
 def test_only_one_file_imports_the_engine() -> None:

@@ -2,9 +2,11 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -240,3 +242,33 @@ def test_broken_files_are_answered(tmp_path_factory: pytest.TempPathFactory, tex
 @given(broken_files())
 def test_ten_thousand_broken_files_are_answered(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     check_broken_file(write_split(tmp_path_factory.getbasetemp() / "fuzz-slow"), text)
+
+
+def test_what_can_be_learned_from_is_counted_as_it_is_served(tmp_path: Path) -> None:
+    """Neither crowd regions nor boxes without an area in their image."""
+    outside = {"id": 4, "image_id": 5, "category_id": 7, "bbox": [100, 5, 0, 0], "area": 0, "iscrowd": 0}
+    sliver = {"id": 5, "image_id": 2, "category_id": 7, "bbox": [59.5, 5, 9, 9], "area": 81, "iscrowd": 0}
+    content = {**CONTENT, "annotations": [*CONTENT["annotations"], outside, sliver]}
+    data, _ = scan_split(find_layout(write_split(tmp_path, content)).split("train"))
+    served = [len(data.objects(row)[0]) for row in range(len(data))]
+    per_image = np.add.reduceat(data.usable().astype(int), data.offsets[:-1])
+    assert per_image.tolist() == served == [1, 2]
+    assert data.describe_lack() == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "lack"),
+    [
+        (lambda _: [], None),
+        (lambda boxes: [{**box, "bbox": [1, 1, 0, 5]} for box in boxes[:2]], (2, 0, 2)),
+        (lambda boxes: [{**box, "iscrowd": 1} for box in boxes], (4, 4, 0)),
+        (lambda boxes: boxes[2:], (2, 1, 1)),
+    ],
+)
+def test_a_split_without_an_object_says_why(
+    tmp_path: Path, change: Callable[[list], list], lack: tuple[int, int, int] | None
+) -> None:
+    content = {**CONTENT, "annotations": change(CONTENT["annotations"])}
+    data, _ = scan_split(find_layout(write_split(tmp_path, content)).split("train"))
+    text = "none of its %d boxes can be used: %d are crowd regions (iscrowd), %d have no area in their image"
+    assert data.describe_lack() == (text % lack if lack else "it has no box")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,8 +39,9 @@ def loader(
     shard: Shard = WHOLE,
     on_bad_image: str = "fail",
     report: Callable[[BadImage], None] = print,
+    last_batch: str = "keep",
 ) -> TrainLoader:
-    order = TrainOrder(len(data), batch_size=BATCH_SIZE, seed=3, resolutions=[64, 96])
+    order = TrainOrder(len(data), batch_size=BATCH_SIZE, seed=3, resolutions=[64, 96], last_batch=last_batch)
     dataset = DetectionDataset(data, AUGMENTATION, on_bad_image=on_bad_image)
     return TrainLoader(dataset, order, micro_batch, Workers(workers, 60), shard, report)
 
@@ -59,10 +61,10 @@ def test_each_image_comes_once_in_another_order_each_epoch(data: DetectionData) 
 
 
 @pytest.mark.parametrize("first", [0, 1, 3])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_can_be_entered_at_any_update(data: DetectionData, first: int, workers: int) -> None:
-    whole = list(loader(data).epoch(1))
-    rest = list(loader(data, workers=workers).epoch(1, first))
+@pytest.mark.parametrize(("workers", "last_batch"), [(0, "keep"), (2, "keep"), (2, "fill")])
+def test_an_epoch_can_be_entered_at_any_update(data: DetectionData, first: int, workers: int, last_batch: str) -> None:
+    whole = list(loader(data, last_batch=last_batch).epoch(1))
+    rest = list(loader(data, workers=workers, last_batch=last_batch).epoch(1, first))
     assert len(rest) == 4 - first
     for expected, update in zip(whole[first:], rest, strict=True):
         assert [b.image_ids for b in update] == [b.image_ids for b in expected]
@@ -78,6 +80,65 @@ def test_cuts_and_ranks_do_not_change_the_images(data: DetectionData, world_size
         together = images([part[index] for part in parts])
         assert together.keys() == images([expected]).keys()
         assert all(torch.equal(together[i], image) for i, image in images([expected]).items())
+
+
+def keys(num_images: int, batch_size: int, last_batch: str, epoch: int = 0) -> list[list[tuple[int, int]]]:
+    """Return (image, visits before) of each update."""
+    order = TrainOrder(num_images, batch_size, seed=3, resolutions=[64], last_batch=last_batch)
+    updates = order.updates(epoch)
+    assert len(updates) == order.updates_per_epoch
+    return [[(key.row, key.visit) for key in update] for update in updates]
+
+
+@pytest.mark.parametrize(("num_images", "batch_size"), [(24, 7), (22, 7), (27, 7), (21, 7), (8, 7), (7, 7), (16, 1)])
+def test_the_last_batch_is_kept_dropped_or_filled(num_images: int, batch_size: int) -> None:
+    """With equal steps but for the last: what fills it are images of earlier batches, none of them twice."""
+    kept, dropped, filled = (keys(num_images, batch_size, last_batch) for last_batch in ("keep", "drop", "fill"))
+    whole, left = divmod(num_images, batch_size)
+    assert kept[:whole] == dropped == filled[:whole]
+    assert sorted(pair for update in kept for pair in update) == [(row, 0) for row in range(num_images)]
+    assert [len(update) for update in kept] == [batch_size] * whole + [left] * (left > 0)
+    assert [len(update) for update in filled] == [batch_size] * (whole + (left > 0))
+    if left:
+        assert filled[-1][:left] == kept[-1]
+        assert len({row for row, _ in filled[-1]}) == batch_size
+        assert {visit for _, visit in filled[-1][left:]} == {1}
+
+
+def test_what_is_dropped_and_what_fills_is_drawn_by_seed_and_epoch() -> None:
+    dropped = [set(range(24)) - {row for u in keys(24, 7, "drop", epoch) for row, _ in u} for epoch in range(8)]
+    assert {len(rows) for rows in dropped} == {3}
+    assert len(set.union(*dropped)) > 12
+    fills = [keys(24, 7, "fill", epoch)[-1][3:] for epoch in range(8)]
+    assert fills == [keys(24, 7, "fill", epoch)[-1][3:] for epoch in range(8)]
+    assert len({row for fill in fills for row, _ in fill}) > 12
+
+
+@pytest.mark.parametrize(("num_images", "batch_size"), [(3, 8), (1, 4), (5, 9), (4, 8)])
+def test_a_split_smaller_than_a_batch_fills_it(num_images: int, batch_size: int) -> None:
+    """Each image as often as the others, or once more, and each time augmented otherwise."""
+    (update,) = keys(num_images, batch_size, "fill")
+    assert len(update) == len(set(update)) == batch_size
+    counts = np.bincount([row for row, _ in update], minlength=num_images)
+    assert counts.max() - counts.min() == (batch_size % num_images > 0)
+    for row, count in enumerate(counts):
+        assert sorted(visit for other, visit in update if other == row) == list(range(count))
+    assert keys(num_images, batch_size, "drop") == []
+
+
+def test_an_image_that_comes_again_is_augmented_otherwise(data: DetectionData) -> None:
+    dataset = DetectionDataset(data, Augmentation(seed=3, flip=0.0, crop=1.0, min_crop=0.5))
+    first, same, again = (dataset[SampleKey(4, 1, 64, visit=visit)].images for visit in (0, 0, 1))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, again)
+
+
+@pytest.mark.parametrize("last_batch", ["drop", "fill"])
+def test_ranks_have_equal_shares_of_whole_batches(data: DetectionData, last_batch: str) -> None:
+    parts = [list(loader(data, shard=Shard(rank, 7), last_batch=last_batch).epoch(0)) for rank in range(7)]
+    sizes = {sum(len(b.image_ids) for b in update if b.is_counted) for part in parts for update in part}
+    assert sizes == {1}
+    assert {len(part) for part in parts} == {4 if last_batch == "fill" else 3}
 
 
 def test_a_rank_without_an_image_keeps_in_step(data: DetectionData) -> None:

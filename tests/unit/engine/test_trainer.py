@@ -1,6 +1,6 @@
 """Whatever ends the loop, what it has trained is saved before."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,20 +15,27 @@ from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
 from rfdetr_hwd.engine.replay import StoredBatch
 from rfdetr_hwd.engine.shortage import HalfUpdatedError, MemoryShortageError
 from rfdetr_hwd.engine.state import TrainState
-from rfdetr_hwd.engine.tracking import NullTracker
-from rfdetr_hwd.engine.trainer import EpochLoader, LoopParts, Plan, fit
+from rfdetr_hwd.engine.tracking import NullTracker, Tracker
+from rfdetr_hwd.engine.trainer import EpochLoader, LoopParts, Plan, ending, fit
 from rfdetr_hwd.errors import Interrupted, UserError
 from tests.unit.engine.test_memory import ARGS, PLAN, Loader, Loss
 
 RARELY = replace(PLAN, epochs=9, evaluate_every=9, save_every=9)
 
 
-def train(plan: Plan, stop: StopRequest, loader: EpochLoader, aps: Sequence[float] = ()) -> list[int]:
+def train(
+    plan: Plan,
+    stop: StopRequest,
+    loader: EpochLoader,
+    aps: Sequence[float | None] = (),
+    state: TrainState | None = None,
+    tracker: Tracker | None = None,
+) -> list[int]:
     """Train and return the saved steps; if it ends with an error, they are noted in it."""
     figures = iter(aps)
     saved: list[int] = []
     network = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 1))
-    optimizer = build_adamw([(name, p, 1e-2, 0.0) for name, p in network.named_parameters()])
+    optimizer = build_adamw([(name, p, {"0": 1e-2, "1": 1e-3}[name[0]], 0.0) for name, p in network.named_parameters()])
     nothing: Any = lambda *_: None  # noqa: E731
     parts = LoopParts(
         loader=loader,
@@ -37,11 +44,12 @@ def train(plan: Plan, stop: StopRequest, loader: EpochLoader, aps: Sequence[floa
         save=lambda state: saved.append(state.step),
         amend=nothing,
         bundle=nothing,
-        tracker=NullTracker(),
+        tracker=tracker or NullTracker(),
         stop=stop,
     )
+    learner = Learner(network, optimizer, Schedule("constant", 4, 99), None, lambda name: f"lr_{name[0]}")
     try:
-        fit(Learner(network, optimizer, Schedule("constant", 0, 3), None), parts, plan, TrainState(), ARGS)
+        fit(learner, parts, plan, state or TrainState(), ARGS)
     except BaseException as error:
         error.add_note(str(saved))
         raise
@@ -75,6 +83,50 @@ def test_it_ends_where_ap_has_stopped_rising(aps: list[float], epochs: int) -> N
     """After two evaluations without a better one; the sixth has AP 0."""
     saved = train(replace(PLAN, epochs=6, early_stop=2), StopRequest(), Loader(8), aps)
     assert saved == [3 * epoch for epoch in range(1, epochs + 1)]
+
+
+@pytest.mark.parametrize(
+    ("aps", "best", "since", "end"),
+    [
+        ([None, None, None, None], None, 0, "completed"),
+        ([None, 0.0, None, None], 0.0, 0, "completed"),
+        ([0.2, None, 0.1, 0.1, 0.3], 0.2, 2, "early_stopping"),
+        ([0.0, 0.0, 0.0, 0.0], 0.0, 2, "early_stopping"),
+        ([0.1, 0.2, 0.1, 0.1], 0.2, 2, "completed"),
+    ],
+)
+def test_what_could_not_be_measured_is_compared_with_nothing(
+    aps: list[float | None], best: float | None, since: int, end: str
+) -> None:
+    plan, state = replace(PLAN, epochs=len(aps), early_stop=2), TrainState()
+    assert ending(plan, state) is None
+    train(plan, StopRequest(), Loader(8), aps, state)
+    assert (state.best_ap, state.evaluations_since_best, ending(plan, state)) == (best, since, end)
+    assert state.best_step == (0 if best is None else 3 * (aps.index(best) + 1))
+    assert ending(plan, replace(state, is_evaluation_due=True)) is None
+
+
+class Records:
+    """A tracker that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, float | None]] = []
+
+    def log(self, step: int, values: Mapping[str, float | None]) -> None:
+        self.records.append({"step": step, **values})
+
+    def close(self) -> None: ...
+
+
+def test_the_learning_rates_are_recorded_as_they_were_used() -> None:
+    """Of each part of the network by its name, while the warm-up raises them."""
+    tracker = Records()
+    train(replace(PLAN, epochs=2), StopRequest(), Loader(8), tracker=tracker)
+    steps = [record for record in tracker.records if "loss" in record]
+    assert [record["lr_factor"] for record in steps] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    for record in steps:
+        assert record["lr_0"] == pytest.approx(1e-2 * record["lr_factor"], rel=1e-12)
+        assert record["lr_1"] == pytest.approx(1e-3 * record["lr_factor"], rel=1e-12)
 
 
 @pytest.mark.parametrize(("when", "step"), [(0, 1), (2, 3), (3, 3)])

@@ -1,9 +1,13 @@
 """The harness adds nothing of its own: with the stock downsampler it is upstream's model, loss and recipe."""
 
+import io
+import sys
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import PIL.Image
+import pytest
 import torch
 from rfdetr.config import RFDETRNanoConfig, TrainConfig
 from rfdetr.models.lwdetr import build_criterion_from_config, build_model_from_config
@@ -13,8 +17,9 @@ from rfdetr_hwd.config import DownsampleSection, ModelSection
 from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.engine.optimizer import build_adamw
 from rfdetr_hwd.engine.train_step import train_step
+from rfdetr_hwd.model import upstream
 from rfdetr_hwd.model.build import build_model
-from rfdetr_hwd.model.upstream import DetectionLoss, build_stock_model, learning_rates
+from rfdetr_hwd.model.upstream import DetectionLoss, PublishedWeights, build_stock_model, learning_rates
 
 SETTINGS = {"resolution": 64, "num_queries": 10, "group_detr": 2}
 
@@ -114,3 +119,25 @@ def test_base_is_built_without_a_download() -> None:
 
 def test_pillows_bomb_limit_is_in_force() -> None:
     assert PIL.Image.MAX_IMAGE_PIXELS == 89478485
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "is_shown"), [(Screen(), True), (io.StringIO(), False)])
+def test_the_progress_of_a_download_is_for_terminals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, is_shown: bool
+) -> None:
+    def download(path: str) -> None:
+        sys.stderr.write("10%\r20%\r")
+        Path(path).write_bytes(b"")
+
+    monkeypatch.setattr(upstream, "download_pretrain_weights", download)
+    monkeypatch.setattr(sys, "stderr", stream)
+    weights = PublishedWeights(
+        tmp_path / "cache" / "x.pth", "https://example.org/x.pth", "d41d8cd98f00b204e9800998ecf8427e"
+    )
+    assert weights.fetch().exists()
+    assert stream.getvalue() == ("10%\r20%\r" if is_shown else "")
