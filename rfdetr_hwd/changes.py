@@ -27,7 +27,7 @@ REORDERING = ("data.train", "data.format", "train.batch_size", "train.last_batch
 REFITTING = ("amp", "model.gradient_checkpointing", "train.micro_batch", "train.multi_scale", "train.ema")
 """Changes after which it is found out anew how many images fit into memory."""
 
-MEASURABLE = ("data.", "evaluation.", "amp")
+MEASURABLE = ("data.", "evaluation.", "amp", "model.num_select")
 """What may differ between training and a later measurement."""
 
 

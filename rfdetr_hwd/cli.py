@@ -90,11 +90,12 @@ def evaluate(
 def predict(
     source: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
     weights: WeightsPath,
+    overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("predictions"),
     threshold: Annotated[float, typer.Option(help="Lowest score to keep.")] = 0.5,
 ) -> None:
     """Detect objects, and draw them."""
-    call_verb("predict", source=source, weights=weights, out=out, threshold=threshold)
+    call_verb("predict", source=source, weights=weights, out=out, threshold=threshold, overrides=overrides or [])
 
 
 @app.command()
@@ -105,6 +106,11 @@ def export(
     format: Annotated[str, typer.Option(help="rfdetr, onnx, openvino, tensorrt, ...")] = "rfdetr",
     which: Annotated[WeightsKind, typer.Option(help="Which weights; auto: the better ones.")] = WeightsKind.auto,
     images: Annotated[Path | None, typer.Option(help="Images to compare on, not the validation split.")] = None,
+    batch: Annotated[int, typer.Option(help="Images of one pass.", min=1)] = 1,
+    dynamic_batch: Annotated[
+        bool,
+        typer.Option("--dynamic-batch", help="Any number of images a pass: onnx, openvino; tensorrt: up to --batch."),
+    ] = False,
     check_ap: Annotated[bool, typer.Option("--check-ap", help="Also compare AP over the validation split.")] = False,
 ) -> None:
     """Fold the model into stock RF-DETR, write it, and show that it is the same."""
@@ -115,6 +121,8 @@ def export(
         out=out,
         which=which.value,
         images=images,
+        batch=batch,
+        dynamic_batch=dynamic_batch,
         check_ap=check_ap,
         overrides=overrides or [],
     )

@@ -48,6 +48,8 @@ class ModelSection(Section):
     """Refuse pretrained weights with keys or shapes that no mapping explains. `false` starts those parts fresh."""
     num_queries: PositiveInt | None = None
     """Object queries, the most objects found in one image."""
+    num_select: PositiveInt | None = None
+    """Detections of one image: its best pairs of query and class. `null`: as many as there are queries."""
     group_detr: PositiveInt | None = None
     """Query groups trained side by side (Group DETR); evaluation uses the first."""
     freeze_encoder: bool = False
@@ -184,7 +186,8 @@ class EvaluationSection(Section):
     batch_size: PositiveInt = 16
     """Images of one forward pass."""
     max_dets: Annotated[int, Field(gt=100)] | None = 500
-    """Also report AP at this many detections an image, under a name of its own; `null` does not."""
+    """Also report AP at this many detections of a class in an image, under a name of its own; `null` does not. The
+    model gives `model.num_select` of all classes."""
     backend: Literal["pycocotools", "faster"] = "pycocotools"
     """COCO evaluation library: the reference, or faster-coco-eval."""
 

@@ -1,23 +1,27 @@
 """A trained model ready to use: rebuilt from its checkpoint alone, images in, detections out."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, overload
 
 import numpy as np
-import PIL.Image
 import supervision as sv
 import torch
 from torch import Tensor
 
 from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.config import Config
-from rfdetr_hwd.data.images import to_rgb
-from rfdetr_hwd.data.transforms import canvas_size, preprocess
+from rfdetr_hwd.data.image_input import ImageLike, as_rgb, check_images, is_image
+from rfdetr_hwd.data.transforms import decoding_sizes, preprocess
 from rfdetr_hwd.engine.checkpoint import Checkpoint
+from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel, load_model
 from rfdetr_hwd.model.upstream import build_postprocess
 from rfdetr_hwd.recorded import find_checkpoint, read_record
+
+_BATCH = 8
+"""Images of one forward pass."""
 
 
 class Detector:
@@ -31,7 +35,7 @@ class Detector:
 
     Example:
         >>> detector = Detector.load("runs/demo")  # doctest: +SKIP
-        >>> detector.predict([PIL.Image.open("cells.jpg")])[0].xyxy  # doctest: +SKIP
+        >>> detector.predict("cells.jpg").xyxy  # doctest: +SKIP
     """
 
     def __init__(self, model: BuiltModel, config: Config, checkpoint: Checkpoint, weights: str) -> None:
@@ -64,26 +68,51 @@ class Detector:
         """Side of the square input in pixels."""
         return self.model.stock.resolution
 
-    def predict(self, images: Sequence[PIL.Image.Image], threshold: float = 0.5) -> list[sv.Detections]:
-        """Detect objects.
+    @overload
+    def predict(self, images: ImageLike, threshold: float = ...) -> sv.Detections: ...
+    @overload
+    def predict(self, images: Iterable[ImageLike], threshold: float = ...) -> list[sv.Detections]: ...
+    def predict(
+        self, images: ImageLike | Iterable[ImageLike], threshold: float = 0.5
+    ) -> sv.Detections | list[sv.Detections]:
+        """Detect objects in one image, or in several.
 
         Args:
-            images: Images of any size and mode.
+            images: One image, or any number of them, also of different kinds: a list, a generator, a batch as an array
+                (N, H, W, 3) or a tensor (N, 3, H, W). An image is a path, a PIL image, a NumPy array or a tensor; RGB,
+                of any size; `rfdetr_hwd.data.image_input.ImageLike` says more. Images are taken one after the other
+                and not kept, so a generator may yield more than fit into memory.
             threshold: Lowest score to keep, in [0, 1].
 
         Returns:
-            For each image its detections: `xyxy` (K, 4) in pixels, `confidence` (K,), `class_id` (K,) as label and
-            `data["class_name"]` (K,), by falling confidence.
+            The detections of the image; for several images, a list of them in the same order. `xyxy` (K, 4) in pixels
+            of the upright image, within it; `confidence` (K,), `class_id` (K,) as label and `data["class_name"]`
+            (K,), by falling confidence.
+
+        Raises:
+            ImageError: An image cannot be read, or is of another kind, type, shape or range; the message names it.
+            ConfigError: The threshold is not in [0, 1].
         """
-        side, resize = self.resolution, self.model.resize
-        upright = [to_rgb(image) for image in images]
-        batch = torch.stack([preprocess(image, side, resize) for image in upright]).to(self.device)
-        sizes = torch.tensor(
-            [canvas_size(image.height, image.width, side, resize) for image in upright], device=self.device
-        )
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"the threshold {threshold} is not between 0 and 1")
+        if is_image(images):
+            return self._detect([self._prepare(images, "the image")], threshold)[0]
+        numbered = enumerate(check_images(images))
+        found: list[sv.Detections] = []
+        while batch := [self._prepare(image, f"images[{i}]") for i, image in itertools.islice(numbered, _BATCH)]:
+            found += self._detect(batch, threshold)
+        return found
+
+    def _prepare(self, image: object, name: str) -> tuple[Tensor, Tensor]:
+        """Return an image (3, R, R) as the model sees it, and the sizes (2, 2) that its boxes are decoded with."""
+        upright, side, resize = as_rgb(image, name), self.resolution, self.model.resize
+        sizes = decoding_sizes(upright.height, upright.width, side, resize)
+        return preprocess(upright, side, resize), torch.tensor(sizes)
+
+    def _detect(self, batch: Sequence[tuple[Tensor, Tensor]], threshold: float) -> list[sv.Detections]:
+        images, sizes = (torch.stack(tensors).to(self.device) for tensors in zip(*batch, strict=True))
         with torch.inference_mode():
-            outputs = forward_in_amp(self.network, batch, self.config)
-            results = self.postprocess(outputs, sizes)
+            results = self.postprocess(forward_in_amp(self.network, images, self.config), sizes)
         return [self._detections(result, threshold) for result in results]
 
     def _detections(self, result: dict[str, Tensor], threshold: float) -> sv.Detections:

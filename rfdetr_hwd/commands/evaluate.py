@@ -42,7 +42,8 @@ def run(
         UserError: What the user gave is wrong.
     """
     with process_group() as device:
-        detector = Detector.load(weights, which, () if config else overrides)
+        of_model = [text for text in overrides if text.startswith("model.")]  # the file says nothing of the model
+        detector = Detector.load(weights, which, of_model if config else overrides)
         settings = load_config(config, overrides) if config else detector.config
         layout = find_layout(settings.data.root, settings.data.format)
         name = settings.data.val if split == "val" else settings.data.test
@@ -80,6 +81,7 @@ def _say_classes(classes: ClassMap) -> None:
 def _protocol(detector: Detector, settings: Config, evaluation: Evaluation, images: Path) -> dict[str, Any]:
     return {
         **evaluation.metric.protocol,
+        "num_select": detector.model.stock.config.num_select,
         "images_unreadable": sorted(evaluation.unreadable),
         "data": str(images),
         "resolution": detector.resolution,

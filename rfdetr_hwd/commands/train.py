@@ -32,8 +32,9 @@ from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.launch import launcher, num_restarts
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.pretrained import find_source
+from rfdetr_hwd.model.source_weights import SourceWeights
 from rfdetr_hwd.model.upstream import DetectionLoss
-from rfdetr_hwd.model.weights import SourceWeights, load_weights
+from rfdetr_hwd.model.weights import load_weights
 from rfdetr_hwd.read_config import load_config, override_keys
 from rfdetr_hwd.recorded import TRUST_VARIABLE, find_checkpoint, read_record
 from rfdetr_hwd.resume import restore

@@ -15,6 +15,7 @@ from rfdetr_hwd.data.transforms import (
     augment,
     build_augmentation,
     canvas_size,
+    decoding_sizes,
     draw_seed,
     normalise_boxes,
     preprocess,
@@ -73,8 +74,8 @@ class Batch:
         images: Shape (N, 3, R, R), float32, normalised.
         targets: For each image `labels` (n,) int64 and `boxes` (n, 4) normalised cxcywh.
         image_ids: The dataset's own ids.
-        sizes: Shape (N, 2) float32, (height, width) of the model's square in pixels of the upright image on disk: what
-            turns normalised boxes into boxes in that image.
+        sizes: Shape (N, 2, 2) float32, each (height, width) in pixels of the upright image on disk: of the model's
+            square, which turns normalised boxes into boxes in that image, and of the image.
         is_counted: False for a batch that only keeps a rank in step with the others: its loss is nought.
         bad: Images that could not be read: replaced in training, left out in evaluation.
     """
@@ -160,7 +161,7 @@ class DetectionDataset(Dataset[Batch | Failure]):
         if self.augmentation is not None:
             return Failure(f"{len(bad)} images in a row cannot be read, the last: {bad[-1].reason}")
         side = key.resolution
-        return Batch(torch.empty(0, 3, side, side), [], (), torch.empty(0, 2), key.is_counted, tuple(bad))
+        return Batch(torch.empty(0, 3, side, side), [], (), torch.empty(0, 2, 2), key.is_counted, tuple(bad))
 
     def _name(self, row: int) -> str:
         return f"image {self.data.image_ids[row]} of {self.data.name}"
@@ -176,7 +177,7 @@ class DetectionDataset(Dataset[Batch | Failure]):
 
     def _load(self, row: int, key: SampleKey) -> Batch:
         image, image_id = self.data.read(row), int(self.data.image_ids[row])
-        size = canvas_size(image.height, image.width, key.resolution, self.resize)
+        sizes = decoding_sizes(image.height, image.width, key.resolution, self.resize)
         boxes_xyxy, labels = (torch.from_numpy(array) for array in self.data.objects(row))
         if self.augmentation is not None:
             settings = self.augmentation
@@ -187,7 +188,7 @@ class DetectionDataset(Dataset[Batch | Failure]):
         canvas = canvas_size(image.height, image.width, key.resolution, self.resize)
         target = {"labels": labels, "boxes": normalise_boxes(boxes_xyxy, *canvas)}
         pixels = preprocess(image, key.resolution, self.resize)[None]
-        return Batch(pixels, [target], (image_id,), torch.tensor([size]), key.is_counted)
+        return Batch(pixels, [target], (image_id,), torch.tensor([sizes]), key.is_counted)
 
 
 def collate(items: list[Batch | Failure]) -> Batch | Failure:

@@ -57,6 +57,13 @@ def canvas_size(height: int, width: int, resolution: int, resize: Resize) -> tup
     return height * (resolution / fitted_height), width * (resolution / fitted_width)
 
 
+def decoding_sizes(
+    height: int, width: int, resolution: int, resize: Resize
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return (height, width) of the model's square and of the image, in its pixels: what its boxes are decoded with."""
+    return canvas_size(height, width, resolution, resize), (float(height), float(width))
+
+
 def augment(
     image: PIL.Image.Image,
     boxes_xyxy: Tensor,

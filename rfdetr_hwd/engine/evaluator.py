@@ -60,7 +60,7 @@ def evaluate(
     Args:
         network: Restored to its mode when the pass ends, in whatever way.
         loader: This process's share of the images, each once.
-        postprocess: Decodes float32 outputs to `boxes`, `scores` and `labels` for sizes (N, 2).
+        postprocess: Decodes float32 outputs to `boxes`, `scores` and `labels` for sizes (N, 2, 2).
         metric: Reset first; holds all detections afterwards, on rank 0.
         args: Precision, for `amp_context`.
         device: Where the network is.

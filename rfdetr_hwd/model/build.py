@@ -7,9 +7,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from rfdetr_hwd.config import DownsampleSection, ModelSection
+from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.model.source_weights import WeightsError
 from rfdetr_hwd.model.swap import Replacement, swap_downsample
 from rfdetr_hwd.model.upstream import StockModel, build_stock_model
-from rfdetr_hwd.model.weights import WeightsError
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def build_model(model: ModelSection, downsample: DownsampleSection, class_names:
         class_names: Class names in label order.
 
     Raises:
+        ConfigError: More detections are to be selected than there are pairs of query and class.
         SwapError: The swap would replace nothing.
         DownsampleError: The downsampler is unknown or refuses its options.
     """
@@ -55,10 +57,17 @@ def build_model(model: ModelSection, downsample: DownsampleSection, class_names:
         projector_scale=list(model.levels),
         resolution=model.resolution,
         num_queries=model.num_queries,
+        num_select=model.num_select,
         group_detr=model.group_detr,
         freeze_encoder=model.freeze_encoder,
         gradient_checkpointing=model.gradient_checkpointing,
     )
+    num_pairs = stock.config.num_queries * len(class_names)
+    if stock.config.num_select > num_pairs:
+        raise ConfigError(
+            f"model.num_select={stock.config.num_select}: {stock.config.num_queries} queries and {len(class_names)} "
+            f"classes make {num_pairs} pairs to select from. Lower it, or raise model.num_queries"
+        )
     options = dict(downsample.options)
     if downsample.name in ("hwd", "dwt"):
         options.setdefault("backend", downsample.backend)

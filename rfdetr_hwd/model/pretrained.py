@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from rfdetr_hwd.config import ModelSection
+from rfdetr_hwd.model.source_weights import SourceWeights, WeightsError, read_pth
 from rfdetr_hwd.model.upstream import coco_class_names, published_weights
-from rfdetr_hwd.model.weights import SourceWeights, WeightsError, read_pth
 
 
 def find_source(model: ModelSection) -> SourceWeights | None:

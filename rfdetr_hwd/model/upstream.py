@@ -12,7 +12,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,9 +99,9 @@ def build_stock_model(
         overrides: Fields of `rfdetr`'s model configuration; `None` leaves the variant's own.
     """
     chosen = {key: value for key, value in overrides.items() if value is not None}
-    if "num_queries" in chosen:
-        chosen["num_select"] = min(chosen["num_queries"], _VARIANTS[variant].model_fields["num_select"].default)
     fields = _VARIANTS[variant].model_fields
+    # Upstream leaves it at 300, whatever the queries are.
+    chosen.setdefault("num_select", chosen.get("num_queries", fields["num_queries"].default))
     scale = 2 if doubled_stem else 1
     chosen["patch_size"] = scale * fields["patch_size"].default
     chosen.setdefault("resolution", scale * fields["resolution"].default)
@@ -167,13 +167,36 @@ class DetectionLoss(nn.Module):
         }
 
 
-def build_postprocess(model: StockModel) -> nn.Module:
-    """Return the decoder of outputs: `(outputs, sizes (N, 2) as height, width)` -> boxes, scores and labels.
+class Decoder(nn.Module):
+    """Upstream's decoder of outputs, and boxes that end where the image ends.
 
-    One dictionary an image: `boxes` (K, 4) xyxy in pixels of that size, `scores` (K,) descending, `labels` (K,).
+    Args:
+        num_select: Pairs of query and class that are selected in each image; the last class is upstream's unused one.
     """
-    postprocess: nn.Module = PostProcess(num_select=model.config.num_select)
-    return postprocess
+
+    def __init__(self, num_select: int) -> None:
+        super().__init__()
+        self.select = PostProcess(num_select=num_select)
+
+    def forward(self, outputs: dict[str, Tensor], sizes: Tensor) -> list[dict[str, Tensor]]:
+        """Return `boxes` (K, 4) xyxy in pixels, `scores` (K,) descending and `labels` (K,) of each image.
+
+        Args:
+            outputs: Float32 outputs of the network.
+            sizes: Shape (N, 2, 2), each (height, width) in pixels: of the model's square, by which boxes are scaled,
+                and of the image in its top left corner, to which they are clipped. Upstream clips to the square, which
+                is the image unless it is letterboxed.
+        """
+        results: list[dict[str, Tensor]] = self.select(outputs, sizes[:, 0])
+        limits = sizes[:, 1].flip(1).repeat(1, 2)  # width, height, width, height
+        for result, limit in zip(results, limits, strict=True):
+            result["boxes"] = torch.minimum(result["boxes"], limit)
+        return results
+
+
+def build_postprocess(model: StockModel) -> nn.Module:
+    """Return the decoder of a model's outputs."""
+    return Decoder(model.config.num_select)
 
 
 def learning_rates(
@@ -273,65 +296,10 @@ def _encoder_layer(name: str, num_layers: int) -> int:
     return num_layers + 1
 
 
-def save_rfdetr(model: StockModel, class_names: Sequence[str], path: Path) -> None:
-    """Write a stock model as a checkpoint that `rfdetr.RFDETR.from_checkpoint` loads, class names included.
-
-    Args:
-        model: The stock model.
-        class_names: Class names in label order.
-        path: The `.pth`; written beside its place first, then renamed.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    names = list(class_names)
-    content = {
-        "model": {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()},
-        "args": {"num_classes": len(names), "class_names": names, "pretrain_weights": None},
-        "model_name": type(model.config).__name__.removesuffix("Config"),
-        "model_config": model.config.model_dump(exclude={"device", "pretrain_weights"}),
-    }
-    partial = path.with_name(f".{path.name}.partial")
-    torch.save(content, partial)
-    partial.replace(path)
-
-
-@dataclass(frozen=True)
-class ReleasedModel:
-    """A checkpoint as `rfdetr` itself loads it.
-
-    Attributes:
-        network: The network, in evaluation mode, on the CPU.
-        class_names: Class names in label order.
-    """
-
-    network: nn.Module
-    class_names: list[str]
-    _model: Any
-
-    def export(self, format: str, folder: Path) -> Path:
-        """Write the model in another format with upstream's exporter and return the file.
-
-        Raises:
-            ImportError: The packages that the format needs are not installed; the message says which.
-            ValueError: The format is unknown.
-        """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer warns of every shape that it fixes
-            options = (
-                {"openvino_precision": "float32"} if format == "openvino" else {}
-            )  # which would store float16 unasked
-            path = self._model.export(
-                output_dir=str(folder), format=format, verbose=False, output_name="model", **options
-            )
-        return Path(path)
-
-
-def load_released(path: Path) -> ReleasedModel:
-    """Load a checkpoint with `rfdetr.RFDETR.from_checkpoint`, as any user of RF-DETR would."""
+def load_rfdetr(path: Path) -> Any:
+    """Load a checkpoint with `rfdetr.RFDETR.from_checkpoint`, as any user of RF-DETR would, onto the CPU."""
     from rfdetr import RFDETR
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = RFDETR.from_checkpoint(str(path.resolve()), device="cpu")
-    return ReleasedModel(model.model.model.cpu().eval(), list(model.class_names), model)
+        return RFDETR.from_checkpoint(str(path.resolve()), device="cpu")

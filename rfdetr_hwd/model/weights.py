@@ -5,25 +5,22 @@ reason that is named. Each tensor of the source that is not used is left out for
 is an error, because a silently half-loaded model costs days.
 """
 
-import argparse
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.layers.linear import LinearDownsample
 from rfdetr_hwd.layers.stem import DownsampledPatchEmbedding
 from rfdetr_hwd.model import upstream
+from rfdetr_hwd.model.queries import ADDED_HEAD, QUERY_KEYS, QueryMap, head_group
+from rfdetr_hwd.model.source_weights import STAGE, SourceWeights, WeightsError
 from rfdetr_hwd.model.upstream import StockModel
-from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors
 
 NEW_LEVEL_LOGIT = -6.0
 """Attention logit of a level that the source does not have, below the mean of those it has, in every head.
@@ -31,47 +28,8 @@ NEW_LEVEL_LOGIT = -6.0
 By Jensen's inequality its points have together at most exp(-6) = 0.25 % of what the old points have, at every query.
 """
 
-_STAGE = re.compile(r"(.*projector\.stages(?:_sampling)?\.)(\d+)(\..*)")
-_GROUP = re.compile(r"transformer\.enc_out(?:put|put_norm|_bbox_embed|_class_embed)\.(\d+)\.")
 _CLASS_HEAD = re.compile(r"(?:class_embed|transformer\.enc_out_class_embed\.\d+)\.(?:weight|bias)")
 _PROPOSAL_SIZE = re.compile(r"transformer\.enc_out_bbox_embed\.\d+\.layers\.2\.bias")
-
-
-class WeightsError(UserError):
-    """Weights that are missing, unreadable or do not fit."""
-
-
-@dataclass(frozen=True)
-class SourceWeights:
-    """Trained weights to start from.
-
-    Attributes:
-        state: State dict of an RF-DETR network, stock or with a swapped downsampler.
-        class_names: Class name of each row of the class head, as far as it is known.
-        origin: Where they come from, for messages.
-    """
-
-    state: dict[str, Tensor]
-    class_names: Sequence[str]
-    origin: str
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        """Feature levels, read off the resampling branches: P3 upsamples, P5 convolves, P4 has no parameter."""
-        stages = sorted({int(m[2]) for key in self.state if (m := _STAGE.match(key)) and ".stages." in m[1]})
-        return tuple(self._level(stage) for stage in stages)
-
-    @property
-    def num_groups(self) -> int:
-        """Query groups (Group DETR)."""
-        return 1 + max((int(m[1]) for key in self.state if (m := _GROUP.match(key))), default=0)
-
-    def _level(self, stage: int) -> str:
-        branch = f"stages_sampling.{stage}.0.0."
-        kinds = [key.split(branch)[1] for key in self.state if branch in key]
-        if not kinds:
-            return "P4"
-        return "P5" if any(kind.startswith(("conv.", "bn.")) for kind in kinds) else "P3"
 
 
 @dataclass
@@ -89,27 +47,6 @@ class LoadReport:
         for kind, reasons in (("mapped", self.mapped), ("new", self.new), ("left out", self.left_out)):
             rows += [(kind, count, reason) for reason, count in Counter(reasons.values()).items()]
         return rows
-
-
-def read_pth(path: Path) -> SourceWeights:
-    """Read an RF-DETR `.pth` without running any code that it may carry.
-
-    Args:
-        path: Checkpoint of `rfdetr`, with the state dict under `model`.
-
-    Raises:
-        WeightsError: The file is not such a checkpoint, or holds objects other than tensors and plain values.
-    """
-    try:
-        content = load_tensors(path, [argparse.Namespace])
-    except FileNotFoundError as error:
-        raise WeightsError(f"cannot read the weights {path}: {error.strerror}") from None
-    except UntrustedFileError as error:
-        raise WeightsError(f"{path} is not a checkpoint that can be loaded safely: {error}") from None
-    state = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path} is not an RF-DETR checkpoint: it has no state dict under 'model'")
-    return SourceWeights(state, _recorded_class_names(content, state), str(path))
 
 
 def load_weights(model: StockModel, class_names: Sequence[str], source: SourceWeights, strict: bool) -> LoadReport:
@@ -131,11 +68,7 @@ def load_weights(model: StockModel, class_names: Sequence[str], source: SourceWe
         report.left_out[key] = mapper.why_left_out(key)
     unexplained = [key for reasons in (report.new, report.left_out) for key, why in reasons.items() if why == _UNFIT]
     if not report.loaded or (strict and unexplained):
-        shown = ", ".join(unexplained[:4]) + (", ..." if len(unexplained) > 4 else "")
-        raise WeightsError(
-            f"{source.origin} does not fit this model: {len(unexplained)} tensors differ ({shown}). Choose the variant "
-            "and downsampler they were trained with, or set model.strict_weights=false to start those parts fresh"
-        )
+        raise WeightsError(mapper.misfit(unexplained, state))
     model.network.load_state_dict(state)
     return report
 
@@ -152,14 +85,15 @@ class _Mapper:
         self.level_map = {
             model.levels.index(level): i for i, level in enumerate(source.levels) if level in model.levels
         }
+        self.queries = QueryMap(source.num_groups, model.config.group_detr, model.config.num_queries)
 
     def fill(self, key: str, fresh: Tensor, report: LoadReport) -> Tensor:
         """Return the value of one tensor of the model and enter it in the report."""
-        stage = _STAGE.match(key)
+        stage = STAGE.match(key)
         if stage and int(stage[2]) not in self.level_map:
             report.new[key] = f"level {self.model.levels[int(stage[2])]}"
             return fresh
-        source_key = f"{stage[1]}{self.level_map[int(stage[2])]}{stage[3]}" if stage else key
+        source_key = f"{stage[1]}{self.level_map[int(stage[2])]}{stage[3]}" if stage else self.queries.source_key(key)
         if key.startswith(f"{upstream.PATCH_EMBEDDING}.") and key not in self.source.state:
             return self._stem(key, fresh, report)
         old = self.source.state.get(source_key)
@@ -171,20 +105,41 @@ class _Mapper:
         if value is None:
             report.new[key] = rule
             return fresh
-        if rule or source_key != key:
-            report.mapped[key] = rule or "level moved"
+        if source_key != key:
+            rule = (rule or "level moved") if stage else "; ".join(filter(None, (ADDED_HEAD, rule)))
+        if rule:
+            report.mapped[key] = rule
         else:
             report.loaded.append(key)
         return value.to(fresh.dtype)
 
     def why_left_out(self, key: str) -> str:
         """Return why a tensor of the source has no place in the model."""
-        group, stage = _GROUP.match(key), _STAGE.match(key)
-        if group and int(group[1]) >= self.model.config.group_detr:
+        group, stage = head_group(key), STAGE.match(key)
+        if group is not None and group >= self.model.config.group_detr:
             return "query group beyond group_detr"
         if stage and int(stage[2]) not in self.level_map.values():
             return f"level {self.source.levels[int(stage[2])]}"
         return "downsampler" if stage and "stages_sampling" in key else _UNFIT
+
+    def misfit(self, keys: Sequence[str], state: Mapping[str, Tensor]) -> str:
+        """Return what to say of tensors that no rule explains: how they differ, and what to do."""
+        shown = ", ".join(self._difference(key, state) for key in keys[:4]) + (", ..." if len(keys) > 4 else "")
+        advice = "Choose the variant and downsampler they were trained with"
+        if keys and set(keys) <= set(QUERY_KEYS):
+            advice = "Give weights that rfdetr or rfdetr-hwd has written"
+        return (
+            f"{self.source.origin} does not fit this model: {len(keys)} tensors differ ({shown}). {advice}, or set "
+            "model.strict_weights=false to start those parts fresh"
+        )
+
+    def _difference(self, key: str, state: Mapping[str, Tensor]) -> str:
+        ours, theirs = state.get(key), self.source.state.get(key)
+        if ours is None or theirs is None:
+            return f"{key} is {'not in the model' if ours is None else 'missing'}"
+        if key in QUERY_KEYS and len(theirs) % self.queries.old_groups:
+            return f"{key} has {len(theirs)} queries, which are not {self.queries.old_groups} groups of one size"
+        return f"{key} has the shape {tuple(theirs.shape)}, not {tuple(ours.shape)}"
 
     def _map(self, key: str, old: Tensor, fresh: Tensor) -> tuple[Tensor | None, str]:
         if _CLASS_HEAD.fullmatch(key):
@@ -193,6 +148,8 @@ class _Mapper:
             return self._attention_levels(old, fresh, is_logit=False, is_bias=key.endswith("bias"))
         if key.endswith(("cross_attn.attention_weights.weight", "cross_attn.attention_weights.bias")):
             return self._attention_levels(old, fresh, is_logit=True, is_bias=key.endswith("bias"))
+        if key in QUERY_KEYS:
+            return self.queries.fill(old, fresh) if self.queries.fits(old, fresh) else (None, _UNFIT)
         if _PROPOSAL_SIZE.fullmatch(key) and old.shape == fresh.shape:
             return self._proposal_size(old)
         if old.shape == fresh.shape:
@@ -201,8 +158,6 @@ class _Mapper:
             return self._warm_start(key, old)
         if key == upstream.POSITION_EMBEDDINGS and old.shape[-1] == fresh.shape[-1]:
             return _resize_positions(old, fresh), "positions resized"
-        if key in ("refpoint_embed.weight", "query_feat.weight"):
-            return self._queries(old, fresh)
         return None, "downsampler" if "stages_sampling" in key else _UNFIT
 
     def _warm_start(self, key: str, kernel: Tensor) -> tuple[Tensor | None, str]:
@@ -249,7 +204,7 @@ class _Mapper:
         self, old: Tensor, fresh: Tensor, *, is_logit: bool, is_bias: bool
     ) -> tuple[Tensor | None, str]:
         if self.source.levels == self.model.levels:
-            return old, ""
+            return (old, "") if old.shape == fresh.shape else (None, _UNFIT)
         heads, rest = self.model.config.ca_nheads, fresh.shape[1:]
         points = len(fresh) // (heads * len(self.model.levels))
         if old.shape != (heads * len(self.source.levels) * points, *rest):
@@ -269,29 +224,9 @@ class _Mapper:
             return old, ""
         return torch.cat([old[:2], old[2:] - shift * math.log(2)]), "proposal size of the moved level"
 
-    def _queries(self, old: Tensor, fresh: Tensor) -> tuple[Tensor | None, str]:
-        groups, wanted = self.source.num_groups, self.model.config.group_detr
-        num_queries = self.model.config.num_queries
-        if len(old) % groups:
-            return None, _UNFIT
-        grouped = old.unflatten(0, (groups, -1))[:wanted, :num_queries].flatten(0, 1)
-        if grouped.shape != fresh.shape:
-            return None, "more queries or groups than the weights have"
-        return grouped, "queries and groups cut"
-
 
 def _resize_positions(old: Tensor, fresh: Tensor) -> Tensor:
     side, new_side = upstream.position_grid_side(old), upstream.position_grid_side(fresh)
     grid = old[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2).float()  # (1, D, side, side)
     grid = F.interpolate(grid, size=(new_side, new_side), mode="bicubic", align_corners=False, antialias=True)
     return torch.cat([old[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2).to(old.dtype)], dim=1)
-
-
-def _recorded_class_names(content: dict[str, Any], state: dict[str, Tensor]) -> list[str]:
-    args = content.get("args")
-    recorded = args.get("class_names") if isinstance(args, dict) else getattr(args, "class_names", None)
-    if isinstance(recorded, list) and all(isinstance(name, str) for name in recorded):
-        return recorded
-    published = upstream.coco_class_names()
-    head = state.get("class_embed.bias")
-    return published if head is not None and len(head) == len(published) else []

@@ -1,10 +1,13 @@
 """Draw detections on images, through supervision."""
 
 import copy
+from collections.abc import Sequence
 
+import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import supervision as sv
+
+_GAP = 4  # pixels between two cells
 
 
 def draw_detections(image: PIL.Image.Image, detections: sv.Detections) -> PIL.Image.Image:
@@ -25,23 +28,32 @@ def draw_detections(image: PIL.Image.Image, detections: sv.Detections) -> PIL.Im
     return labelled
 
 
-def draw_overview(pairs: list[tuple[PIL.Image.Image, sv.Detections]], columns: int, side: int) -> PIL.Image.Image:
-    """Tile images with their detections into one picture, each enlarged or reduced to a cell before it is drawn on.
+def draw_cell(image: PIL.Image.Image, detections: sv.Detections, side: int) -> PIL.Image.Image:
+    """Return an image with its detections as a cell of `tile_cells`: enlarged or reduced, then drawn on.
 
     Args:
-        pairs: At least one RGB image with its detections.
-        columns: Cells in a row.
-        side: Longer side of a cell in pixels.
+        image: RGB image.
+        detections: With `data["class_name"]`, as `Detector.predict` returns them.
+        side: Longer side of the cell in pixels, the gap to the next one included.
     """
-    cells = []
-    for image, detections in pairs:
-        cell = PIL.ImageOps.contain(image, (side - 4, side - 4))
-        scaled = copy.deepcopy(detections)
-        scaled.xyxy = detections.xyxy * (cell.width / image.width)
-        cells.append(draw_detections(cell, scaled))
-    height = max(cell.height for cell in cells) + 4
+    scale = (side - _GAP) / max(image.size)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    scaled = copy.deepcopy(detections)
+    scaled.xyxy = detections.xyxy * np.tile([width / image.width, height / image.height], 2)
+    return draw_detections(image.resize((width, height)), scaled)
+
+
+def tile_cells(cells: Sequence[PIL.Image.Image], columns: int, side: int) -> PIL.Image.Image:
+    """Put pictures of one width beside and beneath each other.
+
+    Args:
+        cells: At least one.
+        columns: Cells in a row.
+        side: Width of a cell in pixels, the gap to the next one included.
+    """
+    height = max(cell.height for cell in cells) + _GAP
     rows = -(-len(cells) // columns)
     sheet = PIL.Image.new("RGB", (min(columns, len(cells)) * side, rows * height), "white")
     for index, cell in enumerate(cells):
-        sheet.paste(cell, ((index % columns) * side + 2, (index // columns) * height + 2))
+        sheet.paste(cell, ((index % columns) * side + _GAP // 2, (index // columns) * height + _GAP // 2))
     return sheet

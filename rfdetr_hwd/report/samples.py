@@ -14,7 +14,7 @@ import PIL.ImageOps
 import supervision as sv
 from numpy.typing import NDArray
 
-from rfdetr_hwd.report.pictures import draw_overview
+from rfdetr_hwd.report.pictures import tile_cells
 
 PALETTE = (
     *("#e6412e", "#1f78d1", "#f5a800", "#18a058", "#9b4fd3", "#00b3c4"),
@@ -76,10 +76,8 @@ def draw_sheet(
         side: Longest side of a cell in pixels.
         headings: What is written above each column.
     """
-    nothing = sv.Detections.empty()  # the boxes are drawn already, beneath them is the caption
-    nothing.data["class_name"] = np.zeros(0, dtype=str)
     cells = [_draw_cell(sample, class_names, side - _GAP) for sample in samples]
-    tiles = draw_overview([(cell, nothing) for cell in cells], columns, side)
+    tiles = tile_cells(cells, columns, side)
     strips = [_draw_legend(class_names, tiles.width)] if len(class_names) <= len(PALETTE) else []
     if headings:
         strips.append(_draw_headings(headings, side, tiles.width))

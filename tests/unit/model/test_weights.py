@@ -10,8 +10,16 @@ import torch
 from rfdetr_hwd.config import DownsampleSection, ModelSection
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.pretrained import find_source
-from rfdetr_hwd.model.upstream import POSITION_EMBEDDINGS, build_stock_model, coco_class_names, published_weights
-from rfdetr_hwd.model.weights import SourceWeights, WeightsError, load_weights, read_pth
+from rfdetr_hwd.model.queries import ADDED_HEAD, QUERY_KEYS
+from rfdetr_hwd.model.source_weights import SourceWeights, WeightsError, read_pth
+from rfdetr_hwd.model.upstream import (
+    POSITION_EMBEDDINGS,
+    DetectionLoss,
+    build_stock_model,
+    coco_class_names,
+    published_weights,
+)
+from rfdetr_hwd.model.weights import load_weights
 
 ATTENTION = "transformer.decoder.layers.0.cross_attn.attention_weights"
 
@@ -77,6 +85,54 @@ def test_with_the_level_moved_proposals_keep_their_size(published: SourceWeights
     assert report.mapped[stage.format(1)] == "level moved"
 
 
+HEADS = ("enc_output", "enc_output_norm", "enc_out_bbox_embed", "enc_out_class_embed")
+
+
+def test_added_queries_and_groups_leave_the_known_ones_as_they_are() -> None:
+    """Known queries stay in their places, added ones are fresh; an added group has a known one's heads."""
+    source, names = build(["a"], num_queries=20, group_detr=2), ["a"]
+    for parameter in source.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)  # groups that differ, as after training
+    weights = SourceWeights(source.network.state_dict(), names, "fewer")
+    model = build(names, num_queries=30, group_detr=5)
+    fresh = {key: value.clone() for key, value in model.network.state_dict().items()}
+    report = load_weights(model.stock, names, weights, strict=True)
+    state, old = model.network.state_dict(), weights.state
+    assert (report.new, report.left_out) == ({}, {})
+    for key in QUERY_KEYS:
+        expected = fresh[key].clone().view(5, 30, -1)
+        expected[:2, :20] = old[key].view(2, 20, -1)
+        assert torch.equal(state[key].view(5, 30, -1), expected)
+    rule = "queries raised from 20 to 30, the added ones fresh; query groups raised from 2 to 5, the added ones fresh"
+    assert {key for key, why in report.mapped.items() if why == rule} == set(QUERY_KEYS)
+    added = [key for key in state if any(f".{head}.{group}." in key for head in HEADS for group in (2, 3, 4))]
+    assert len(added) == 3 * 12
+    assert {key for key, why in report.mapped.items() if why == ADDED_HEAD} == set(added)
+    for key in added:
+        group = int(key.split(".")[2])
+        assert torch.equal(state[key], old[key.replace(f".{group}.", f".{group % 2}.", 1)]), key
+
+
+def test_the_same_number_of_rows_in_other_groups_is_not_the_same_queries() -> None:
+    source, model = build(["a"], num_queries=20, group_detr=3), build(["a"], num_queries=30, group_detr=2)
+    fresh = model.network.query_feat.weight.detach().clone().view(2, 30, -1)
+    old = source.network.query_feat.weight.detach().view(3, 20, -1)
+    load_weights(model.stock, ["a"], SourceWeights(source.network.state_dict(), ["a"], "x"), strict=True)
+    found = model.network.query_feat.weight.detach().view(2, 30, -1)
+    assert torch.equal(found, torch.cat([old[:2], fresh[:, 20:]], dim=1))
+
+
+def test_added_groups_do_not_take_the_same_steps() -> None:
+    """Copies of a group would get its gradients, and stay copies."""
+    source, model = build(["a"], group_detr=1), build(["a"], group_detr=2)
+    load_weights(model.stock, ["a"], SourceWeights(source.network.state_dict(), ["a"], "x"), strict=True)
+    targets = [{"labels": torch.tensor([0]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.3]])}]
+    loss, _ = DetectionLoss(model.stock)(model.network.train()(torch.rand(1, 3, 128, 128)), targets, num_boxes=2)
+    loss.backward()
+    one, other = model.network.query_feat.weight.grad.view(2, 30, -1)
+    assert not torch.allclose(one, other, rtol=0.1, atol=one.abs().max() * 0.01)
+
+
 def test_the_same_model_takes_every_key(published: SourceWeights) -> None:
     model = build_model(ModelSection(levels=("P4",)), DownsampleSection(name="conv3x3"), coco_class_names()[:90])
     names = [*coco_class_names()[:90]]
@@ -127,6 +183,7 @@ def test_what_no_rule_explains_is_an_error(published: SourceWeights) -> None:
         {"class_embed.weight": torch.zeros(91, 128)},
         {f"{ATTENTION}.weight": torch.zeros(48, 256)},
         {"query_feat.weight": torch.zeros(3901, 256)},
+        {"refpoint_embed.weight": torch.zeros(3900, 3)},
         {POSITION_EMBEDDINGS: torch.zeros(1, 577, 768)},
     ],
 )
@@ -136,6 +193,35 @@ def test_shapes_that_no_rule_maps_are_named(published: SourceWeights, changes: d
     with pytest.raises(WeightsError, match=f"odd.pth does not fit.*{next(iter(changes))}"):
         load_weights(model.stock, model.class_names, source, strict=True)
     assert next(iter(changes)) in load_weights(model.stock, model.class_names, source, strict=False).new
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference", "advice"),
+    [
+        (
+            {"query_feat.weight": torch.zeros(3901, 256)},
+            "query_feat.weight has 3901 queries, which are not 13 groups of one size",
+            "Give weights that rfdetr or rfdetr-hwd has written",
+        ),
+        (
+            {"bbox_embed.layers.1.weight": torch.zeros(8, 256)},
+            r"bbox_embed.layers.1.weight has the shape \(8, 256\), not \(256, 256\)",
+            "Choose the variant and downsampler",
+        ),
+        (
+            {"bbox_embed.layers.9.weight": torch.zeros(8)},
+            "bbox_embed.layers.9.weight is not in the model",
+            "Choose the variant",
+        ),
+    ],
+)
+def test_the_advice_fits_the_difference(
+    published: SourceWeights, changes: dict[str, torch.Tensor], difference: str, advice: str
+) -> None:
+    source = SourceWeights({**published.state, **changes}, published.class_names, "odd.pth")
+    model = build(["person"])
+    with pytest.raises(WeightsError, match=rf"1 tensors differ \({difference}\)\. {advice}.*strict_weights=false"):
+        load_weights(model.stock, model.class_names, source, strict=True)
 
 
 def test_weights_of_something_else_are_refused_even_when_not_strict() -> None:

@@ -1,0 +1,44 @@
+"""What a graph says about itself: class names, and how its images are made and its outputs read."""
+
+import json
+
+from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from rfdetr_hwd.detector import Detector
+from rfdetr_hwd.environment import describe_environment
+from rfdetr_hwd.model.release import BatchSize
+
+_RESIZING = {
+    "stretch": "resize to the square of side resolution",
+    "letterbox": "resize by resolution / max(height, width), put into the top left corner of the square of side "
+    "resolution, fill the rest with the mean",
+}
+
+
+def describe_graph(detector: Detector, size: BatchSize) -> dict[str, str]:
+    """Return the facts that a program needs to use a graph without this package; lists are JSON.
+
+    They stand in the `metadata_props` of an ONNX file, and in OpenVINO's `rt_info` under `model_info`.
+    """
+    config, environment = detector.config, describe_environment()
+    stock = detector.model.stock
+    resize = detector.model.resize
+    return {
+        "model": f"RF-DETR {config.model.variant}, levels {'+'.join(stock.levels)}",
+        "downsampler": f"{config.downsample.name} at the {config.downsample.site}, folded",
+        "class_names": json.dumps(list(detector.class_names)),
+        "resolution": str(detector.resolution),
+        "batch": "any" if size.is_dynamic else str(size.images),
+        "resize": resize,
+        "mean": json.dumps(IMAGENET_MEAN),
+        "std": json.dumps(IMAGENET_STD),
+        "preprocessing": f"RGB, upright; {_RESIZING[resize]}; bilinear, antialiased (Pillow's BILINEAR); divide by "
+        "255, subtract mean, divide by std",
+        "box_format": "cxcywh",
+        "box_scale": "fractions of the square",
+        "scores": "sigmoid of labels; the last class is unused",
+        "num_select": str(stock.config.num_select),
+        "weights": f"{detector.weights} of step {detector.checkpoint.step}",
+        "weights_sha256": detector.checkpoint.weights_sha256(detector.weights),
+        "rfdetr_hwd_version": str(environment["rfdetr_hwd"]),
+        "rfdetr_version": str(environment["packages"]["rfdetr"]),
+    }

@@ -1,0 +1,98 @@
+"""A trained model as `rfdetr` has it: written as its checkpoint, loaded by its loader, exported by its exporter."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rfdetr_hwd.model.upstream import StockModel, load_rfdetr
+
+
+def save_rfdetr(model: StockModel, class_names: Sequence[str], path: Path) -> None:
+    """Write a stock model as a checkpoint that `rfdetr.RFDETR.from_checkpoint` loads, class names included.
+
+    Args:
+        model: The stock model.
+        class_names: Class names in label order.
+        path: The `.pth`; written beside its place first, then renamed.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    names = list(class_names)
+    content = {
+        "model": {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()},
+        "args": {"num_classes": len(names), "class_names": names, "pretrain_weights": None},
+        "model_name": type(model.config).__name__.removesuffix("Config"),
+        "model_config": model.config.model_dump(exclude={"device", "pretrain_weights"}),
+    }
+    partial = path.with_name(f".{path.name}.partial")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def loading_line(path: Path) -> str:
+    """Return the line of Python that loads a checkpoint, to be typed in the working directory.
+
+    `rfdetr` looks for a name without a directory in its cache of published weights, so it is never given one.
+    """
+    location = str(path) if path.is_absolute() else f"./{path}"
+    return f"from rfdetr import RFDETR; model = RFDETR.from_checkpoint({location!r})"
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """How many images a graph takes at once.
+
+    Attributes:
+        images: How many; where it is dynamic, the most that it is made for.
+        is_dynamic: Also any smaller number, and in formats without a limit a larger one.
+    """
+
+    images: int = 1
+    is_dynamic: bool = False
+
+
+@dataclass(frozen=True)
+class ReleasedModel:
+    """A checkpoint as `rfdetr` itself loads it.
+
+    Attributes:
+        network: The network, in evaluation mode, on the CPU.
+        class_names: Class names in label order.
+    """
+
+    network: nn.Module
+    class_names: list[str]
+    _model: Any
+
+    def export(self, format: str, folder: Path, batch: BatchSize) -> Path:
+        """Write the model in another format with upstream's exporter and return the file.
+
+        Raises:
+            ImportError: The packages that the format needs are not installed; the message says which.
+            ValueError: The format is unknown.
+        """
+        options: dict[str, Any] = {"batch_size": batch.images}
+        if format == "openvino":  # it traces a graph for any size; it would also store float16 unasked
+            options["openvino_precision"] = "float32"
+        else:
+            options["dynamic_batch"] = batch.is_dynamic
+        if format == "tensorrt" and batch.is_dynamic:
+            options["max_batch_size"] = batch.images
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer warns of every shape that it fixes
+            path = self._model.export(
+                output_dir=str(folder), format=format, verbose=False, output_name="model", **options
+            )
+        return Path(path)
+
+
+def load_released(path: Path) -> ReleasedModel:
+    """Load a checkpoint with upstream's own loader."""
+    model = load_rfdetr(path)
+    return ReleasedModel(model.model.model.cpu().eval(), list(model.class_names), model)
