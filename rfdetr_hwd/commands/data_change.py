@@ -76,7 +76,7 @@ def run_split(source: Path, out: Path, fractions: str, seed: int) -> None:
     if len(splits) != 1:
         names = ", ".join(split.name for split in splits) or "none"
         raise DatasetError(f"{source} must have one annotated split to divide; it has {len(splits)}: {names}")
-    data = read_split(splits[0])
+    data = read_split(splits[0], every_header=True)
     say(f"comparing {len(data)} images of {splits[0].name} ...")
     _print_split(data, split_dataset(data, out, shares, seed))
     say(f"dataset: {out}")

@@ -133,7 +133,7 @@ def _read(layout: Layout) -> Iterator[tuple[str, DetectionData]]:
         DatasetError: One of them cannot be read or has errors.
     """
     for split in layout.splits():
-        yield split.role, read_split(split)
+        yield split.role, read_split(split, every_header=True)
 
 
 def _rooted(data: DetectionData) -> DetectionData:

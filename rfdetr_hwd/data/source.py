@@ -131,16 +131,25 @@ def find_layout(root: str | Path, format: Format | Literal["auto"] = "auto") -> 
     )
 
 
-def scan_split(split: Split, findings: Findings) -> DetectionData:
+def scan_split(split: Split, findings: Findings, every_header: bool = False) -> DetectionData:
     """Read what can be used of the annotations of a split, whatever is wrong with single entries.
 
     Args:
         split: Where it lies.
         findings: Receives what is wrong, also where the split then cannot be read.
+        every_header: Compare the annotated size of every image with its file's, not only of a sample.
 
     Raises:
         DatasetError: The split cannot be read at all, or nothing in it can be used.
     """
+    own = Findings()  # an error gives examples of this split alone
+    try:
+        return _scan_split(split, own, every_header)
+    finally:
+        findings.extend(own)
+
+
+def _scan_split(split: Split, findings: Findings, every_header: bool) -> DetectionData:
     if not split.images.is_dir():
         raise DatasetError(f"there is no image folder {split.images}: set data.{split.role} to the name of a split")
     files = FileList.scan(split.images, split.root)
@@ -151,21 +160,22 @@ def scan_split(split: Split, findings: Findings) -> DetectionData:
         files = FileList(split.images, frozenset(str(image["file_name"]) for image in raw.images))
     else:
         raw = read_coco(split.annotations)
-    return index_split(raw, split.name, files, findings)
+    return index_split(raw, split.name, files, findings, every_header=every_header)
 
 
-def read_split(split: Split, allow: Sequence[str] = ()) -> DetectionData:
+def read_split(split: Split, allow: Sequence[str] = (), every_header: bool = False) -> DetectionData:
     """Read the annotations of a split, and refuse those that would break or distort training or measurement.
 
     Args:
         split: Where it lies.
         allow: Kinds of error to accept, from `rfdetr_hwd.data.findings.KINDS`.
+        every_header: As in `scan_split`.
 
     Raises:
         DatasetError: The split cannot be read, or entries are wrong; the message names them.
     """
     check_allowed(allow)
     findings = Findings()
-    data = scan_split(split, findings)
+    data = scan_split(split, findings, every_header)
     findings.refuse_errors(allow)
     return data
