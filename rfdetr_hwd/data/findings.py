@@ -115,12 +115,12 @@ class Findings:
         if len(kept) < MAX_EXAMPLES:
             kept.append(Finding(kind, str(where), who, reason))
 
-    def extend(self, other: "Findings") -> None:
-        """Enter all that another collection holds."""
+    def include(self, other: "Findings") -> None:
+        """Enter all findings of another collection."""
         self.counts.update(other.counts)
-        for kind, found in other.examples.items():
+        for kind, examples in other.examples.items():
             kept = self.examples.setdefault(kind, [])
-            kept += found[: MAX_EXAMPLES - len(kept)]
+            kept += examples[: MAX_EXAMPLES - len(kept)]
 
     def kinds(self, level: Literal["error", "notice"], allow: Sequence[str] = ()) -> list[str]:
         """Return the kinds of a level that were found, in the order of `KINDS`; allowed errors are left out."""

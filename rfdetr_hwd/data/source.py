@@ -146,7 +146,7 @@ def scan_split(split: Split, findings: Findings, every_header: bool = False) -> 
     try:
         return _scan_split(split, own, every_header)
     finally:
-        findings.extend(own)
+        findings.include(own)
 
 
 def _scan_split(split: Split, findings: Findings, every_header: bool) -> DetectionData:
