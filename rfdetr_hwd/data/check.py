@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,8 +13,9 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image, read_size
+from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, near_duplicates
-from rfdetr_hwd.data.source import ROLES, USUAL_NAMES, Layout, Role, scan_split
+from rfdetr_hwd.data.source import scan_split
 
 _LEARNED = ("train", "val")
 
@@ -70,7 +71,6 @@ def check_dataset(
     layout: Layout,
     decode: bool,
     num_queries: int,
-    names: Mapping[Role, str | None] = USUAL_NAMES,
     watch: Callable[[str, int, Iterator[Any]], Iterator[Any]] = lambda _, __, images: images,
 ) -> Report:
     """Check all splits of a dataset.
@@ -79,17 +79,15 @@ def check_dataset(
         layout: The dataset.
         decode: Also decode every image: is it readable, of the annotated size, and in one split only?
         num_queries: Object queries of the model, the most objects that it can find in an image.
-        names: Names of the splits where they are not the usual ones.
         watch: Given (name, number of images, images), returns the images, and may show progress.
 
     Raises:
-        DatasetError: The dataset has no split at all.
+        DatasetError: The dataset has no split that is used, or one that is named is not there.
     """
     report = Report()
-    splits = list(layout.splits(names))
+    splits = list(layout.splits())
     if not splits:
-        looked = ", ".join(str(layout.split(role, names.get(role)).annotations) for role in ROLES)
-        raise DatasetError(f"{layout.root} has no split that is known: looked for {looked}")
+        raise DatasetError(f"{layout.root} has no split whose use is known. {' '.join(layout.remarks())}")
     found: list[tuple[DetectionData, list[_Look]]] = []
     for split in splits:
         try:

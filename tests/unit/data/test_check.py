@@ -146,8 +146,9 @@ def test_the_report_is_json(root: Path) -> None:
     assert entry["examples"][0]["who"] == "image 3"
 
 
-def test_a_folder_without_splits_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "_annotations.coco.json").write_text("{}")
-    with pytest.raises(DatasetError, match="has no split that is known"):
+def test_splits_whose_names_say_nothing_are_an_error_that_names_them(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "_annotations.coco.json").write_text("{}")
+    with pytest.raises(DatasetError, match="no split whose use is known. not used: one/_ann.*, other/_ann"):
         check(tmp_path)
