@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,7 +103,7 @@ def check_dataset(
         _check_images(data, looks, report.findings)
         found.append((data, looks))
     _check_classes([data for data, _ in found], report.findings)
-    _check_unlisted([data for data, _ in found], report.findings)
+    _check_unlisted(layout.root, [data for data, _ in found], report.findings)
     if decode:
         _check_similar(found, report.findings)
     return report
@@ -173,20 +174,15 @@ def _check_classes(splits: list[DetectionData], findings: Findings) -> None:
             findings.add("classes_differ", data.images, "", reason)
 
 
-def _check_unlisted(splits: list[DetectionData], findings: Findings) -> None:
-    """Find images in the folders of the splits that no split lists."""
-    listed: dict[str, set[str]] = {}
-    for data in splits:
-        if data.shards is None:
-            listed.setdefault(str(data.images), set()).update(str(data.path(row)) for row in range(len(data)))
-    for data in splits:
-        names = listed.pop(str(data.images), None)
-        if names is None:
-            continue
-        everywhere = names.union(*listed.values())
-        for name in sorted(FileList.scan(data.images).names):
-            path = str(data.images / name)
-            if name.lower().endswith(IMAGE_SUFFIXES) and path not in everywhere:
+def _check_unlisted(root: Path, splits: list[DetectionData], findings: Findings) -> None:
+    """Find images of the dataset, and of image directories elsewhere, that no split lists."""
+    folders = [data for data in splits if data.shards is None]
+    listed = {str(data.path(row)) for data in folders for row in range(len(data))}
+    elsewhere = {data.images for data in folders if not data.images.resolve().is_relative_to(root.resolve())}
+    for folder in [root, *sorted(elsewhere)] if folders else []:
+        for name in sorted(FileList.scan(folder).names):
+            path = str(folder / name)
+            if name.lower().endswith(IMAGE_SUFFIXES) and path not in listed:
                 findings.add("unlisted_image", path, "", "is listed in no annotations")
 
 

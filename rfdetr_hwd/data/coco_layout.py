@@ -112,7 +112,8 @@ def read_coco_split(split: Split, findings: Findings) -> tuple[RawSplit, FileLis
 
 
 def _file_name(image: Any) -> str | None:
-    name = image.get("file_name") if isinstance(image, dict) else None
+    """Return the name of an image, which LVIS gives in an address alone."""
+    name = (image.get("file_name") or image.get("coco_url")) if isinstance(image, dict) else None
     return name if isinstance(name, str) and name else None
 
 
@@ -234,8 +235,9 @@ def _settle_roles(splits: Sequence[Split]) -> Iterator[Split]:
             yield split
 
 
-def _suits(split: Split) -> tuple[bool, bool, int]:
+def _suits(split: Split) -> tuple[bool, bool, bool, bool, int]:
     """Return how far the name of an annotation file is from that of its role's boxes, the nearest first."""
-    stem = split.annotations.stem
-    usual = split.format == "roboflow" or re.fullmatch(r"(instances_)?[A-Za-z]+\d*", stem) is not None
-    return bool(_OTHER_TASKS.search(stem)), not usual, len(split.annotations.parts)
+    stem, is_roboflow = split.annotations.stem, split.format == "roboflow"
+    is_usual = is_roboflow or re.fullmatch(r"(instances_)?[A-Za-z]+\d*", stem) is not None
+    is_part = re.search("trainval|minival", split.place, re.IGNORECASE) is not None
+    return bool(_OTHER_TASKS.search(stem)), is_part, not is_usual, not is_roboflow, len(split.annotations.parts)

@@ -16,6 +16,8 @@ from urllib.parse import unquote
 
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, shown
+from rfdetr_hwd.data.inventory import describe_images
+from rfdetr_hwd.data.layout import enumerate_some
 from rfdetr_hwd.data.roles import Role, role_of
 
 _SAMPLE = 50
@@ -119,6 +121,10 @@ def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
             hints[name] = f"{shown(path)} would fit, and another image claims it, too"
             del found[name]
     resolved = tuple(found)
+    if directory is None and not found:
+        there = enumerate_some(list(describe_images(files))) or "no images"
+        lost = f"none of the {len(names)} images that it names is below {files.root}, where there are {there}"
+        hints = {name: f"{lost}: say where they are, as {{annotations: FILE, images: DIRECTORY}}" for name in missing}
     folders = {path.rpartition("/")[0] for path in found.values()}
     top = _common([begin, *folders] if directory is not None or not found else [*folders])
     if top != begin:  # all names begin elsewhere, also of those that are missing and may be there by chance
@@ -163,9 +169,12 @@ class _Search:
     def __init__(self, files: FileList, owner: Owner, begin: str) -> None:
         self.files, self.owner, self.begin = files, owner, begin
         self.by_key: defaultdict[str, list[str]] = defaultdict(list)
+        self.by_stem: defaultdict[str, list[str]] = defaultdict(list)
         for path in sorted(files.names):
             if not self._is_of_another_split(path):
-                self.by_key[_key(path.rpartition("/")[2])].append(path)
+                name = _key(path).rpartition("/")[2]
+                self.by_key[name].append(path)
+                self.by_stem[name.rpartition(".")[0]].append(path)
         folders = {path.rpartition("/")[0] for path in files.names}
         self.folders = {_key(folder) for folder in folders}
         for folder in folders:
@@ -183,9 +192,10 @@ class _Search:
             return found[0], ""
         if found:
             return "", f"it may be any of {shown(sorted(found))}"
-        others = self.by_key.get(_key(parts[-1]), [])
+        last = _key(parts[-1])
+        others = self.by_key.get(last) or self.by_stem.get(last.rpartition(".")[0])
         if others:
-            return "", f"elsewhere there is {shown(others[0])}"
+            return "", f"there is {shown(others[0])}"
         return "", "an address cannot be read, only files" if _URL.match(name) else ""
 
     def _fitting(self, parts: tuple[str, ...]) -> list[str]:
@@ -226,7 +236,9 @@ class _Search:
     def _look_up(self, name: str) -> str:
         """Return where a name with `..` leads, if that is in the dataset."""
         path = posixpath.normpath(_join(self.owner.directory, name.replace("\\", "/")))
-        return f"in the dataset it is {shown(path)}: write that instead" if path in self.files.names else ""
+        if path not in self.files.names:
+            path = next(iter(self.by_key.get(_key(path).rpartition("/")[2], ())), "")
+        return f"if {shown(path)} is meant, write that" if path else ""
 
 
 def _parts(name: str) -> list[str]:
@@ -240,8 +252,8 @@ def _parts(name: str) -> list[str]:
 
 
 def _key(text: str) -> str:
-    """Return what is the same for names that differ in case or Unicode form alone."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    """Return what is the same for paths that differ in case, Unicode form or the kind of slashes alone."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).replace("\\", "/")
 
 
 def _plain(name: str) -> str:

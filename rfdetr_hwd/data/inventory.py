@@ -1,6 +1,6 @@
 """Say what lies in a directory that no format fits, and what would make a dataset of it."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -43,6 +43,18 @@ def describe_contents(root: Path, files: FileList) -> str:
     return "\n".join(lines)
 
 
+def describe_images(files: FileList) -> Iterator[str]:
+    """Yield how many images lie in each directory, and of which kind, as in `80 JPEGs in photos`."""
+    kinds: defaultdict[str, set[str]] = defaultdict(set)
+    for name in files.names:
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            kinds[name.rpartition("/")[0]].add(_NAMES.get(suffix, suffix[1:].upper()))
+    for folder, count in files.image_counts().most_common():
+        what = "image" if len(kinds[folder]) > 1 else kinds[folder].pop()
+        yield f"{_number(count, what)} in {folder or files.root}"
+
+
 def _count(root: Path, files: FileList) -> Iterator[str]:
     """Yield how many files of each kind there are, and where images lie."""
     suffixes = Counter(PurePosixPath(name).suffix.lower() for name in files.names)
@@ -51,11 +63,7 @@ def _count(root: Path, files: FileList) -> Iterator[str]:
             paths = sorted(name for name in files.names if name.lower().endswith(suffix))
             only = f" ({paths[0]})" if len(paths) == 1 else ""
             yield _number(suffixes[suffix], f"{suffix[1:].upper()} file") + only
-    for folder, count in files.image_counts().most_common():
-        inside = (name for name in files.names if name.rpartition("/")[0] == folder)
-        kinds = {PurePosixPath(name).suffix.lower() for name in inside} & set(IMAGE_SUFFIXES)
-        names = {_NAMES.get(kind, kind[1:].upper()) for kind in kinds}
-        yield f"{_number(count, names.pop() if len(names) == 1 else 'image')} in {folder or root}"
+    yield from describe_images(files)
 
 
 def _number(count: int, what: str) -> str:

@@ -1,5 +1,6 @@
 """Where the splits of a dataset lie: what all formats say about it, and how a split is named and chosen."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,6 +90,7 @@ class Layout:
         found: All splits that are there; several may have one role, and some have none.
         notes: What is there and not used, as sentences.
         names: How the user names splits.
+        image_counts: How many images lie in each directory, by its path from the root.
     """
 
     root: Path
@@ -96,6 +98,7 @@ class Layout:
     found: tuple[Split, ...]
     notes: tuple[str, ...] = ()
     names: Mapping[Role, SplitName] = field(default_factory=dict)
+    image_counts: Mapping[str, int] = field(default_factory=dict)
 
     def split(self, role: Role, name: SplitName = None) -> Split:
         """Return a split; `name` defaults to what the user calls it, or else to the usual names.
@@ -110,7 +113,7 @@ class Layout:
             return self._named(role, name)
         chosen = [split for split in self.found if split.role == role]
         if len(chosen) > 1:
-            there = ", ".join(split.place for split in chosen)
+            there = enumerate_some([split.place for split in chosen])
             raise DatasetError(f"{self.root} has several splits for {role}: {there}. Name one with {_option(role)}")
         if not chosen:
             raise DatasetError(f"{self.root} has no {role} split{self._there()}. {self._advice(role)}")
@@ -138,7 +141,22 @@ class Layout:
             remarks.append(
                 f"there is no {' and no '.join(missing)} split, which `train` needs. {self._advice(missing[0])}"
             )
+        bare = [f"{count} images in {place}" for place, count in self._bare_splits().items()]
+        remarks += [f"not used, because there are no annotations: {enumerate_some(bare)}"] if bare else []
         return [*remarks, *self.notes]
+
+    def _bare_splits(self) -> Counter[str]:
+        """Return the directories that are called like a split and belong to none, and how many images are in each."""
+        counts: Counter[str] = Counter()
+        homes = {home for split in self.found for home in (split.images, split.annotations.parent) if home != self.root}
+        for directory, count in self.image_counts.items():
+            parts = directory.split("/")
+            end = next((number for number, part in enumerate(parts, 1) if role_of(part)), None)
+            place = self.root.joinpath(*parts[:end])
+            is_used = any(home.is_relative_to(place) or place.is_relative_to(home) for home in homes)
+            if end is not None and not is_used and all(split.images != self.root for split in self.found):
+                counts["/".join(parts[:end])] += count
+        return counts
 
     def _named(self, role: Role, name: str) -> Split:
         chosen = [split for split in self.found if split.is_called(name)]

@@ -70,16 +70,14 @@ def find_layout(
         what = "it is a file: give the directory it lies in" if root.is_file() else f"there is no folder {root}{where}"
         raise DatasetError(f"data.root: {what}")
     files = FileList.scan(root)
-    asked = [known for known in READERS if known != "roboflow"] if format == "auto" else [format]
+    asked: list[Format] = [known for known in READERS if known != "roboflow"] if format == "auto" else [format]
     found = _ask(asked, root, files)
     if not found:
         if any(_is_path(name) for name in names.values()):
             return Layout(root, "coco" if format == "auto" else format, (), (), names)
-        others = _ask(READERS, root, files) if format != "auto" else {}
-        if others:
-            raise DatasetError(
-                f"{root} is not in the format {format} (data.format, --format): it is {next(iter(others))}"
-            )
+        other = next(iter(_ask(READERS, root, files)), None) if format != "auto" else None
+        if other:
+            raise DatasetError(f"{root} is not in the format {format} (data.format, --format): it is {other}")
         raise DatasetError(f"{root} has no layout that is known. {describe_contents(root, files)}")
     chosen = max(found, key=lambda known: len({split.role for split in found[known].splits} & {"train", "val"}))
     splits, notes = found[chosen]
@@ -88,7 +86,7 @@ def find_layout(
         notes = (*notes, f"it is {' and '.join(others)}, too: --format (data.format) reads it so")
     if chosen == "coco" and all(split.format == "roboflow" for split in splits):
         chosen = "roboflow"
-    return Layout(root, chosen, splits, notes, names)
+    return Layout(root, chosen, splits, notes, names, files.image_counts())
 
 
 def _ask(formats: Iterable[Format], root: Path, files: FileList) -> dict[Format, Found]:

@@ -116,6 +116,32 @@ def test_two_files_for_one_role_are_not_guessed_between(tmp_path: Path) -> None:
     assert layout.split("train", "train_b.json").place == "train_b.json"
 
 
+def test_parts_of_other_splits_are_not_used_beside_them(tmp_path: Path) -> None:
+    for number, name in enumerate(("train", "val", "trainval", "minival")):
+        write(tmp_path, f"annotations/instances_{name}2014.json", "images", number * 10)
+    layout = find_layout(tmp_path)
+    assert [split.name for split in layout.splits()] == ["train2014", "val2014"]
+    assert "instances_trainval2014.json" in layout.remarks()[0]
+    for name in ("train", "val"):
+        (tmp_path / "annotations" / f"instances_{name}2014.json").unlink()
+    assert [split.name for split in find_layout(tmp_path).splits()] == ["trainval2014", "minival2014"]
+
+
+def test_a_directory_of_a_split_without_annotations_is_said(tmp_path: Path) -> None:
+    write(tmp_path, "train/_annotations.coco.json", "train")
+    for number in range(5):
+        draw(tmp_path / "test" / "sub" / f"{number}.jpg", number)
+    assert "not used, because there are no annotations: 5 images in test" in find_layout(tmp_path).remarks()
+
+
+def test_a_format_that_is_asked_for_and_not_there_is_an_error_that_names_what_is(tmp_path: Path) -> None:
+    write(tmp_path, "train/annotations.json", "train")
+    assert find_layout(tmp_path, "coco").format == "coco"
+    for format in ("yolo", "roboflow", "webdataset"):
+        with pytest.raises(DatasetError, match=rf"is not in the format {format} .*: it is coco"):
+            find_layout(tmp_path, format)  # type: ignore[arg-type]
+
+
 def test_files_whose_names_say_nothing_are_used_when_named(tmp_path: Path) -> None:
     for number, name in enumerate(("cats", "dogs")):
         write(tmp_path, f"{name}/annotations/instances.json", f"{name}/images", number * 10)

@@ -36,6 +36,7 @@ def scan(root: Path, role: str = "train") -> tuple[DetectionData, Findings]:
         ("images/im{}.jpg", "upload/3/im{}.jpg"),
         ("images/cam/im{}.jpg", "images/im{}.jpg"),
         ("images/im{}.jpg", "./images//im{}.jpg"),
+        ("images\\im{}.jpg", "images/im{}.jpg"),
     ],
 )
 def test_names_of_other_machines_and_tools_are_resolved_and_that_is_said(tmp_path: Path, there: str, name: str) -> None:
@@ -47,6 +48,36 @@ def test_names_of_other_machines_and_tools_are_resolved_and_that_is_said(tmp_pat
     is_plain = name.removeprefix("./").replace("//", "/") in (there, Path(there).name)
     assert findings.counts["path_differs"] == (0 if is_plain else 3)
     assert findings.kinds("error") == []
+
+
+def test_an_address_stands_in_for_a_name_that_is_not_given(tmp_path: Path) -> None:
+    for number in range(3):
+        draw(tmp_path / "train2017" / f"{number}.jpg", number)
+        draw(tmp_path / "val2017" / f"{number}.jpg", number + 50)
+    content = annotate([f"http://images.cocodataset.org/train2017/{number}.jpg" for number in range(3)])
+    for image in content["images"]:
+        image["coco_url"] = image.pop("file_name")  # as LVIS has it
+    write_json(tmp_path / "lvis_v1_train.json", content)
+    data, findings = scan(tmp_path)
+    assert (len(data), num_right(data), findings.kinds("error")) == (3, 3, [])
+
+
+def test_what_may_be_meant_by_a_missing_name_is_said(tmp_path: Path) -> None:
+    draw(tmp_path / "images" / "im0.png", 0)
+    write_json(tmp_path / "all.json", annotate(["im0.png", "im0.jpg"]))
+    _, findings = scan(tmp_path)
+    assert "no file 'im0.jpg' in" in str(findings.examples["missing_file"][0])
+    assert "there is 'images/im0.png'" in str(findings.examples["missing_file"][0])
+
+
+def test_where_no_name_fits_the_message_says_what_is_there(tmp_path: Path) -> None:
+    for number in range(3):
+        draw(tmp_path / "photos" / f"{number}.jpeg", number)
+    write_json(tmp_path / "all.json", annotate(["a.png", "b.png"]))
+    with pytest.raises(DatasetError) as caught:
+        scan(tmp_path)
+    assert "none of the 2 images that it names is below" in str(caught.value)
+    assert "where there are 3 JPEGs in photos: say where they are, as {annotations: FILE" in str(caught.value)
 
 
 def test_absolute_paths_below_the_root_are_read_from_there(tmp_path: Path) -> None:
@@ -89,7 +120,7 @@ def test_a_missing_image_of_one_directory_is_not_taken_from_another(tmp_path: Pa
     data, findings = scan(tmp_path)
     assert (len(data), num_right(data)) == (3, 3)
     assert "no file 'a/im3.png'" in str(findings.examples["missing_file"][0])
-    assert "elsewhere there is 'images/b/im3.png'" in str(findings.examples["missing_file"][0])
+    assert "there is 'images/b/im3.png'" in str(findings.examples["missing_file"][0])
 
 
 def test_two_names_never_become_one_file(tmp_path: Path) -> None:
@@ -152,7 +183,7 @@ def test_a_path_with_dots_that_stays_inside_is_refused_with_what_to_write(tmp_pa
     draw(tmp_path / "images" / "im1.png", 1)
     write_json(tmp_path / "annotations" / "all.json", annotate(["im0.png", "../images/im1.png"]))
     _, findings = scan(tmp_path)
-    assert "in the dataset it is 'images/im1.png'" in str(findings.examples["unsafe_path"][0])
+    assert "if 'images/im1.png' is meant, write that" in str(findings.examples["unsafe_path"][0])
 
 
 def test_several_images_of_one_id_are_skipped_with_their_boxes(tmp_path: Path) -> None:
