@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 @dataclass(frozen=True)
 class FileList:
-    """The files below a folder.
+    """The files below a folder. Hidden ones (`.ipynb_checkpoints`, macOS' `._x.jpg`, `__MACOSX`) are not among them.
 
     Attributes:
         root: The folder.
@@ -35,6 +35,8 @@ class FileList:
         while pending:
             folder, prefix = pending.pop()
             for entry in os.scandir(folder) if folder.is_dir() else []:
+                if is_hidden(entry.name):
+                    continue
                 is_folder = entry.is_dir()
                 name = f"{prefix}{entry.name}{'/' if is_folder else ''}"
                 if entry.is_symlink():
@@ -65,3 +67,8 @@ class FileList:
         if plain in self.names:
             return "", ""
         return "missing_file", f"there is no file {ascii(name)} in {self.root}"
+
+
+def is_hidden(path: str) -> bool:
+    """Return whether a file or a folder above it is one that no annotation tool means: hidden, or macOS' own."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))

@@ -14,7 +14,8 @@ from rfdetr_hwd.errors import UserError
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """The decoders that may see a file."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff")
+"""Suffixes of files that they decode; a `.mpo` is a JPEG with further pictures behind the first."""
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 """Pillow's own limit on decompression bombs, in force here whatever another library has set."""
 MAX_FILE_BYTES = 1 << 29
