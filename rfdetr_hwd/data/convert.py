@@ -28,7 +28,7 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.source import Layout, find_layout, read_split
 from rfdetr_hwd.data.voc import read_voc
 from rfdetr_hwd.data.write import place_image, write_coco
-from rfdetr_hwd.data.yolo import label_file_of
+from rfdetr_hwd.data.yolo_label_files import label_file_of
 
 _FOLDERS = {"train": "train", "val": "valid", "test": "test"}
 """Folder of each role in what is written, as Roboflow names them."""

@@ -11,13 +11,13 @@ from rfdetr_hwd.data.coco import read_coco
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.index import index_split
+from rfdetr_hwd.data.roles import ROLES as ROLES
+from rfdetr_hwd.data.roles import Role as Role
 from rfdetr_hwd.data.shards import index_name, read_shards
-from rfdetr_hwd.data.yolo import find_yaml, has_split, read_yolo
+from rfdetr_hwd.data.yolo import read_yolo
+from rfdetr_hwd.data.yolo_layout import YoloSplit, YoloSplits, find_yolo
 
-Role = Literal["train", "val", "test"]
 Format = Literal["coco", "roboflow", "yolo", "webdataset"]
-
-ROLES: tuple[Role, ...] = ("train", "val", "test")
 
 USUAL_NAMES: Mapping[Role, str | None] = MappingProxyType({})
 """No split has a name of its own."""
@@ -80,10 +80,11 @@ class Layout:
 
     def splits(self, names: Mapping[Role, str | None] = USUAL_NAMES) -> Iterator[Split]:
         """Yield the splits that are there, under their usual names or those that are given."""
-        files = FileList.scan(self.root) if self.format == "yolo" else None
+        yolo = _find_yolo(self.root, FileList.scan(self.root), names) if self.format == "yolo" else None
         for role in ROLES:
             split = self.split(role, names.get(role))
-            if has_split(self.root, role, files) if files else split.annotations.exists():
+            is_there = role in yolo.found or role == "train" if yolo else split.annotations.exists()
+            if is_there:  # `train` has to be: reading it says what is wrong
                 yield split
 
     def _places(self, name: str) -> Iterator[tuple[Path, Path, str]]:
@@ -121,11 +122,14 @@ def find_layout(root: str | Path, format: Format | Literal["auto"] = "auto") -> 
         return Layout(root, "roboflow")
     if any(root.glob("*-index.json")) and any(root.glob("*.tar")):
         return Layout(root, "webdataset")
-    if find_yaml(root):
+    yolo = find_yolo(root, FileList.scan(root))
+    if yolo and yolo.description.entries:
         return Layout(root, "yolo")
     coco = Layout(root, "coco")
     if any(root.glob("annotations/instances_*.json")) or any(coco.splits()):
         return coco
+    if yolo:
+        return Layout(root, "yolo")
     raise DatasetError(
         f"{root} has no layout that is known. Looked for\n{_LOOKED_FOR}\nSet data.root to the folder that holds them"
     )
@@ -145,7 +149,7 @@ def scan_split(split: Split, findings: Findings) -> DetectionData:
         raise DatasetError(f"there is no image folder {split.images}: set data.{split.role} to the name of a split")
     files = FileList.scan(split.images, split.root)
     if split.format == "yolo":
-        raw = read_yolo(split.images, split.role, None if split.name == split.role else split.name, files, findings)
+        raw = read_yolo(_yolo_split(split, files), files, findings)
     elif split.format == "webdataset":
         raw = read_shards(split.images, split.name, files, findings)
         files = FileList(split.images, frozenset(str(image["file_name"]) for image in raw.images))
@@ -169,3 +173,18 @@ def read_split(split: Split, allow: Sequence[str] = ()) -> DetectionData:
     data = scan_split(split, findings)
     findings.refuse_errors(allow)
     return data
+
+
+def _find_yolo(root: Path, files: FileList, names: Mapping[Role, str | None]) -> YoloSplits:
+    found = find_yolo(root, files, names)
+    if found is None:
+        raise DatasetError(f"{root} has no data.yaml, nor labels beside images: it is no YOLO dataset")
+    return found
+
+
+def _yolo_split(split: Split, files: FileList) -> YoloSplit:
+    yolo = _find_yolo(split.root, files, {split.role: None if split.name == split.role else split.name})
+    if split.role not in yolo.found:
+        reason = yolo.missing.get(split.role, f"{yolo.description.where.name} names no {split.role}")
+        raise DatasetError(f"{split.root} has no images of the split {split.role}: {reason}")
+    return yolo.found[split.role]
