@@ -58,6 +58,16 @@ def read_size(path: Path, file: BinaryIO | None = None) -> tuple[tuple[int, int]
         return size, orientation not in (0, 1)
 
 
+def read_format(path: Path) -> str:
+    """Return the format of an image file, one of `IMAGE_FORMATS` or `MPO`, whatever its name says.
+
+    Raises:
+        ImageError: The file is missing, no image, of another format or too large to be true.
+    """
+    with _opened(path, None) as image:
+        return str(image.format)
+
+
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     """Turn an image upright as its EXIF orientation says, and convert it to 8-bit RGB.
 

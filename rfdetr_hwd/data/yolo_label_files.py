@@ -3,8 +3,9 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
-from pathlib import Path, PurePosixPath
+from functools import cached_property, lru_cache
+from pathlib import Path
+from posixpath import splitext
 
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES
@@ -18,12 +19,15 @@ _MAX_PEEKED = 20
 
 def label_file_of(image: str) -> str:
     """Return the label file of an image: the last directory `images` becomes `labels`, the suffix `.txt`."""
-    parts = list(PurePosixPath(image).with_suffix(".txt").parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index] == "images":
-            parts[index] = "labels"
-            break
-    return "/".join(parts)
+    directory, _, last = image.rpartition("/")
+    place = _label_directory(directory)
+    return f"{place}/{splitext(last)[0]}.txt" if place else f"{splitext(last)[0]}.txt"
+
+
+@lru_cache
+def _label_directory(directory: str) -> str:
+    before, images, after = f"/{directory}/".rpartition("/images/")
+    return f"{before}/labels/{after}".strip("/") if images else directory
 
 
 def is_image(name: str) -> bool:
@@ -50,6 +54,7 @@ class LabelFiles:
 
     def __init__(self, root: Path, files: FileList) -> None:
         self._root, self._names = root, files.names
+        self._labels: dict[str, str] = {}
         self._images: defaultdict[str, list[str]] = defaultdict(list)
         self._texts: defaultdict[str, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for name in sorted(files.names):
@@ -61,13 +66,10 @@ class LabelFiles:
 
     def label_of(self, image: str) -> str:
         """Return the label file of an image, or where it would be."""
-        usual = label_file_of(image)
-        if usual in self._names:
-            return usual
-        directory, _, last = image.rpartition("/")
-        chosen = self._directories.get(directory)
-        found = [] if chosen is None else self._find(chosen, last)
-        return found[0] if len(found) == 1 else usual
+        label = self._labels.get(image)
+        if label is None:
+            label = self._labels[image] = self._label_of(image)
+        return label
 
     def has_labels(self, directory: str) -> bool:
         """Return whether an image of a directory has a label file that looks like one."""
@@ -130,8 +132,17 @@ class LabelFiles:
                 if label not in self._used and looks_like_labels(self._root / label):
                     yield label, self._why_unused(label, sorted(sources[directory]))
 
+    def _label_of(self, image: str) -> str:
+        usual = label_file_of(image)
+        if usual in self._names:
+            return usual
+        directory, _, last = image.rpartition("/")
+        chosen = self._directories.get(directory)
+        found = [] if chosen is None else self._find(chosen, last)
+        return found[0] if len(found) == 1 else usual
+
     def _why_unused(self, label: str, directories: Sequence[str]) -> str:
-        stem = PurePosixPath(label).stem
+        stem = splitext(_last(label))[0]
         places = [f"{directory}/{stem}" if directory else stem for directory in directories]
         for place in places:
             other = next((name for name in sorted(self._names) if name.rpartition(".")[0] == place), None)
