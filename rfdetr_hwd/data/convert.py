@@ -29,7 +29,7 @@ from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.data.voc import read_voc
 from rfdetr_hwd.data.write import place_image, write_coco
-from rfdetr_hwd.data.yolo import label_file_of
+from rfdetr_hwd.data.yolo_label_files import label_file_of
 
 _FOLDERS = {"train": "train", "val": "valid", "test": "test"}
 """Folder of each role in what is written, as Roboflow names them."""

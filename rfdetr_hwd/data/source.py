@@ -14,7 +14,8 @@ from rfdetr_hwd.data.inventory import describe_contents
 from rfdetr_hwd.data.layout import USUAL_NAMES, Format, Found, Layout, Split, SplitFiles, SplitName
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.shards import find_shards, read_shards
-from rfdetr_hwd.data.yolo import find_yolo, read_yolo
+from rfdetr_hwd.data.yolo import read_yolo
+from rfdetr_hwd.data.yolo_layout import find_yolo
 
 
 class Reader(NamedTuple):
@@ -29,10 +30,21 @@ class Reader(NamedTuple):
     read: Callable[[Split, Findings], tuple[RawSplit, FileList]]
 
 
+def _find_yolo(root: Path, files: FileList) -> Found | None:
+    yolo = find_yolo(root, files)
+    if yolo is None:
+        return None
+    splits = (Split(role, role, "yolo", root, root, yolo.description.where) for role in yolo.found)
+    return Found(tuple(splits), yolo.notes, yolo.missing)
+
+
 def _read_yolo(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
-    files = FileList.scan(split.root)
-    name = None if split.name == split.role else split.name
-    return read_yolo(split.root, str(split.role), name, files, findings), files
+    role, files = split.role or "train", FileList.scan(split.root)
+    yolo = find_yolo(split.root, files, {role: None if split.name == role else split.name})
+    if yolo is None or role not in yolo.found:
+        reason = f": {yolo.missing[role]}" if yolo and role in yolo.missing else ""
+        raise DatasetError(f"{split.root} has no images of the split {split.name}{reason}")
+    return read_yolo(yolo.found[role], files, findings), files
 
 
 def _read_shards(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
@@ -44,7 +56,7 @@ READERS: Mapping[Format, Reader] = {
     "webdataset": Reader(find_shards, _read_shards),
     "coco": Reader(find_coco, read_coco_split),
     "roboflow": Reader(lambda root, files: _only_roboflow(find_coco(root, files)), read_coco_split),
-    "yolo": Reader(find_yolo, _read_yolo),
+    "yolo": Reader(_find_yolo, _read_yolo),
 }
 """The formats, in the order in which a directory is asked for them."""
 
@@ -70,27 +82,42 @@ def find_layout(
         what = "it is a file: give the directory it lies in" if root.is_file() else f"there is no folder {root}{where}"
         raise DatasetError(f"data.root: {what}")
     files = FileList.scan(root)
-    asked: list[Format] = [known for known in READERS if known != "roboflow"] if format == "auto" else [format]
-    found = _ask(asked, root, files)
+    found, reasons = _ask(
+        [known for known in READERS if known != "roboflow"] if format == "auto" else [format], root, files
+    )
     if not found:
         if any(_is_path(name) for name in names.values()):
             return Layout(root, "coco" if format == "auto" else format, (), (), names)
-        other = next(iter(_ask(READERS, root, files)), None) if format != "auto" else None
+        if reasons:
+            raise DatasetError(reasons[0])
+        other = next(iter(_ask(READERS, root, files)[0]), None) if format != "auto" else None
         if other:
             raise DatasetError(f"{root} is not in the format {format} (data.format, --format): it is {other}")
         raise DatasetError(f"{root} has no layout that is known. {describe_contents(root, files)}")
     chosen = max(found, key=lambda known: len({split.role for split in found[known].splits} & {"train", "val"}))
-    splits, notes = found[chosen]
+    splits, notes, missing = found[chosen]
+    notes = (*notes, *reasons)
     others = [known for known in found if known != chosen]
     if others:
         notes = (*notes, f"it is {' and '.join(others)}, too: --format (data.format) reads it so")
     if chosen == "coco" and all(split.format == "roboflow" for split in splits):
         chosen = "roboflow"
-    return Layout(root, chosen, splits, notes, names, files.image_counts())
+    return Layout(root, chosen, splits, notes, names, files.image_counts(), missing)
 
 
-def _ask(formats: Iterable[Format], root: Path, files: FileList) -> dict[Format, Found]:
-    return {known: found for known in formats if (found := READERS[known].find(root, files)) is not None}
+def _ask(formats: Iterable[Format], root: Path, files: FileList) -> tuple[dict[Format, Found], list[str]]:
+    """Return what each format finds, and why one that is there cannot be told."""
+    found: dict[Format, Found] = {}
+    reasons = []
+    for known in formats:
+        try:
+            splits = READERS[known].find(root, files)
+        except DatasetError as error:
+            reasons.append(str(error))
+            continue
+        if splits is not None:
+            found[known] = splits
+    return found, reasons
 
 
 def scan_split(split: Split, findings: Findings) -> DetectionData:
