@@ -18,6 +18,9 @@ from rfdetr_hwd.data.yolo import read_yolo
 from rfdetr_hwd.data.yolo_layout import find_yolo
 
 
+_YOLO_SUFFIXES = (".txt", ".yaml", ".yml", ".data", ".names")
+
+
 class Reader(NamedTuple):
     """How a format is found and read.
 
@@ -31,6 +34,8 @@ class Reader(NamedTuple):
 
 
 def _find_yolo(root: Path, files: FileList) -> Found | None:
+    if not any(name.lower().endswith(_YOLO_SUFFIXES) for name in files.names):  # the look itself takes longer
+        return None
     yolo = find_yolo(root, files)
     if yolo is None:
         return None
@@ -102,7 +107,7 @@ def find_layout(
         notes = (*notes, f"it is {' and '.join(others)}, too: --format (data.format) reads it so")
     if chosen == "coco" and all(split.format == "roboflow" for split in splits):
         chosen = "roboflow"
-    return Layout(root, chosen, splits, notes, names, files.image_counts(), missing)
+    return Layout(root, chosen, splits, notes, names, files.image_counts, missing)
 
 
 def _ask(formats: Iterable[Format], root: Path, files: FileList) -> tuple[dict[Format, Found], list[str]]:
