@@ -17,7 +17,6 @@ from rfdetr_hwd.data.shards import find_shards, read_shards
 from rfdetr_hwd.data.yolo import read_yolo
 from rfdetr_hwd.data.yolo_layout import find_yolo
 
-
 _YOLO_SUFFIXES = (".txt", ".yaml", ".yml", ".data", ".names")
 
 
