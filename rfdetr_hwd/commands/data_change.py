@@ -1,37 +1,46 @@
 """`rfdetr-hwd data convert`, `split` and `download`: make a new dataset folder out of something else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_named, say_remarks
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import Unpacked
 from rfdetr_hwd.data.convert import Converted, coco_to_yolo, voc_to_coco, yolo_to_coco
 from rfdetr_hwd.data.fetch import fetch_and_unpack
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.layout import Format, Layout
 from rfdetr_hwd.data.roboflow import download
+from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.data.split import SplitResult, check_fractions, split_dataset
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.terminal import say
 
-_CONVERSIONS: dict[tuple[str, str], Callable[[Path, Path], list[Converted]]] = {
+Said = Mapping[Role, str | None]
+
+_CONVERSIONS: dict[tuple[str, str], Callable[[Layout, Path], list[Converted]]] = {
     ("coco", "yolo"): coco_to_yolo,
     ("roboflow", "yolo"): coco_to_yolo,
     ("yolo", "coco"): yolo_to_coco,
-    ("voc", "coco"): voc_to_coco,
 }
 
 
-def run_convert(source: Path, to: str, out: Path) -> None:
+def run_convert(
+    source: Path, to: str, out: Path, format: Format | Literal["auto"] = "auto", said: Said = NOTHING_SAID
+) -> None:
     """Convert a dataset to another format.
 
     Args:
         source: Folder of the dataset: YOLO (data.yaml) or Pascal VOC (XML files) to COCO, COCO or Roboflow to YOLO.
         to: `coco` or `yolo`.
         out: New folder.
+        format: Format of the dataset, or `auto`.
+        said: What `--train`, `--val` and `--test` say.
 
     Raises:
         ConfigError: `to` is not known.
@@ -42,17 +51,32 @@ def run_convert(source: Path, to: str, out: Path) -> None:
     if not source.is_dir():
         raise DatasetError(f"there is no folder {source}")
     try:
-        format = str(find_layout(source).format)
-    except DatasetError:
-        format = "voc"  # which says itself what was looked for
-    convert = _CONVERSIONS.get((format, to))
-    if convert is None:
-        raise DatasetError(f"{source} is in the format {format}: from that there is no way to {to}")
-    _print_converted(f"{format} to {to}", convert(source, out))
+        layout = find_named(source, format, said)
+    except DatasetError as error:
+        try:
+            written = voc_to_coco(source, out) if to == "coco" and format == "auto" else None
+        except DatasetError as reason:
+            raise (error if "is not a Pascal VOC dataset" in str(reason) else reason) from None
+        if written is None:
+            raise
+        _print_converted(f"voc to {to}", written)
+    else:
+        convert = _CONVERSIONS.get((layout.format, to))
+        if convert is None:
+            raise DatasetError(f"{source} is in the format {layout.format}: from that there is no way to {to}")
+        _print_converted(f"{layout.format} to {to}", convert(layout, out))
+        say_remarks(layout)
     say(f"dataset: {out}")
 
 
-def run_split(source: Path, out: Path, fractions: str, seed: int) -> None:
+def run_split(
+    source: Path,
+    out: Path,
+    fractions: str,
+    seed: int,
+    format: Format | Literal["auto"] = "auto",
+    said: Said = NOTHING_SAID,
+) -> None:
     """Divide a dataset that has one annotated split into train, valid and test.
 
     Args:
@@ -60,6 +84,8 @@ def run_split(source: Path, out: Path, fractions: str, seed: int) -> None:
         out: New folder.
         fractions: Shares of train, valid and test, such as `0.8,0.1,0.1`.
         seed: Seed of the choice.
+        format: Format of the dataset, or `auto`.
+        said: What `--train` says, which is then the split that is divided.
 
     Raises:
         ConfigError: The shares or the seed are no such thing.
@@ -72,10 +98,13 @@ def run_split(source: Path, out: Path, fractions: str, seed: int) -> None:
         raise ConfigError(f"--fractions {fractions}: {error}") from None
     if seed < 0:
         raise ConfigError(f"--seed {seed} is negative")
-    splits = list(find_layout(source).splits())
+    layout = find_named(source, format, said)
+    splits = [layout.split("train")] if said.get("train") else list(layout.splits())
     if len(splits) != 1:
-        names = ", ".join(split.name for split in splits) or "none"
-        raise DatasetError(f"{source} must have one annotated split to divide; it has {len(splits)}: {names}")
+        there = ", ".join(split.name for split in splits or layout.found) or "none"
+        raise DatasetError(
+            f"{source} must have one annotated split to divide; it has {len(splits)}: {there}. Choose with --train NAME"
+        )
     data = read_split(splits[0])
     say(f"comparing {len(data)} images of {splits[0].name} ...")
     _print_split(data, split_dataset(data, out, shares, seed))
@@ -134,6 +163,7 @@ def _print_unpacked(out: Path, unpacked: Unpacked) -> None:
     try:
         layout = find_layout(root)
         say(f"found: {layout.format}, splits {', '.join(split.name for split in layout.splits()) or 'none'}")
+        say_remarks(layout)
     except DatasetError as error:
         say(f"note: {error}")
     say(f"dataset: {root}")

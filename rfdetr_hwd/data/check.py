@@ -2,9 +2,10 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,9 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image, read_size
+from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, near_duplicates
-from rfdetr_hwd.data.source import ROLES, USUAL_NAMES, Layout, Role, scan_split
+from rfdetr_hwd.data.source import scan_split
 
 _LEARNED = ("train", "val")
 
@@ -70,7 +72,6 @@ def check_dataset(
     layout: Layout,
     decode: bool,
     num_queries: int,
-    names: Mapping[Role, str | None] = USUAL_NAMES,
     watch: Callable[[str, int, Iterator[Any]], Iterator[Any]] = lambda _, __, images: images,
 ) -> Report:
     """Check all splits of a dataset.
@@ -79,17 +80,15 @@ def check_dataset(
         layout: The dataset.
         decode: Also decode every image: is it readable, of the annotated size, and in one split only?
         num_queries: Object queries of the model, the most objects that it can find in an image.
-        names: Names of the splits where they are not the usual ones.
         watch: Given (name, number of images, images), returns the images, and may show progress.
 
     Raises:
-        DatasetError: The dataset has no split at all.
+        DatasetError: The dataset has no split that is used, or one that is named is not there.
     """
     report = Report()
-    splits = list(layout.splits(names))
+    splits = list(layout.splits())
     if not splits:
-        looked = ", ".join(str(layout.split(role, names.get(role)).annotations) for role in ROLES)
-        raise DatasetError(f"{layout.root} has no split that is known: looked for {looked}")
+        raise DatasetError(f"{layout.root} has no split whose use is known. {' '.join(layout.remarks())}")
     found: list[tuple[DetectionData, list[_Look]]] = []
     for split in splits:
         try:
@@ -104,7 +103,7 @@ def check_dataset(
         _check_images(data, looks, report.findings)
         found.append((data, looks))
     _check_classes([data for data, _ in found], report.findings)
-    _check_unlisted([data for data, _ in found], report.findings)
+    _check_unlisted(layout.root, [data for data, _ in found], report.findings)
     if decode:
         _check_similar(found, report.findings)
     return report
@@ -175,20 +174,15 @@ def _check_classes(splits: list[DetectionData], findings: Findings) -> None:
             findings.add("classes_differ", data.images, "", reason)
 
 
-def _check_unlisted(splits: list[DetectionData], findings: Findings) -> None:
-    """Find images in the folders of the splits that no split lists."""
-    listed: dict[str, set[str]] = {}
-    for data in splits:
-        if data.shards is None:
-            listed.setdefault(str(data.images), set()).update(str(data.path(row)) for row in range(len(data)))
-    for data in splits:
-        names = listed.pop(str(data.images), None)
-        if names is None:
-            continue
-        everywhere = names.union(*listed.values())
-        for name in sorted(FileList.scan(data.images).names):
-            path = str(data.images / name)
-            if name.lower().endswith(IMAGE_SUFFIXES) and path not in everywhere:
+def _check_unlisted(root: Path, splits: list[DetectionData], findings: Findings) -> None:
+    """Find images of the dataset, and of image directories elsewhere, that no split lists."""
+    folders = [data for data in splits if data.shards is None]
+    listed = {str(data.path(row)) for data in folders for row in range(len(data))}
+    elsewhere = {data.images for data in folders if not data.images.resolve().is_relative_to(root.resolve())}
+    for folder in [root, *sorted(elsewhere)] if folders else []:
+        for name in sorted(FileList.scan(folder).names):
+            path = str(folder / name)
+            if name.lower().endswith(IMAGE_SUFFIXES) and path not in listed:
                 findings.add("unlisted_image", path, "", "is listed in no annotations")
 
 

@@ -25,7 +25,8 @@ import yaml
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import new_folder, safe_parts
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.source import Layout, find_layout, read_split
+from rfdetr_hwd.data.layout import Layout
+from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.data.voc import read_voc
 from rfdetr_hwd.data.write import place_image, write_coco
 from rfdetr_hwd.data.yolo_label_files import label_file_of
@@ -50,13 +51,13 @@ class Converted(NamedTuple):
     notes: dict[str, int]
 
 
-def yolo_to_coco(source: Path, out: Path) -> list[Converted]:
+def yolo_to_coco(layout: Layout, out: Path) -> list[Converted]:
     """Write a YOLO dataset (data.yaml, text labels; polygons become boxes) as a Roboflow COCO dataset.
 
     Classes keep their order and get the category ids 1 to N. An image without labels is kept, without objects.
 
     Args:
-        source: Folder with data.yaml.
+        layout: The dataset.
         out: Folder that does not exist yet. It appears when everything is written.
 
     Raises:
@@ -64,21 +65,21 @@ def yolo_to_coco(source: Path, out: Path) -> list[Converted]:
     """
     with new_folder(out) as folder:
         done = []
-        for role, data in _read(Layout(source, "yolo")):
+        for role, data in _read(layout):
             data = replace(_rooted(data), category_ids=tuple(range(1, len(data.class_names) + 1)))
             write_coco(folder / _FOLDERS[role], data)
             done.append(Converted(_FOLDERS[role], len(data), len(data.labels), _notes(_without_objects(data))))
         return done
 
 
-def coco_to_yolo(source: Path, out: Path) -> list[Converted]:
+def coco_to_yolo(layout: Layout, out: Path) -> list[Converted]:
     """Write a COCO or Roboflow COCO dataset as a YOLO dataset: data.yaml, SPLIT/images, SPLIT/labels.
 
     YOLO knows classes by their place in data.yaml, and boxes. Crowd regions are left out, since they would become
     objects; so are boxes without area in the image. Boxes are clipped to the image. Ids, areas and the like are lost.
 
     Args:
-        source: Folder of the dataset.
+        layout: The dataset.
         out: Folder that does not exist yet. It appears when everything is written.
 
     Raises:
@@ -87,7 +88,7 @@ def coco_to_yolo(source: Path, out: Path) -> list[Converted]:
     """
     with new_folder(out) as folder:
         done, names = [], None
-        for role, data in _read(find_layout(source)):
+        for role, data in _read(layout):
             if names not in (None, data.class_names):
                 raise DatasetError(f"the classes of {data.name} are {data.class_names}, those of train are {names}")
             names = data.class_names
@@ -127,13 +128,16 @@ def voc_to_coco(source: Path, out: Path) -> list[Converted]:
 
 
 def _read(layout: Layout) -> Iterator[tuple[str, DetectionData]]:
-    """Yield the splits that are there; train has to be.
+    """Yield the splits that are used.
 
     Raises:
-        DatasetError: One of them cannot be read or has errors.
+        DatasetError: There are none, or one of them cannot be read or has errors.
     """
-    for split in layout.splits():
-        yield split.role, read_split(split)
+    splits = list(layout.splits())
+    if not splits:
+        raise DatasetError(f"{layout.root} has no split whose use is known. {' '.join(layout.remarks())}")
+    for split in splits:
+        yield str(split.role), read_split(split)
 
 
 def _rooted(data: DetectionData) -> DetectionData:

@@ -36,7 +36,9 @@ KINDS: Mapping[str, Kind] = {
     "duplicate_category": Kind("error", "the first of them counts"),
     "bad_image": Kind("error", "the image is left out"),
     "bad_size": Kind("error", "the image is left out"),
-    "duplicate_image": Kind("error", "the first of them counts"),
+    "duplicate_image": Kind(
+        "error", "one image listed twice counts once; several of one id are skipped, with their boxes"
+    ),
     "duplicate_file": Kind("error", "both are used"),
     "unsafe_path": Kind("error", "the image is not read", can_allow=False),
     "missing_file": Kind("error", "the image is left out"),
@@ -60,6 +62,7 @@ KINDS: Mapping[str, Kind] = {
     "unused_label": Kind("notice", "its objects are not read"),
     "duplicate_line": Kind("notice", "counts once"),
     "annotation_id": Kind("notice", "annotations are numbered anew"),
+    "path_differs": Kind("notice", "the file that is there is used"),
     "missing_area": Kind("notice", "the box's own area stands in"),
     "empty_box": Kind("notice", "not learned from"),
     "clipped_box": Kind("notice", "clipped to the image for training"),
@@ -111,6 +114,13 @@ class Findings:
         kept = self.examples.setdefault(kind, [])
         if len(kept) < MAX_EXAMPLES:
             kept.append(Finding(kind, str(where), who, reason))
+
+    def include(self, other: "Findings") -> None:
+        """Enter all findings of another collection."""
+        self.counts.update(other.counts)
+        for kind, examples in other.examples.items():
+            kept = self.examples.setdefault(kind, [])
+            kept += examples[: MAX_EXAMPLES - len(kept)]
 
     def kinds(self, level: Literal["error", "notice"], allow: Sequence[str] = ()) -> list[str]:
         """Return the kinds of a level that were found, in the order of `KINDS`; allowed errors are left out."""

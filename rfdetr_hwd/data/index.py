@@ -121,8 +121,11 @@ def _index_images(raw: RawSplit, files: FileList, findings: Findings) -> _Images
     images = _Images([], [], [], set())
     seen_ids: set[int] = set()
     seen_names: set[str] = set()
+    shared = _shared_ids(raw)
     for number, image in enumerate(raw.images):
         kind, reason = _image_problem(image, seen_ids, files)
+        if isinstance(image, dict) and is_id(image.get("id")) and image["id"] in shared:
+            kind, reason = "duplicate_image", f"several images have the id: {', '.join(shared[image['id']])}"
         if kind:
             findings.add(kind, raw.where, name_entry("image", number, image), reason)
             if isinstance(image, dict) and is_id(image.get("id")) and image["id"] not in seen_ids:
@@ -138,6 +141,18 @@ def _index_images(raw: RawSplit, files: FileList, findings: Findings) -> _Images
         images.sizes.append((int(image["height"]), int(image["width"])))
     images.left_out.difference_update(seen_ids)
     return images
+
+
+def _shared_ids(raw: RawSplit) -> dict[int, list[str]]:
+    """Return the ids that several files have, and the names of these: a box of such an id may be of any of them.
+
+    In shards each image comes with its own boxes.
+    """
+    names: dict[int, set[str]] = {}
+    for image in raw.images if raw.shards is None else ():
+        if isinstance(image, dict) and is_id(image.get("id")):
+            names.setdefault(image["id"], set()).add(shown(image.get("file_name")))
+    return {image_id: sorted(files) for image_id, files in names.items() if len(files) > 1}
 
 
 def _image_problem(image: Any, seen_ids: set[int], files: FileList) -> tuple[str, str]:

@@ -1,138 +1,103 @@
-"""Find a detection dataset and read its splits: COCO and Roboflow folders, YOLO exports, WebDataset shards."""
+"""Find a detection dataset and read its splits, whatever its format."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.coco import read_coco
+from rfdetr_hwd.data.coco import RawSplit
+from rfdetr_hwd.data.coco_layout import find_coco, read_coco_split
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.index import index_split
-from rfdetr_hwd.data.roles import ROLES as ROLES
-from rfdetr_hwd.data.roles import Role as Role
-from rfdetr_hwd.data.shards import index_name, read_shards
-from rfdetr_hwd.data.yolo import read_yolo
-from rfdetr_hwd.data.yolo_layout import YoloSplit, YoloSplits, find_yolo
+from rfdetr_hwd.data.inventory import describe_contents
+from rfdetr_hwd.data.layout import USUAL_NAMES, Format, Found, Layout, Split, SplitFiles, SplitName
+from rfdetr_hwd.data.roles import Role
+from rfdetr_hwd.data.shards import find_shards, read_shards
+from rfdetr_hwd.data.yolo import find_yolo, read_yolo
 
-Format = Literal["coco", "roboflow", "yolo", "webdataset"]
 
-USUAL_NAMES: Mapping[Role, str | None] = MappingProxyType({})
-"""No split has a name of its own."""
+class Reader(NamedTuple):
+    """How a format is found and read.
 
-_SPLIT_NAMES: dict[Format, dict[Role, tuple[str, ...]]] = {
-    "coco": {"train": ("train2017", "train"), "val": ("val2017", "val", "valid"), "test": ("test2017", "test")},
-    "roboflow": {"train": ("train",), "val": ("valid", "val"), "test": ("test",)},
-    "webdataset": {"train": ("train",), "val": ("val", "valid"), "test": ("test",)},
+    Attributes:
+        find: Returns the splits of this format in a directory, given the files below it; none if there are none.
+        read: Returns the entries of a split and the files that they refer to; findings receive what is wrong.
+    """
+
+    find: Callable[[Path, FileList], Found | None]
+    read: Callable[[Split, Findings], tuple[RawSplit, FileList]]
+
+
+def _read_shards(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
+    raw = read_shards(split.root, split.name, FileList.scan(split.root), findings)
+    return raw, FileList(split.root, frozenset(str(image["file_name"]) for image in raw.images))
+
+
+READERS: Mapping[Format, Reader] = {
+    "webdataset": Reader(find_shards, _read_shards),
+    "coco": Reader(find_coco, read_coco_split),
+    "roboflow": Reader(lambda root, files: _only_roboflow(find_coco(root, files)), read_coco_split),
+    "yolo": Reader(find_yolo, read_yolo),
 }
-
-_LOOKED_FOR = """\
-  SPLIT/_annotations.coco.json                                    Roboflow's COCO export
-  annotations/instances_SPLIT.json, annotations/SPLIT.json or SPLIT.json, with SPLIT/ or images/      COCO
-  data.yaml with images/ and labels/                              YOLO
-  SPLIT-index.json beside tar files                               WebDataset shards"""
+"""The formats, in the order in which a directory is asked for them."""
 
 
-class Split(NamedTuple):
-    """Where one split of a dataset lies.
+def find_layout(
+    root: str | Path, format: Format | Literal["auto"] = "auto", names: Mapping[Role, SplitName] = USUAL_NAMES
+) -> Layout:
+    """Recognise a dataset by what lies in its directory.
 
-    Attributes:
-        role: What it is for.
-        name: Its own name.
-        format: Format of the dataset.
-        root: Folder of the dataset; links may lead anywhere in it.
-        images: Folder of the images, of the shards, or the root of a YOLO dataset.
-        annotations: The annotation file, the index of the shards, or the root of a YOLO dataset.
-    """
-
-    role: Role
-    name: str
-    format: Format
-    root: Path
-    images: Path
-    annotations: Path
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A dataset folder whose format is known.
-
-    Attributes:
-        root: Folder of the dataset.
-        format: `coco` (annotations beside image folders), `roboflow` (annotations in each split's folder), `yolo`
-            (data.yaml, text files) or `webdataset` (tar files with an index).
-    """
-
-    root: Path
-    format: Format
-
-    def split(self, role: Role, name: str | None = None) -> Split:
-        """Return the paths of a split; `name` defaults to the format's own name for the role."""
-        if self.format == "yolo":
-            return Split(role, name or role, "yolo", self.root, self.root, self.root)
-        candidates = [place for n in ([name] if name else _SPLIT_NAMES[self.format][role]) for place in self._places(n)]
-        found = next((place for place in candidates if place[1].is_file()), candidates[0])
-        return Split(
-            role, found[1].parent.name if self.format == "roboflow" else found[2], self.format, self.root, *found[:2]
-        )
-
-    def splits(self, names: Mapping[Role, str | None] = USUAL_NAMES) -> Iterator[Split]:
-        """Yield the splits that are there, under their usual names or those that are given."""
-        yolo = _find_yolo(self.root, FileList.scan(self.root), names) if self.format == "yolo" else None
-        for role in ROLES:
-            split = self.split(role, names.get(role))
-            is_there = role in yolo.found or role == "train" if yolo else split.annotations.exists()
-            if is_there:  # `train` has to be: reading it says what is wrong
-                yield split
-
-    def _places(self, name: str) -> Iterator[tuple[Path, Path, str]]:
-        """Yield (images, annotations, name) of where a split may lie."""
-        root = self.root
-        if self.format == "roboflow":
-            yield root / name, root / name / "_annotations.coco.json", name
-        elif self.format == "webdataset":
-            yield root, root / index_name(name), name
-        else:
-            folders = [root / name, root / "images" / name, root / "images"]
-            images = next((folder for folder in folders if folder.is_dir()), folders[0])
-            yield images, root / "annotations" / f"instances_{name}.json", name
-            yield images, root / "annotations" / f"{name}.json", name
-            yield images, root / f"{name}.json", name
-
-
-def find_layout(root: str | Path, format: Format | Literal["auto"] = "auto") -> Layout:
-    """Recognise the layout of a dataset folder.
+    Of several formats the first is taken that has something to train on and to validate, or else the first.
 
     Args:
-        root: The folder.
+        root: The directory.
         format: Its format, or `auto`.
+        names: How the user names splits.
 
     Raises:
-        DatasetError: The folder is missing or has no known layout; the message says what was looked for.
+        DatasetError: The directory is missing or nothing in it is known; the message says what is there.
     """
     root = Path(root)
     if not root.is_dir():
         where = "" if root.is_absolute() else f" in {Path.cwd()}"
-        raise DatasetError(f"data.root: there is no folder {root}{where}")
-    if format != "auto":
-        return Layout(root, format)
-    if any(root.glob("*/_annotations.coco.json")):
-        return Layout(root, "roboflow")
-    if any(root.glob("*-index.json")) and any(root.glob("*.tar")):
-        return Layout(root, "webdataset")
-    yolo = find_yolo(root, FileList.scan(root))
-    if yolo and yolo.description.entries:
-        return Layout(root, "yolo")
-    coco = Layout(root, "coco")
-    if any(root.glob("annotations/instances_*.json")) or any(coco.splits()):
-        return coco
-    if yolo:
-        return Layout(root, "yolo")
-    raise DatasetError(
-        f"{root} has no layout that is known. Looked for\n{_LOOKED_FOR}\nSet data.root to the folder that holds them"
-    )
+        what = "it is a file: give the directory it lies in" if root.is_file() else f"there is no folder {root}{where}"
+        raise DatasetError(f"data.root: {what}")
+    files = FileList.scan(root)
+    asked: list[Format] = [known for known in READERS if known != "roboflow"] if format == "auto" else [format]
+    found = _ask(asked, root, files)
+    if not found:
+        if any(_is_path(name) for name in names.values()):
+            return Layout(root, "coco" if format == "auto" else format, (), (), names)
+        other = next(iter(_ask(READERS, root, files)), None) if format != "auto" else None
+        if other:
+            raise DatasetError(f"{root} is not in the format {format} (data.format, --format): it is {other}")
+        raise DatasetError(f"{root} has no layout that is known. {describe_contents(root, files)}")
+    chosen = max(found, key=lambda known: len({split.role for split in found[known].splits} & {"train", "val"}))
+    splits, notes, missing = found[chosen]
+    others = [known for known in found if known != chosen]
+    if others:
+        notes = (*notes, f"it is {' and '.join(others)}, too: --format (data.format) reads it so")
+    if chosen == "coco" and all(split.format == "roboflow" for split in splits):
+        chosen = "roboflow"
+    return Layout(root, chosen, splits, notes, names, files.image_counts(), missing)
+
+
+def _ask(formats: Iterable[Format], root: Path, files: FileList) -> dict[Format, Found]:
+    """Return what formats find; an error of one of them, if none finds anything."""
+    found: dict[Format, Found] = {}
+    errors: list[DatasetError] = []
+    for known in formats:
+        try:
+            splits = READERS[known].find(root, files)
+        except DatasetError as error:
+            errors.append(error)
+            continue
+        if splits is not None:
+            found[known] = splits
+    if errors and not found:
+        raise errors[0]
+    return found
 
 
 def scan_split(split: Split, findings: Findings) -> DetectionData:
@@ -145,17 +110,12 @@ def scan_split(split: Split, findings: Findings) -> DetectionData:
     Raises:
         DatasetError: The split cannot be read at all, or nothing in it can be used.
     """
-    if not split.images.is_dir():
-        raise DatasetError(f"there is no image folder {split.images}: set data.{split.role} to the name of a split")
-    files = FileList.scan(split.images, split.root)
-    if split.format == "yolo":
-        raw = read_yolo(_yolo_split(split, files), files, findings)
-    elif split.format == "webdataset":
-        raw = read_shards(split.images, split.name, files, findings)
-        files = FileList(split.images, frozenset(str(image["file_name"]) for image in raw.images))
-    else:
-        raw = read_coco(split.annotations)
-    return index_split(raw, split.name, files, findings)
+    own = Findings()  # so that what is wrong with another split is not the reason given
+    try:
+        raw, files = READERS[split.format].read(split, own)
+        return index_split(raw, split.name, files, own)
+    finally:
+        findings.include(own)
 
 
 def read_split(split: Split, allow: Sequence[str] = ()) -> DetectionData:
@@ -175,16 +135,10 @@ def read_split(split: Split, allow: Sequence[str] = ()) -> DetectionData:
     return data
 
 
-def _find_yolo(root: Path, files: FileList, names: Mapping[Role, str | None]) -> YoloSplits:
-    found = find_yolo(root, files, names)
-    if found is None:
-        raise DatasetError(f"{root} has no data.yaml, nor labels beside images: it is no YOLO dataset")
-    return found
+def _only_roboflow(found: Found | None) -> Found | None:
+    splits = tuple(split for split in found.splits if split.format == "roboflow") if found else ()
+    return Found(splits, found.notes) if found and splits else None
 
 
-def _yolo_split(split: Split, files: FileList) -> YoloSplit:
-    yolo = _find_yolo(split.root, files, {split.role: None if split.name == split.role else split.name})
-    if split.role not in yolo.found:
-        reason = yolo.missing.get(split.role, f"{yolo.description.where.name} names no {split.role}")
-        raise DatasetError(f"{split.root} has no images of the split {split.role}: {reason}")
-    return yolo.found[split.role]
+def _is_path(name: SplitName) -> bool:
+    return isinstance(name, SplitFiles) or (name is not None and name.lower().endswith(".json"))

@@ -1,32 +1,58 @@
 """Read the labels of a YOLO split: a text file an image, a line an object."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 from rfdetr_hwd.data.coco import RawSplit
 from rfdetr_hwd.data.files import FileList
-from rfdetr_hwd.data.findings import Findings
+from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import ImageError, read_size
+from rfdetr_hwd.data.layout import Found, Split
+from rfdetr_hwd.data.roles import ROLES
 from rfdetr_hwd.data.text_file import read_lines
 from rfdetr_hwd.data.yolo_label_files import LabelFiles
 from rfdetr_hwd.data.yolo_labels import BadLine, LineReader, Row
-from rfdetr_hwd.data.yolo_layout import YoloSplit
+from rfdetr_hwd.data.yolo_layout import YoloSplit, find_yolo_splits
 from rfdetr_hwd.data.yolo_pose import PoseSuspicion
 
 
-def read_yolo(split: YoloSplit, files: FileList, findings: Findings) -> RawSplit:
-    """Read the labels of a split.
+def find_yolo(root: Path, files: FileList) -> Found | None:
+    """Find a YOLO dataset; see `rfdetr_hwd.data.yolo_layout.find_yolo_splits`.
+
+    Raises:
+        DatasetError: What describes the dataset is wrong, or several files describe different ones.
+    """
+    yolo = find_yolo_splits(root, files)
+    if yolo is None:
+        return None
+    splits = tuple(Split(role, role, "yolo", root, root, yolo.description.where) for role in yolo.found)
+    return Found(splits, yolo.notes, yolo.missing)
+
+
+def read_yolo(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
+    """Read the labels of a split, and list the files of its dataset.
 
     A line is `class cx cy w h`, as fractions of the image; `class x1 y1 x2 y2 ...`, a polygon, which becomes its box;
     or, where the description has `kpt_shape`, a box and keypoints. A line that repeats another of its file counts once,
     as it does for Ultralytics. An image without a label file is background.
 
     Args:
-        split: Where the split lies.
-        files: All files below the root of the dataset.
+        split: The split, under the name of its role or a directory or list of its images.
         findings: Receives what is wrong with label files and images, and what was assumed.
+
+    Raises:
+        DatasetError: It is not there.
     """
-    return _Reader(split, files, findings).read()
+    files = FileList.scan(split.root)
+    role = next((role for role in ROLES if role == split.name), split.role)
+    if role is None:
+        raise DatasetError(f"{split.root}: nothing says whether {split.name} is train, val or test")
+    yolo = find_yolo_splits(split.root, files, {} if split.name == role else {role: split.name})
+    if yolo is None or role not in yolo.found:
+        reason = yolo.missing.get(role, "nothing names it") if yolo else "it has no data.yaml and no labels"
+        raise DatasetError(f"{split.root} has no images of the split {split.name}: {reason}")
+    return _Reader(yolo.found[role], files, findings).read(), files
 
 
 class _Reader:

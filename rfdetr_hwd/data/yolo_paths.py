@@ -117,7 +117,7 @@ class PathFinder:
             return f"{shown(text)} is an address, and nothing is fetched"
         if self.is_inside(text):
             return f"{self.shown(text)} is not there"
-        return f"{self.shown(text)} is not in {self._root}, and nothing of its name is"
+        return f"{self.shown(text)} is not in {self._root}, nor is anything of its name"
 
     def shown(self, text: str) -> str:
         """Return a path for a message, with what comes before it."""

@@ -8,7 +8,7 @@ import pytest
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.source import find_layout, read_split
-from rfdetr_hwd.data.yolo_layout import find_yolo
+from rfdetr_hwd.data.yolo_layout import find_yolo_splits
 from tests.unit.data.yolo_files import BOX, YAML, find, reasons, scan, write_split, write_tree
 
 
@@ -108,11 +108,11 @@ def test_a_split_that_is_named_and_not_there_is_said(tmp_path: Path) -> None:
     found = find(tmp_path)
     assert set(found.found) == {"train"}
     assert found.missing == {
-        "val": f"data.yaml names val: '../valid/images' is not in {tmp_path}, and nothing of its name is",
-        "test": f"data.yaml names test: '../test/images' is not in {tmp_path}, and nothing of its name is",
+        "val": f"data.yaml names val: '../valid/images' is not in {tmp_path}, nor is anything of its name",
+        "test": f"data.yaml names test: '../test/images' is not in {tmp_path}, nor is anything of its name",
     }
     assert found.notes == tuple(found.missing.values())
-    with pytest.raises(DatasetError, match=r"no images of the split val: data\.yaml names val: '../valid/images' is"):
+    with pytest.raises(DatasetError, match=r"has no val split: data\.yaml names val: '../valid/images' is not in"):
         read_split(find_layout(tmp_path).split("val"))
 
 
@@ -174,7 +174,7 @@ def test_lists_of_another_machine_are_read_and_what_is_missing_is_named(tmp_path
     assert [str(f) for f in findings.examples["missing_file"]] == [
         f"{tmp_path}/train.txt: line 3: there is no file 'images/c.png' in {tmp_path}"
     ]
-    assert reasons(findings, "unsafe_path") == [f"'../e.png' is not in {tmp_path}, and nothing of its name is"]
+    assert reasons(findings, "unsafe_path") == [f"'../e.png' is not in {tmp_path}, nor is anything of its name"]
     assert reasons(findings, "bad_image") == ["must be the path of an image and nothing else, not 'q.gif'"]
     guessed, repeated = reasons(findings, "assumed")
     assert guessed.startswith("train.txt: 4 entries are not there, and files of their names are read: images/a.png for")
@@ -194,7 +194,7 @@ def test_paths_out_of_the_dataset_are_not_followed_and_the_message_is_true(tmp_p
     root = tmp_path / "root"
     write_split(tmp_path, "outside/images", "outside/labels")
     for entry in ("../outside/images", "../../outside/images", str(tmp_path / "outside/images"), "../none/images"):
-        with pytest.raises(DatasetError, match=r"no images of the split train: data.yaml names train: ") as caught:
+        with pytest.raises(DatasetError, match=r"has no train split: data.yaml names train: ") as caught:
             read_split(find_layout(with_yaml(root, f"train: {entry}\n")).split("train"))
         assert f"{entry!r} is not in {root}" in str(caught.value)  # whether there is such a directory or not
     for name in ("../outside/images/a.png", str(tmp_path / "outside/images/a.png"), "../outside/images/none.png"):
@@ -268,16 +268,16 @@ def test_labels_without_any_names_are_numbered_and_that_is_said(tmp_path: Path) 
 )
 def test_what_is_no_yolo_dataset_is_none(tmp_path: Path, files: dict[str, str | None]) -> None:
     write_tree(tmp_path, files)
-    assert find_yolo(tmp_path, FileList.scan(tmp_path)) is None
+    assert find_yolo_splits(tmp_path, FileList.scan(tmp_path)) is None
 
 
 def test_a_split_that_the_user_names(tmp_path: Path) -> None:
     with_yaml(tmp_path, "train: train/images\n", "train/images", "fold3/images")
     files = FileList.scan(tmp_path)
-    found = find_yolo(tmp_path, files, {"val": "fold3/images"})
+    found = find_yolo_splits(tmp_path, files, {"val": "fold3/images"})
     assert found
     assert found.found["val"].images == ("fold3/images/a.png",)
-    found = find_yolo(tmp_path, files, {"val": "fold4"})
+    found = find_yolo_splits(tmp_path, files, {"val": "fold4"})
     assert found
     assert found.missing == {"val": "data.yaml names val: 'fold4' is not there"}
 
