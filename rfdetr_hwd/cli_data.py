@@ -19,6 +19,7 @@ class DataFormat(StrEnum):
     roboflow = "roboflow"
     yolo = "yolo"
     webdataset = "webdataset"
+    voc = "voc"
 
 
 @data_app.command("demo")
@@ -82,23 +83,27 @@ def data_show(
 
 @data_app.command("convert")
 def data_convert(
-    source: Annotated[Path, typer.Argument(help="Folder of the dataset: YOLO, Pascal VOC, COCO or Roboflow.")],
+    source: Annotated[Path, typer.Argument(help="Directory of the dataset, in any layout that is read.")],
     to: Annotated[str, typer.Option(help="coco or yolo.")],
-    out: Annotated[Path, typer.Option(help="New folder.")],
+    out: Annotated[Path, typer.Option(help="New directory.")],
+    allow: Annotated[list[str] | None, typer.Option(help="A kind of error to accept; may be repeated.")] = None,
 ) -> None:
-    """Write a dataset in another format."""
-    call_verb("data_change", "run_convert", source=source, to=to, out=out)
+    """Write a dataset in another format; exit 1, with nothing written, if it has errors."""
+    call_verb("data_change", "run_convert", source=source, to=to, out=out, allow=allow or [])
 
 
 @data_app.command("split")
 def data_split(
-    source: Annotated[Path, typer.Argument(help="Folder of a dataset with one annotated split.")],
-    out: Annotated[Path, typer.Option(help="New folder.")],
+    source: Annotated[Path, typer.Argument(help="Directory of a dataset with one annotated split.")],
+    out: Annotated[Path, typer.Option(help="New directory.")],
     fractions: Annotated[str, typer.Option(help="Shares of train, valid and test.")] = "0.8,0.1,0.1",
     seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
+    to: Annotated[str, typer.Option(help="Format of what is written: coco or yolo.")] = "coco",
+    allow: Annotated[list[str] | None, typer.Option(help="A kind of error to accept; may be repeated.")] = None,
 ) -> None:
-    """Divide a dataset: stratified by class, near-identical images in one part."""
-    call_verb("data_change", "run_split", source=source, out=out, fractions=fractions, seed=seed)
+    """Divide a dataset: stratified by class, near-identical images in one part; exit 1 if it has errors."""
+    arguments = {"source": source, "out": out, "fractions": fractions, "seed": seed, "to": to}
+    call_verb("data_change", "run_split", **arguments, allow=allow or [])
 
 
 @data_app.command("download")

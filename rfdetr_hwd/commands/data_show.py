@@ -15,7 +15,8 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, Failure, SampleKey
 from rfdetr_hwd.data.findings import KINDS, Findings
 from rfdetr_hwd.data.images import ImageError
-from rfdetr_hwd.data.source import ROLES, Role, find_layout, scan_split
+from rfdetr_hwd.data.roles import ROLES, Role
+from rfdetr_hwd.data.source import find_layout, scan_split
 from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.read_config import override_keys, parse_config

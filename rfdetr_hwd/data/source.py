@@ -1,4 +1,4 @@
-"""Find a detection dataset and read its splits: COCO and Roboflow folders, YOLO exports, WebDataset shards."""
+"""Find a detection dataset and read its splits: COCO and Roboflow folders, YOLO exports, Pascal VOC, shards."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,18 +6,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from rfdetr_hwd.data.account import Account, take_account
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.coco import read_coco
+from rfdetr_hwd.data.coco import RawSplit, read_coco
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.index import index_split
+from rfdetr_hwd.data.roles import ROLES, Role
 from rfdetr_hwd.data.shards import index_name, read_shards
+from rfdetr_hwd.data.voc import read_voc
+from rfdetr_hwd.data.voc_splits import find_voc
 from rfdetr_hwd.data.yolo import find_yaml, has_split, read_yolo
 
-Role = Literal["train", "val", "test"]
-Format = Literal["coco", "roboflow", "yolo", "webdataset"]
-
-ROLES: tuple[Role, ...] = ("train", "val", "test")
+Format = Literal["coco", "roboflow", "yolo", "webdataset", "voc"]
 
 USUAL_NAMES: Mapping[Role, str | None] = MappingProxyType({})
 """No split has a name of its own."""
@@ -32,6 +33,7 @@ _LOOKED_FOR = """\
   SPLIT/_annotations.coco.json                                    Roboflow's COCO export
   annotations/instances_SPLIT.json, annotations/SPLIT.json or SPLIT.json, with SPLIT/ or images/      COCO
   data.yaml with images/ and labels/                              YOLO
+  Annotations/ (XML files) with JPEGImages/ or images/, or XML files beside the images      Pascal VOC
   SPLIT-index.json beside tar files                               WebDataset shards"""
 
 
@@ -72,11 +74,15 @@ class Layout:
         """Return the paths of a split; `name` defaults to the format's own name for the role."""
         if self.format == "yolo":
             return Split(role, name or role, "yolo", self.root, self.root, self.root)
+        if self.format == "voc":
+            found = find_voc(self.root, FileList.scan(self.root))
+            splits = [s for s in found.splits if (s.name == name if name else s.role == role)] if found else []
+            own = splits[0].name if splits else name or role
+            return Split(role, own, "voc", self.root, self.root, self.root if splits else self.root / own)
         candidates = [place for n in ([name] if name else _SPLIT_NAMES[self.format][role]) for place in self._places(n)]
-        found = next((place for place in candidates if place[1].is_file()), candidates[0])
-        return Split(
-            role, found[1].parent.name if self.format == "roboflow" else found[2], self.format, self.root, *found[:2]
-        )
+        chosen = next((place for place in candidates if place[1].is_file()), candidates[0])
+        own = chosen[1].parent.name if self.format == "roboflow" else chosen[2]
+        return Split(role, own, self.format, self.root, *chosen[:2])
 
     def splits(self, names: Mapping[Role, str | None] = USUAL_NAMES) -> Iterator[Split]:
         """Yield the splits that are there, under their usual names or those that are given."""
@@ -126,6 +132,8 @@ def find_layout(root: str | Path, format: Format | Literal["auto"] = "auto") -> 
     coco = Layout(root, "coco")
     if any(root.glob("annotations/instances_*.json")) or any(coco.splits()):
         return coco
+    if find_voc(root, FileList.scan(root)):
+        return Layout(root, "voc")
     raise DatasetError(
         f"{root} has no layout that is known. Looked for\n{_LOOKED_FOR}\nSet data.root to the folder that holds them"
     )
@@ -141,17 +149,39 @@ def scan_split(split: Split, findings: Findings) -> DetectionData:
     Raises:
         DatasetError: The split cannot be read at all, or nothing in it can be used.
     """
+    return scan_counted(split, findings)[0]
+
+
+def scan_counted(split: Split, findings: Findings) -> tuple[DetectionData, Account]:
+    """Read a split as `scan_split` does; also return what it had and what of it is used.
+
+    Raises:
+        DatasetError: As `scan_split`; or more is missing than the findings say.
+    """
+    own = Findings()
+    try:
+        raw, files = _read_raw(split, own)
+        by_reader = own.counts.copy()
+        data = index_split(raw, split.name, files, own)
+        return data, take_account(raw, data, by_reader, own.counts)
+    finally:
+        findings.include(own)
+
+
+def _read_raw(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
+    """Return the entries of a split, and the files that they refer to."""
     if not split.images.is_dir():
         raise DatasetError(f"there is no image folder {split.images}: set data.{split.role} to the name of a split")
     files = FileList.scan(split.images, split.root)
     if split.format == "yolo":
-        raw = read_yolo(split.images, split.role, None if split.name == split.role else split.name, files, findings)
-    elif split.format == "webdataset":
+        name = None if split.name == split.role else split.name
+        return read_yolo(split.images, split.role, name, files, findings), files
+    if split.format == "voc":
+        return read_voc(split.root, split.name, files, findings), files
+    if split.format == "webdataset":
         raw = read_shards(split.images, split.name, files, findings)
-        files = FileList(split.images, frozenset(str(image["file_name"]) for image in raw.images))
-    else:
-        raw = read_coco(split.annotations)
-    return index_split(raw, split.name, files, findings)
+        return raw, FileList(split.images, frozenset(str(image["file_name"]) for image in raw.images))
+    return read_coco(split.annotations), files
 
 
 def read_split(split: Split, allow: Sequence[str] = ()) -> DetectionData:
