@@ -89,7 +89,7 @@ def run_split(
         there = ", ".join(split.name for split in splits) or "none"
         raise DatasetError(f"{source} must have one annotated split to divide; it has {len(splits)}: {there}")
     findings = Findings()
-    data, account = scan_counted(splits[0], findings)
+    data, account = scan_counted(splits[0], findings, every_header=True)
     say(f"comparing {len(data)} images of {splits[0].name} ...")
     hashes = hash_images(data, lambda images: watch("comparing images", len(data), images))
     unlisted = list(unlisted_images([(data, account)]))

@@ -106,7 +106,7 @@ def check_dataset(
     accounts: list[tuple[DetectionData, Account]] = []
     for split in splits:
         try:
-            data, account = scan_counted(split, report.findings)
+            data, account = scan_counted(split, report.findings, every_header=decode)
         except DatasetError as error:
             report.findings.add("unreadable_split", split.annotations, split.name, str(error))
             continue
@@ -171,14 +171,7 @@ def _check_images(data: DetectionData, looks: list[_Look], findings: Findings) -
         path, who = data.path(row), _name(data, row)
         if look.problem:
             findings.add("unreadable_image", path, who, look.problem.removeprefix(f"cannot decode {path}: "))
-            continue
-        height, width = data.sizes[row].tolist()
-        if look.size != (height, width):
-            decoded = f"{look.size[1]}x{look.size[0]}"
-            hint = ": its EXIF orientation was not applied when it was annotated" if look.is_rotated else ""
-            reason = f"is annotated as {width}x{height} and decodes to {decoded}{hint}"
-            findings.add("size_mismatch", path, who, reason)
-        elif look.is_rotated:
+        elif look.is_rotated and look.size == tuple(data.sizes[row].tolist()):
             findings.add("rotated_image", path, who, "is stored turned, and annotated upright")
 
 
@@ -201,7 +194,8 @@ def _check_similar(found: list[tuple[DetectionData, list[_Look]]], findings: Fin
         first = by_digest.setdefault(look.digest, number)
         if first != number:
             is_copy.add(number)
-            _add_pair("same_image", "has the same bytes as", places[first], (data, row, look), findings)
+            kind = "same_image" if places[first][0] is not data else "repeated_image"
+            _add_pair(kind, "has the same bytes as", places[first], (data, row, look), findings)
     hashes = np.array([look.hash for _, _, look in places], dtype=np.uint64)
     for group in near_duplicates(hashes, MAX_DISTANCE):
         members = [number for number in group if number not in is_copy]

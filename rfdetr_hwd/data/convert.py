@@ -97,7 +97,7 @@ def convert(
     """
     check_allowed(allow, "--allow")
     findings = Findings()
-    read = [(split.role, *scan_counted(split, findings)) for split in layout.splits(names)]
+    read = [(split.role, *scan_counted(split, findings, every_header=True)) for split in layout.splits(names)]
     findings.refuse_errors(allow, by_option=True)
     if not any(len(data.labels) for _, data, _ in read):
         num_images = sum(len(data) for _, data, _ in read)

@@ -32,6 +32,7 @@ class Kind(NamedTuple):
 
 KINDS: Mapping[str, Kind] = {
     "unreadable_split": Kind("error", "the split cannot be used", can_allow=False),
+    "unnamed_classes": Kind("error", "the classes are named by their ids"),
     "bad_category": Kind("error", "the category is left out"),
     "duplicate_category": Kind("error", "the first of them counts"),
     "bad_image": Kind("error", "the image is left out"),
@@ -51,14 +52,17 @@ KINDS: Mapping[str, Kind] = {
     "no_boxes": Kind("error", "there is nothing to learn or to measure", can_allow=False),
     "classes_differ": Kind("error", "classes are mapped by name; one that the model lacks has an AP of 0"),
     "unreadable_label": Kind("error", "the image is left out"),
-    "unreadable_image": Kind(
-        "error", "replaced while training (data.on_bad_image); skipped by `data split` and in YOLO, VOC, shards"
-    ),
+    "unreadable_image": Kind("error", "replaced while training (data.on_bad_image); left out where its size is needed"),
     "size_mismatch": Kind("error", "taken as unreadable: replaced while training (data.on_bad_image)"),
     "same_stem": Kind("error", "the image is left out"),
     "duplicate_label": Kind("error", "the annotation file is left out"),
-    "same_image": Kind("error", "both are used"),
+    "same_image": Kind("error", "both are used: what is learned is measured"),
     "annotation_id": Kind("notice", "annotations are numbered anew"),
+    "text_value": Kind("notice", "read as what it spells"),
+    "text_id": Kind("notice", "numbered by its place in the file"),
+    "missing_size": Kind("notice", "read from the image file"),
+    "swapped_size": Kind("notice", "the image file's size stands in"),
+    "missing_box": Kind("notice", "the segmentation's box stands in"),
     "missing_area": Kind("notice", "the box's own area stands in"),
     "empty_box": Kind("notice", "not learned from"),
     "clipped_box": Kind("notice", "clipped to the image for training"),
@@ -75,6 +79,8 @@ KINDS: Mapping[str, Kind] = {
     "image_without_boxes": Kind("notice", "used as background"),
     "unlisted_image": Kind("notice", "not used"),
     "rotated_image": Kind("notice", "turned upright as its EXIF orientation says"),
+    "unrotated_image": Kind("notice", "read as it is stored, as it was annotated"),
+    "repeated_image": Kind("notice", "both are used"),
     "similar_image": Kind("notice", "both are used; across splits it flatters the figures"),
 }
 
@@ -195,7 +201,9 @@ def shown(value: object) -> str:
 def name_entry(what: str, number: int, entry: object) -> str:
     """Return how an entry of a JSON list is called: by its id, or by its place where it has none."""
     entry_id = entry.get("id") if isinstance(entry, dict) else None
-    return f"{what} {entry_id}" if is_id(entry_id) else f"{what} at place {number}"
+    if is_id(entry_id):
+        return f"{what} {entry_id}"
+    return f"{what} {shown(entry_id)}" if isinstance(entry_id, str) and entry_id else f"{what} at place {number}"
 
 
 def is_id(value: object) -> TypeGuard[int]:

@@ -139,30 +139,31 @@ def find_layout(root: str | Path, format: Format | Literal["auto"] = "auto") -> 
     )
 
 
-def scan_split(split: Split, findings: Findings) -> DetectionData:
+def scan_split(split: Split, findings: Findings, every_header: bool = False) -> DetectionData:
     """Read what can be used of the annotations of a split, whatever is wrong with single entries.
 
     Args:
         split: Where it lies.
         findings: Receives what is wrong, also where the split then cannot be read.
+        every_header: Compare the annotated size of every image with its file's, not only of a sample.
 
     Raises:
         DatasetError: The split cannot be read at all, or nothing in it can be used.
     """
-    return scan_counted(split, findings)[0]
+    return scan_counted(split, findings, every_header)[0]
 
 
-def scan_counted(split: Split, findings: Findings) -> tuple[DetectionData, Account]:
+def scan_counted(split: Split, findings: Findings, every_header: bool = False) -> tuple[DetectionData, Account]:
     """Read a split as `scan_split` does; also return what it had and what of it is used.
 
     Raises:
         DatasetError: As `scan_split`; or more is missing than the findings say.
     """
-    own = Findings()
+    own = Findings()  # an error gives examples of this split alone
     try:
         raw, files = _read_raw(split, own)
         by_reader = own.counts.copy()
-        data = index_split(raw, split.name, files, own)
+        data = index_split(raw, split.name, files, own, every_header=every_header)
         return data, take_account(raw, data, by_reader, own.counts)
     finally:
         findings.include(own)
@@ -184,18 +185,19 @@ def _read_raw(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
     return read_coco(split.annotations), files
 
 
-def read_split(split: Split, allow: Sequence[str] = ()) -> DetectionData:
+def read_split(split: Split, allow: Sequence[str] = (), every_header: bool = False) -> DetectionData:
     """Read the annotations of a split, and refuse those that would break or distort training or measurement.
 
     Args:
         split: Where it lies.
         allow: Kinds of error to accept, from `rfdetr_hwd.data.findings.KINDS`.
+        every_header: As in `scan_split`.
 
     Raises:
         DatasetError: The split cannot be read, or entries are wrong; the message names them.
     """
     check_allowed(allow)
     findings = Findings()
-    data = scan_split(split, findings)
+    data = scan_split(split, findings, every_header)
     findings.refuse_errors(allow)
     return data

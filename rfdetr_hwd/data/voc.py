@@ -7,17 +7,20 @@ and do not say so; one minimum below 1 gives them away, and then the whole datas
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rfdetr_hwd.data.coco import RawSplit
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.images import ImageError, read_size
+from rfdetr_hwd.data.images import Header, ImageError, read_header
+from rfdetr_hwd.data.sizes import Size
 from rfdetr_hwd.data.voc_pairs import Pairs
 from rfdetr_hwd.data.voc_splits import VocSplit, find_voc
 from rfdetr_hwd.data.voc_xml import VocFile, VocObject
 
+_THREADS = 8
 _TOLERANCE = 1.0  # a pixel, for rounding
 _SAME_ASPECT = 0.01
 
@@ -28,8 +31,6 @@ class _Image(NamedTuple):
     path: str
     label: str
     file: VocFile | None
-    size: tuple[int, int]
-    is_turned: bool
 
 
 def read_voc(root: Path, name: str, files: FileList, findings: Findings) -> RawSplit:
@@ -73,8 +74,8 @@ def read_voc(root: Path, name: str, files: FileList, findings: Findings) -> RawS
         reason = f"pixels count from 0 here, not from 1 as in Pascal VOC: {len(annotations)} boxes are read so"
         findings.add("pixels_from_0", root, split.name, reason)
     entries = [
-        {"id": number, "file_name": image.path, "width": size[1], "height": size[0]}
-        for number, (image, size) in enumerate(zip(images, _settle_sizes(root, images, findings), strict=True), 1)
+        {"id": number, "file_name": image.path, "width": size and size[1], "height": size and size[0]}
+        for number, (image, size) in enumerate(zip(images, _annotated_sizes(root, images, findings), strict=True), 1)
     ]
     classes = [{"id": i, "name": name} for name, i in categories.items()]
     read = json.dumps([[image.path, image.file.digest if image.file else ""] for image in images])
@@ -106,50 +107,49 @@ def _read_images(
             findings.add("unlabelled_image", root / image, "", "has no annotation file")
         elif image in pairs.named:
             findings.add("image_by_name", root / label, "", f"is for {image}, as it says; no image has its stem")
-        try:
-            yield _Image(image, label, file, *read_size(root / image))
-        except ImageError as error:
-            findings.add("unreadable_image", root / image, "", str(error))
-            skipped.append((image, num_objects))
+        yield _Image(image, label, file)
 
 
-def _settle_sizes(root: Path, images: Sequence[_Image], findings: Findings) -> list[tuple[int, int]]:
-    """Return the (height, width) that the boxes of each image refer to, where the annotation file may say another.
+def _annotated_sizes(root: Path, images: Sequence[_Image], findings: Findings) -> list[Size | None]:
+    """Return the (height, width) that the boxes of each image refer to; `None` where its annotation file says nothing.
 
-    A size that is missing or 0 says nothing. Many tools write a wrong one beside right boxes; but an image that was
-    resized after it was annotated has wrong boxes. Boxes that fit into one of the two sizes alone decide it. Where they
-    fit into both, the file's own size is taken, unless the two have the same aspect ratio, one is the other turned as
-    EXIF says, or another image of the split has been resized.
+    Many tools write a wrong size beside right boxes; but an image that was resized after it was annotated has wrong
+    boxes. Boxes that fit into one of the two sizes alone decide it. Where they fit into both, the image's own size is
+    taken, unless the two have one aspect ratio or another image has been resized. Sides that are swapped, and sizes
+    that are missing, are left to `rfdetr_hwd.data.sizes`, which knows EXIF.
     """
-    differing = [i for i in images if i.file is not None and i.file.size is not None and i.file.size != i.size]
-    verdicts = {image.path: _judge(image) for image in differing}
-    has_resized = "said" in verdicts.values()
-    sizes = []
-    for image in images:
-        verdict = verdicts.get(image.path)
-        if verdict is None or image.file is None or image.file.size is None:
-            sizes.append(image.size)
-            continue
-        (height, width), (said_height, said_width) = image.size, image.file.size
-        reason = f"says {said_width}x{said_height} of {image.path}, which has {width}x{height}"
-        is_own = verdict == "own" or (verdict == "either" and not has_resized)
-        sizes.append(image.size if is_own else image.file.size)
-        findings.add("other_size" if is_own else "size_mismatch", root / image.label, "", reason)
+    sizes = [image.file.size if image.file else None for image in images]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        headers = list(pool.map(lambda image: _try_header(root / image.path), images))
+    verdicts: dict[int, str] = {}
+    for row, (image, size, header) in enumerate(zip(images, sizes, headers, strict=True)):
+        if size is not None and header is not None and size not in (header.stored, header.stored[::-1]):
+            verdicts[row] = _judge(image.file.objects if image.file else (), header.upright, size)
+    has_resized = "annotated" in verdicts.values()
+    for row, verdict in verdicts.items():
+        header, size, image = headers[row], sizes[row], images[row]
+        if header and size and (verdict == "own" or (verdict == "either" and not has_resized)):
+            sizes[row] = height, width = header.upright
+            reason = f"says {size[1]}x{size[0]} of {image.path}, which has {width}x{height}"
+            findings.add("other_size", root / image.label, "", reason)
     return sizes
 
 
-def _judge(image: _Image) -> str:
-    """Return which size the boxes of an image refer to: its `own`, the one `said`, or `either`."""
-    assert image.file is not None
-    assert image.file.size is not None
-    own, said = image.size, image.file.size
-    fits_own, fits_said = (_fit(image.file.objects, size) for size in (own, said))
-    if fits_own != fits_said or not fits_own:
-        return "own" if fits_own else "said"
-    is_scaled = abs(own[0] * said[1] / (own[1] * said[0]) - 1) < _SAME_ASPECT
-    return "said" if is_scaled or (image.is_turned and said == own[::-1]) else "either"
+def _try_header(path: Path) -> Header | None:
+    try:
+        return read_header(path)
+    except ImageError:
+        return None
 
 
-def _fit(objects: Iterable[VocObject], size: tuple[int, int]) -> bool:
-    height, width = size
-    return all(thing.corners[2] <= width + _TOLERANCE and thing.corners[3] <= height + _TOLERANCE for thing in objects)
+def _judge(objects: Iterable[VocObject], own: Size, annotated: Size) -> str:
+    """Return which size the boxes of an image refer to: its `own`, the one `annotated`, or `either`."""
+    corners = [thing.corners[2:] for thing in objects]
+    fits_own, fits_annotated = (
+        all(x <= width + _TOLERANCE and y <= height + _TOLERANCE for x, y in corners)
+        for height, width in (own, annotated)
+    )
+    if fits_own != fits_annotated or not fits_own:
+        return "own" if fits_own else "annotated"
+    is_scaled = abs(own[0] * annotated[1] / (own[1] * annotated[0]) - 1) < _SAME_ASPECT
+    return "annotated" if is_scaled else "either"

@@ -96,7 +96,7 @@ def read_yolo(root: Path, role: str, name: str | None, files: FileList, findings
             annotations.append({"id": len(annotations) + 1, **annotation})
             places.append(f"{label_file} line {number}")
     categories = [{"id": i, "name": n} for i, n in _classes(content, path)]
-    return RawSplit(str(path), categories, images, annotations, digest.hexdigest(), places)
+    return RawSplit(str(path), categories, images, annotations, digest.hexdigest(), places, is_measured=True)
 
 
 def _classes(content: dict[str, Any], path: Path) -> list[tuple[Any, Any]]:

@@ -7,8 +7,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from rfdetr_hwd.data.findings import KINDS, DatasetError
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.findings import KINDS, DatasetError, Findings
+from rfdetr_hwd.data.source import find_layout, read_split, scan_split
 from tests.unit.data.voc_files import CAT, CAT_BOX, boxes_of, read_all, save, voc_xml, write_devkit, write_files
 
 with warnings.catch_warnings():
@@ -26,7 +26,10 @@ def test_boxes_by_hand(tmp_path: Path) -> None:
         },
         "val": {"JPEGImages/c.jpg": [("ant", [2, 3, 28, 5])], "JPEGImages/d.jpg": []},
     }
-    assert findings.counts == {"difficult_object": 1, "unlabelled_image": 1, "other_size": 1, "swapped_corners": 1}
+    assert findings.counts == {
+        **{"difficult_object": 1, "swapped_corners": 1, "other_size": 1},
+        **{"unlabelled_image": 1, "missing_size": 2},  # d has no annotation file, b no size in it
+    }
     for split in ("train", "val"):
         data = read_split(find_layout(tmp_path).split(split))  # notices, no errors
         assert data.class_names == ("ant", "cat", "dog")
@@ -175,7 +178,7 @@ def test_files_and_images_that_lead_out_of_the_dataset_are_refused(tmp_path: Pat
     (root / "ImageSets/Main/train.txt").write_text("a\nb\ne\n")
     found, findings = read_all(root)
     assert found == {"train": {"JPEGImages/e.jpg": [CAT_BOX]}, "val": {"JPEGImages/d.jpg": []}}
-    assert findings.counts == {"unsafe_path": 3, "missing_file": 1, "unlabelled_image": 1}
+    assert findings.counts == {"unsafe_path": 3, "missing_file": 1, "unlabelled_image": 1, "missing_size": 1}
     with pytest.raises(DatasetError, match="is a link out of"):
         read_split(find_layout(root).split("train"), [kind for kind in KINDS if KINDS[kind].can_allow])
 
@@ -254,10 +257,13 @@ def test_another_size_than_the_files_is_told_from_a_resized_image(
     tmp_path: Path, said: tuple[int, int], box: tuple[int, int, int, int], kind: str
 ) -> None:
     files = {"a.jpg": "", "a.xml": voc_xml(("cat", *box), size=sized(*said)), "b.jpg": "", "b.xml": GOOD}
-    _, findings = read_all(write_files(tmp_path, files))
-    assert findings.counts[kind] == 1
-    assert f"says {said[0]}x{said[1]} of a.jpg, which has 64x48" in str(findings.examples[kind][0])
-    data = read_split(find_layout(tmp_path).split("train"), findings.kinds("error"))
+    findings = Findings()
+    data = scan_split(find_layout(write_files(tmp_path, files)).split("train"), findings, every_header=True)
+    assert findings.counts == {kind: 1}
+    says = (
+        "says {}x{} of a.jpg, which has 64x48" if kind == "other_size" else "is annotated as {}x{} and decodes to 64x48"
+    )
+    assert says.format(*said) in str(findings.examples[kind][0])
     assert data.sizes.tolist()[0] == [48, 64] if kind == "other_size" else [said[1], said[0]]
 
 
@@ -265,7 +271,8 @@ def test_one_resized_image_makes_the_doubtful_ones_doubtful(tmp_path: Path) -> N
     doubtful, resized = voc_xml(("cat", 1, 1, 60, 40), size=sized(500, 500)), (("cat", 1, 1, 499, 499), sized(500, 500))
     write_files(tmp_path, {"a.jpg": "", "a.xml": doubtful, "b.jpg": ""})
     write_files(tmp_path, {"b.xml": voc_xml(resized[0], size=resized[1])})
-    _, findings = read_all(tmp_path)
+    findings = Findings()
+    scan_split(find_layout(tmp_path).split("train"), findings, every_header=True)
     assert findings.counts["size_mismatch"] == 2
 
 
@@ -282,9 +289,11 @@ def test_a_dataset_without_any_object_is_refused(tmp_path: Path) -> None:
         read_split(find_layout(tmp_path).split("train"))
 
 
-def test_an_image_that_cannot_be_read_skips_itself(tmp_path: Path) -> None:
-    write_files(tmp_path, {"a.jpg": "no image", "a.xml": GOOD, "b.jpg": "", "b.xml": GOOD})
-    found, findings = read_all(tmp_path)
+def test_an_image_that_cannot_be_read_skips_itself_where_its_size_is_needed(tmp_path: Path) -> None:
+    sizeless = voc_xml(CAT, size="")
+    found, findings = read_all(
+        write_files(tmp_path, {"a.jpg": "no image", "a.xml": sizeless, "b.jpg": "", "b.xml": GOOD})
+    )
     assert found == {"train": {"b.jpg": [CAT_BOX]}}
     assert findings.counts == {"unreadable_image": 1}
 

@@ -113,7 +113,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         ("names: [cat, dog]\nnc: 5\n", "nc is 5, and names lists 2 classes"),
         ("names: cat\n", "names must list the classes, not 'cat'"),
         ("names: [cat, cat]\n", "the name 'cat' is listed twice"),
-        ("names: [1, cat]\n", "category 0: name must be text, not 1"),
+        ("names: [1.5, cat]\n", "category 0: name must be text, not 1.5"),
         ("train: {a: 1}\n" + YAML, "train must be a folder or a list of folders"),
         ("a: &a [1]\nb: *a\n" + YAML, "aliases"),
         ("names: !!python/object/apply:os.system [x]\n", "not valid YAML"),
