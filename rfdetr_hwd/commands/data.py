@@ -7,11 +7,12 @@ from typing import Literal
 
 from rfdetr_hwd.commands.accounts import print_accounts
 from rfdetr_hwd.commands.console import print_table, watch
+from rfdetr_hwd.commands.open_data import find_named, say_remarks
 from rfdetr_hwd.data.check import Report, check_dataset
 from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
+from rfdetr_hwd.data.layout import Format
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
-from rfdetr_hwd.data.source import Format, find_layout
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.terminal import say
 
@@ -47,7 +48,7 @@ def run_check(
     num_queries: int,
     allow: list[str],
     json_file: Path | None,
-    names: Mapping[Role, str | None],
+    said: Mapping[Role, str | None],
 ) -> None:
     """Check a dataset and print what was found.
 
@@ -58,7 +59,7 @@ def run_check(
         num_queries: Object queries of the model.
         allow: Kinds of error to accept, as in `data.allow`.
         json_file: Also write the report here.
-        names: Names of the splits; `None`: the usual one.
+        said: What `--train`, `--val` and `--test` say.
 
     Raises:
         DatasetError: There are errors that are not accepted.
@@ -66,8 +67,8 @@ def run_check(
     if num_queries < 1:
         raise ConfigError(f"--queries {num_queries} is not positive")
     check_allowed(allow, "--allow")
-    layout = find_layout(root, format)
-    report = check_dataset(layout, decode, num_queries, names, watch)
+    layout = find_named(root, format, said)
+    report = check_dataset(layout, decode, num_queries, watch)
     if json_file is not None:
         try:
             json_file.write_text(json.dumps(report.as_json(layout), indent=1), encoding="utf-8")
@@ -75,6 +76,7 @@ def run_check(
             raise ConfigError(f"--json: cannot write to {json_file}: {error.strerror}") from None
     _print_report(report)
     print_accounts("read and used", [split.account for split in report.splits], report.unlisted)
+    say_remarks(layout)
     errors = report.findings.kinds("error", allow)
     if errors:
         count = sum(report.findings.counts[kind] for kind in errors)

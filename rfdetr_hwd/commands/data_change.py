@@ -8,19 +8,23 @@ import numpy as np
 
 from rfdetr_hwd.commands.accounts import print_accounts, print_findings, print_written
 from rfdetr_hwd.commands.console import print_table, watch
+from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_named, say_remarks
 from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import Unpacked
 from rfdetr_hwd.data.convert import TARGETS, Target, convert
 from rfdetr_hwd.data.fetch import fetch_and_unpack
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.layout import Format
 from rfdetr_hwd.data.roboflow import download
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.similar import Hashes, hash_images
-from rfdetr_hwd.data.source import USUAL_NAMES, Format, find_layout, scan_counted
+from rfdetr_hwd.data.source import find_layout, scan_counted
 from rfdetr_hwd.data.split import Shares, SplitResult, check_fractions, split_dataset
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.terminal import say
+
+Said = Mapping[Role, str | None]
 
 
 def run_convert(
@@ -29,7 +33,7 @@ def run_convert(
     out: Path,
     allow: Sequence[str] = (),
     format: Format | Literal["auto"] = "auto",
-    names: Mapping[Role, str | None] = USUAL_NAMES,
+    said: Said = NOTHING_SAID,
 ) -> None:
     """Write a dataset in another format.
 
@@ -38,18 +42,19 @@ def run_convert(
         to: `coco` or `yolo`.
         out: New directory.
         allow: Kinds of error to accept, as in `data.allow`.
-        format: Its format, or `auto`.
-        names: Names of the splits; `None`: the usual one.
+        format: Format of the dataset, or `auto`.
+        said: What `--train`, `--val` and `--test` say.
 
     Raises:
         ConfigError: `to` is not known.
         DatasetError: The dataset cannot be read, has errors that are not accepted, or the directory cannot be written.
     """
     target = _check_target(to)
-    layout = find_layout(source, format)
-    converted = convert(layout, target, out, allow, names)
+    layout = find_named(source, format, said)
+    converted = convert(layout, target, out, allow)
     print_findings(converted.findings)
     print_accounts(f"{layout.format} to {to}", converted.accounts, converted.unlisted, converted.written)
+    say_remarks(layout)
     say(f"dataset: {out}")
 
 
@@ -61,7 +66,7 @@ def run_split(
     to: str = "coco",
     allow: Sequence[str] = (),
     format: Format | Literal["auto"] = "auto",
-    names: Mapping[Role, str | None] = USUAL_NAMES,
+    said: Said = NOTHING_SAID,
 ) -> None:
     """Divide a dataset that has one annotated split into train, valid and test.
 
@@ -72,8 +77,8 @@ def run_split(
         seed: Seed of the choice.
         to: Format of what is written: `coco` or `yolo`.
         allow: Kinds of error to accept, as in `data.allow`.
-        format: Its format, or `auto`.
-        names: Names of the splits; `None`: the usual one.
+        format: Format of the dataset, or `auto`.
+        said: What `--train` says, which is then the split that is divided.
 
     Raises:
         ConfigError: The shares, the seed or the format are no such thing.
@@ -83,16 +88,18 @@ def run_split(
     target = _check_target(to)
     check_allowed(allow, "--allow")
     shares = _read_shares(fractions, seed)
-    layout = find_layout(source, format)
-    splits = list(layout.splits(names))
+    layout = find_named(source, format, said)
+    splits = [layout.split("train")] if said.get("train") else list(layout.splits())
     if len(splits) != 1:
-        there = ", ".join(split.name for split in splits) or "none"
-        raise DatasetError(f"{source} must have one annotated split to divide; it has {len(splits)}: {there}")
+        there = ", ".join(split.name for split in splits or layout.found) or "none"
+        raise DatasetError(
+            f"{source} must have one annotated split to divide; it has {len(splits)}: {there}. Choose with --train NAME"
+        )
     findings = Findings()
     data, account = scan_counted(splits[0], findings, every_header=True)
     say(f"comparing {len(data)} images of {splits[0].name} ...")
     hashes = hash_images(data, lambda images: watch("comparing images", len(data), images))
-    unlisted = list(unlisted_images([(data, account)]))
+    unlisted = list(unlisted_images(layout.root, [(data, account)]))
     data, hashes, account = _without_unreadable(data, hashes, account, findings)
     findings.refuse_errors(allow, by_option=True)
     result = split_dataset(data, hashes, shares, out, layout.root, target)
@@ -178,6 +185,7 @@ def _print_unpacked(out: Path, unpacked: Unpacked) -> None:
     try:
         layout = find_layout(root)
         say(f"found: {layout.format}, splits {', '.join(split.name for split in layout.splits()) or 'none'}")
+        say_remarks(layout)
     except DatasetError as error:
         say(f"note: {error}")
     say(f"dataset: {root}")

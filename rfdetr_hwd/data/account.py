@@ -87,17 +87,21 @@ def take_account(raw: RawSplit, data: DetectionData, by_reader: Counter[str], fo
     )
 
 
-def unlisted_images(splits: Iterable[tuple[DetectionData, Account]]) -> Iterator[Path]:
-    """Yield the image files in the directories of some splits that none of them lists."""
-    listed: dict[Path, set[str]] = {}
+def unlisted_images(root: Path, splits: Iterable[tuple[DetectionData, Account]]) -> Iterator[Path]:
+    """Yield the images of a dataset, and of image directories elsewhere, that none of its splits lists.
+
+    Args:
+        root: Directory of the dataset.
+        splits: Its splits, with what each of them has.
+    """
+    listed: set[str] = set()
+    directories: dict[Path, None] = {}
     for data, account in splits:
         if data.shards is None:
-            names = account.names.union(map(str, data.file_names))
-            listed.setdefault(data.images, set()).update(str(data.images / name) for name in names)
-    everywhere = set().union(*listed.values())
-    for directory in listed:
+            listed |= {str(data.images / name) for name in account.names.union(map(str, data.file_names))}
+            if not data.images.resolve().is_relative_to(root.resolve()):
+                directories[data.images] = None
+    for directory in (root, *directories) if listed else ():
         for name in sorted(FileList.scan(directory).names):
-            path = directory / name
-            if name.lower().endswith(IMAGE_SUFFIXES) and str(path) not in everywhere:
-                everywhere.add(str(path))  # directories may lie in each other
-                yield path
+            if name.lower().endswith(IMAGE_SUFFIXES) and str(directory / name) not in listed:
+                yield directory / name

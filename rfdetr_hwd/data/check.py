@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +14,9 @@ from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import ImageError, read_image, read_size
-from rfdetr_hwd.data.roles import ROLES, Role
+from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, near_duplicates
-from rfdetr_hwd.data.source import USUAL_NAMES, Layout, scan_counted
+from rfdetr_hwd.data.source import scan_counted
 
 _LEARNED = ("train", "val")
 
@@ -82,7 +82,6 @@ def check_dataset(
     layout: Layout,
     decode: bool,
     num_queries: int,
-    names: Mapping[Role, str | None] = USUAL_NAMES,
     watch: Callable[[str, int, Iterator[Any]], Iterator[Any]] = lambda _, __, images: images,
 ) -> Report:
     """Check all splits of a dataset.
@@ -91,17 +90,15 @@ def check_dataset(
         layout: The dataset.
         decode: Also decode every image: is it readable, of the annotated size, and in one split only?
         num_queries: Object queries of the model, the most objects that it can find in an image.
-        names: Names of the splits where they are not the usual ones.
         watch: Given (what is done, number of images, images), returns the images, and may show progress.
 
     Raises:
-        DatasetError: The dataset has no split at all.
+        DatasetError: The dataset has no split that is used, or one that is named is not there.
     """
     report = Report()
-    splits = list(layout.splits(names))
+    splits = list(layout.splits())
     if not splits:
-        looked = ", ".join(str(layout.split(role, names.get(role)).annotations) for role in ROLES)
-        raise DatasetError(f"{layout.root} has no split that is known: looked for {looked}")
+        raise DatasetError(f"{layout.root} has no split whose use is known. {' '.join(layout.remarks())}")
     found: list[tuple[DetectionData, list[_Look]]] = []
     accounts: list[tuple[DetectionData, Account]] = []
     for split in splits:
@@ -119,7 +116,7 @@ def check_dataset(
         found.append((data, looks))
         accounts.append((data, account))
     _check_classes([data for data, _ in found], report.findings)
-    report.unlisted += unlisted_images(accounts)
+    report.unlisted += unlisted_images(layout.root, accounts)
     for path in report.unlisted:
         report.findings.add("unlisted_image", path, "", "is listed in no annotations")
     if decode:

@@ -26,8 +26,9 @@ from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import new_folder, safe_parts
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.roles import Role
-from rfdetr_hwd.data.source import USUAL_NAMES, Layout, scan_counted
+from rfdetr_hwd.data.source import scan_counted
 from rfdetr_hwd.data.write import place_image, write_coco
 from rfdetr_hwd.data.yolo import label_file_of
 
@@ -73,13 +74,7 @@ class Conversion(NamedTuple):
     unlisted: list[Path]
 
 
-def convert(
-    layout: Layout,
-    to: Target,
-    out: Path,
-    allow: Sequence[str] = (),
-    names: Mapping[Role, str | None] = USUAL_NAMES,
-) -> Conversion:
+def convert(layout: Layout, to: Target, out: Path, allow: Sequence[str] = ()) -> Conversion:
     """Write all splits of a dataset in another format, or in the usual layout of the same.
 
     Errors in the annotations end it before anything is written, as they end a training. Those that are allowed do there
@@ -90,14 +85,15 @@ def convert(
         to: The format.
         out: Directory that does not exist yet. It appears when everything is written.
         allow: Kinds of error to accept.
-        names: Names of the splits where they are not the usual ones.
 
     Raises:
         DatasetError: The dataset has errors, which are named; there is nothing to convert; or `out` cannot be written.
     """
     check_allowed(allow, "--allow")
     findings = Findings()
-    read = [(split.role, *scan_counted(split, findings, every_header=True)) for split in layout.splits(names)]
+    read = [(split.role, *scan_counted(split, findings, every_header=True)) for split in layout.splits()]
+    if not read:
+        raise DatasetError(f"{layout.root} has no split whose use is known. {' '.join(layout.remarks())}")
     findings.refuse_errors(allow, by_option=True)
     if not any(len(data.labels) for _, data, _ in read):
         num_images = sum(len(data) for _, data, _ in read)
@@ -107,7 +103,7 @@ def convert(
             folder, {FOLDERS[role]: rooted(data) for role, data, _ in read if role}, to, layout.root
         )
     accounts = [account for _, _, account in read]
-    return Conversion(accounts, written, findings, list(unlisted_images([part[1:] for part in read])))
+    return Conversion(accounts, written, findings, list(unlisted_images(layout.root, [part[1:] for part in read])))
 
 
 def write_dataset(folder: Path, parts: Mapping[str, DetectionData], to: Target, home: Path) -> list[Written]:

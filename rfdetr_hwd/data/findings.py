@@ -37,7 +37,9 @@ KINDS: Mapping[str, Kind] = {
     "duplicate_category": Kind("error", "the first of them counts"),
     "bad_image": Kind("error", "the image is left out"),
     "bad_size": Kind("error", "the image is left out"),
-    "duplicate_image": Kind("error", "the first of them counts"),
+    "duplicate_image": Kind(
+        "error", "one image listed twice counts once; several of one id are skipped, with their boxes"
+    ),
     "duplicate_file": Kind("error", "both are used"),
     "unsafe_path": Kind("error", "the image is not read", can_allow=False),
     "missing_file": Kind("error", "the image is left out"),
@@ -63,6 +65,7 @@ KINDS: Mapping[str, Kind] = {
     "missing_size": Kind("notice", "read from the image file"),
     "swapped_size": Kind("notice", "the image file's size stands in"),
     "missing_box": Kind("notice", "the segmentation's box stands in"),
+    "path_differs": Kind("notice", "the file that is there is used"),
     "missing_area": Kind("notice", "the box's own area stands in"),
     "empty_box": Kind("notice", "not learned from"),
     "clipped_box": Kind("notice", "clipped to the image for training"),

@@ -15,9 +15,10 @@ from rfdetr_hwd.data.coco import RawSplit
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import Header, ImageError, read_header
+from rfdetr_hwd.data.layout import Found, Split
 from rfdetr_hwd.data.sizes import Size
 from rfdetr_hwd.data.voc_pairs import Pairs
-from rfdetr_hwd.data.voc_splits import VocSplit, find_voc
+from rfdetr_hwd.data.voc_splits import VocSplit, find_voc_splits, splits_apart
 from rfdetr_hwd.data.voc_xml import VocFile, VocObject
 
 _THREADS = 8
@@ -33,34 +34,66 @@ class _Image(NamedTuple):
     file: VocFile | None
 
 
-def read_voc(root: Path, name: str, files: FileList, findings: Findings) -> RawSplit:
-    """Read the annotations of a split.
+def find_voc(root: Path, files: FileList) -> Found | None:
+    """Find the splits of a Pascal VOC dataset; see `rfdetr_hwd.data.voc_splits.find_voc_splits`."""
+    found = find_voc_splits(root, files)
+    if found is None or not found.splits:
+        return None
+    splits = (Split(split.role, split.name, "voc", root, root, root / split.place) for split in found.splits)
+    return Found(tuple(splits), found.notes)
+
+
+def read_voc_split(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
+    """Read the annotations of a split, and list the files that they refer to.
 
     The classes are those of all splits, in alphabetical order, with the ids 1 to N. An image without annotation file is
     background. `difficult` and `truncated` objects are objects as any other.
 
     Args:
-        root: Directory of the dataset.
-        name: Name of the split, from `rfdetr_hwd.data.voc_splits.find_voc`.
-        files: All files below the root.
+        split: From `find_voc`; or a directory of images and one of annotation files, both in the dataset.
         findings: Receives what is wrong with annotation files, objects and images.
 
     Raises:
         DatasetError: There is no such split, or no annotation file of the dataset has an object.
     """
-    found = find_voc(root, files)
-    split = next((split for split in found.splits if split.name == name), None) if found else None
-    if found is None or split is None:
-        raise DatasetError(f"{root} has no Pascal VOC split {name!r}")
-    every = [entry.label for part in (*found.splits, split) if part.role or part is split for entry in part.entries]
-    labels = [label for label in dict.fromkeys(every) if label and label not in found.pairs.unsafe]
-    things = [thing for label in labels for thing in found.pairs.read(root, label).objects]
+    files = FileList.scan(split.root)
+    found = find_voc_splits(split.root, files)
+    parts = [part for part in found.splits if part.role or part.name == split.name] if found else []
+    if split.images == split.root and not split.is_fixed:
+        part = next((part for part in parts if part.name == split.name), None)
+        pairs = found.pairs if found else None
+    else:
+        apart = splits_apart(
+            split.root, files, *(_below(split.root, path) for path in (split.images, split.annotations))
+        )
+        (part,), pairs, _ = apart
+    if part is None or pairs is None:
+        raise DatasetError(f"{split.root} has no Pascal VOC split {split.name!r}")
+    every = [entry.label for some in (*parts, part) for entry in some.entries]
+    labels = [label for label in dict.fromkeys(every) if label and label not in pairs.unsafe]
+    return _read_part(split.root, part, pairs, labels, findings), files
+
+
+def _below(root: Path, path: Path) -> str:
+    """Return a directory's path below the root, as the list of files has it.
+
+    Raises:
+        DatasetError: It lies elsewhere.
+    """
+    if not path.is_relative_to(root):
+        raise DatasetError(f"{path} is not in {root}: set data.root to a directory that holds images and annotations")
+    return path.relative_to(root).as_posix().removeprefix(".")
+
+
+def _read_part(root: Path, split: VocSplit, pairs: Pairs, labels: Sequence[str], findings: Findings) -> RawSplit:
+    """Read the annotations of a split; the annotation files of all splits decide on classes and pixels."""
+    things = [thing for label in labels for thing in pairs.read(root, label).objects]
     categories = {name: i for i, name in enumerate(sorted({thing.name for thing in things}), 1)}
     if not categories:
         raise DatasetError(f"{root} has no object in its {len(labels)} annotation files")
     origin = 0 if any(min(thing.corners[:2]) < 1 for thing in things) else 1
     skipped: list[tuple[str, int]] = []
-    images = list(_read_images(root, split, found.pairs, findings, skipped))
+    images = list(_read_images(root, split, pairs, findings, skipped))
     annotations: list[dict[str, Any]] = []
     places: list[str] = []
     for number, image in enumerate(images, 1):

@@ -76,7 +76,7 @@ class _List(NamedTuple):
     lines: list[str]
 
 
-def find_voc(root: Path, files: FileList) -> VocSplits | None:
+def find_voc_splits(root: Path, files: FileList) -> VocSplits | None:
     """Find the splits of a Pascal VOC dataset; none where there is no XML of it.
 
     Lists in `ImageSets/Main`, `ImageSets` or beside the image directory decide, where there are any. `trainval` without
@@ -104,6 +104,24 @@ def find_voc(root: Path, files: FileList) -> VocSplits | None:
         if split not in annotated
     ]
     return VocSplits(tuple(annotated), pairs, (*notes, *_unused(pairs, annotated), *_joined(lists)))
+
+
+def splits_apart(root: Path, files: FileList, images: str, labels: str) -> VocSplits:
+    """Return what is in a directory of images and one of annotation files that are named apart, as one split.
+
+    Args:
+        root: Directory of the dataset.
+        files: The files below it.
+        images: Path of the one below it; empty for the root.
+        labels: Path of the other.
+    """
+    prefixes = tuple(f"{place}/" if place else "" for place in (images, labels))
+    names, escaping = (frozenset(n for n in group if n.startswith(prefixes)) for group in (files.names, files.escaping))
+    inside = [name for name in find_labels(root, files) if name.startswith(prefixes[1])]
+    pairs = pair_files(root, FileList(root, names, escaping), inside)
+    paths = [image for image in pairs.labels if image.startswith(prefixes[0])]
+    entries = tuple(_to_entry(path, pairs) for path in (*paths, *pairs.without_image))
+    return VocSplits((VocSplit(None, labels, labels, entries),), pairs, ())
 
 
 def _find_lists(root: Path, files: FileList, pairs: Pairs) -> list[_List]:

@@ -9,6 +9,8 @@ from rfdetr_hwd.data.coco import RawSplit
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, shown
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, check_file, read_size
+from rfdetr_hwd.data.layout import Found, Split
+from rfdetr_hwd.data.roles import ROLES
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.yaml_file import read_yaml
 
@@ -39,6 +41,15 @@ def has_split(root: Path, role: str, files: FileList) -> bool:
         return bool(_find_images(root, role, content.get(role), content.get("path"), files, path))
     except (ConfigError, DatasetError):
         return role == "train"
+
+
+def find_yolo(root: Path, files: FileList) -> Found | None:
+    """Find the splits that data.yaml names, or that lie where they usually do."""
+    path = find_yaml(root)
+    if path is None:
+        return None
+    roles = [role for role in ROLES if has_split(root, role, files)]
+    return Found(tuple(Split(role, role, "yolo", root, root, path) for role in roles))
 
 
 def read_yolo(root: Path, role: str, name: str | None, files: FileList, findings: Findings) -> RawSplit:

@@ -41,7 +41,7 @@ def test_what_is_skipped_is_counted_by_its_reason(tmp_path: Path) -> None:
     )
     (tmp_path / "train" / "c.png").touch()
     (tmp_path / "train" / "none.jpg").touch()  # it is listed, though it was not there
-    assert list(unlisted_images([(data, account)])) == [tmp_path / "train" / "c.png"]
+    assert list(unlisted_images(tmp_path, [(data, account)])) == [tmp_path / "train" / "c.png"]
 
 
 def test_a_loss_without_a_reason_is_an_error(tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ def add_file(root: Path) -> None:
     shutil.copy(image(root, 3), root / "train" / "extra.png")
 
 
+def add_folder(root: Path) -> None:
+    (root / "pool").mkdir()
+    shutil.copy(image(root, 3), root / "pool" / "more.jpg")
+
+
 def empty_class(content: dict) -> None:
     content["categories"].append({"id": 9, "name": "hexagon"})
 
@@ -102,6 +107,7 @@ def rename(content: dict) -> None:
         (resave_across, "similar_image", 1, ["valid_00001.jpg", "train_00003.jpg", "across splits"]),
         (remove, "missing_file", 1, ["_annotations.coco.json", "image 3", "no file 'train_00003.jpg'"]),
         (add_file, "unlisted_image", 1, ["extra.png"]),
+        (add_folder, "unlisted_image", 1, ["pool/more.jpg"]),
         (lambda root: edit(root, "train", empty_class), "class_without_boxes", 1, ["'hexagon'", "train"]),
         (lambda root: edit(root, "train", double_box), "duplicate_box", 1, ["image 0", "there twice"]),
         (lambda root: edit(root, "valid", clear), "no_boxes", 1, ["valid", "nothing to learn"]),
@@ -146,8 +152,9 @@ def test_the_report_is_json(root: Path) -> None:
     assert entry["examples"][0]["who"] == "image 3"
 
 
-def test_a_folder_without_splits_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "_annotations.coco.json").write_text("{}")
-    with pytest.raises(DatasetError, match="has no split that is known"):
+def test_splits_whose_names_say_nothing_are_an_error_that_names_them(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "_annotations.coco.json").write_text("{}")
+    with pytest.raises(DatasetError, match="no split whose use is known. not used: one/_ann.*, other/_ann"):
         check(tmp_path)

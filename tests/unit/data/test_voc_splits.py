@@ -8,7 +8,7 @@ import pytest
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.source import find_layout, read_split
-from rfdetr_hwd.data.voc_splits import find_voc
+from rfdetr_hwd.data.voc_splits import find_voc_splits
 from tests.unit.data.voc_files import CAT, CAT_BOX, boxes_of, read_all, voc_xml, write_files
 
 XML = voc_xml(CAT)
@@ -230,13 +230,13 @@ def test_names_that_differ_in_case_or_accents_are_pairs(tmp_path: Path) -> None:
 
 def test_images_that_no_list_has_are_counted(tmp_path: Path) -> None:
     files = devkit("", "a", "b", "c", trainval="a\n") | {"logo.png": "", "JPEGImages/d.jpg": ""}
-    found = find_voc(tmp_path, FileList.scan(write_files(tmp_path, files)))
+    found = find_voc_splits(tmp_path, FileList.scan(write_files(tmp_path, files)))
     assert found is not None
     assert found.notes == (
         "2 images with annotation files are in no split, the first: JPEGImages/b.jpg",
         "2 images without annotation files are in no split, the first: JPEGImages/d.jpg",
     )
-    assert find_voc(tmp_path, FileList(tmp_path, frozenset({"a.xml", "a.jpg"}))) is None  # nothing in a.xml
+    assert find_voc_splits(tmp_path, FileList(tmp_path, frozenset({"a.xml", "a.jpg"}))) is None  # nothing in a.xml
 
 
 def test_the_classes_are_those_of_all_splits(tmp_path: Path) -> None:
