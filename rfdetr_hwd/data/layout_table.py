@@ -50,5 +50,10 @@ LAYOUTS: tuple[KnownLayout, ...] = (
     KnownLayout("yolo", "Roboflow for Darknet", "SPLIT/_darknet.labels, SPLIT/*.txt", "SPLIT/"),
     KnownLayout("yolo", "Label Studio, LabelImg", "classes.txt, labels/*.txt", "images/"),
     KnownLayout("yolo", "makesense", "*.txt", "./"),
+    KnownLayout("voc", "Pascal VOC", "Annotations/*.xml, ImageSets/Main/SPLIT.txt", "JPEGImages/"),
+    KnownLayout("voc", "Roboflow", "SPLIT/*.xml", "SPLIT/"),
+    KnownLayout("voc", "Kaggle", "annotations/*.xml", "images/"),
+    KnownLayout("voc", "LabelImg", "*.xml", "./"),
+    KnownLayout("voc", "many", "SPLIT/annotations/*.xml", "SPLIT/images/"),
     KnownLayout("webdataset", "rfdetr", "SPLIT-index.json", "*.tar"),
 )

@@ -88,7 +88,7 @@ class EntryReader:
                 what = f"{where.name} names {role}: {finder.shown(entry)}"
                 notes.append(f"{what} is not there; {found.name or 'the root'} is read")
         if images:  # or else the reason says it
-            problems += [Problem("missing_file", str(where), role, reason) for reason in missing]
+            problems += [Problem("missing_part", str(where), role, reason) for reason in missing]
         return Resolved(tuple(sorted(images)), is_guess, tuple(notes), tuple(problems), "; ".join(missing))
 
     def _images_in(self, name: str) -> Iterable[str]:

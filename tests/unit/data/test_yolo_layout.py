@@ -121,8 +121,8 @@ def test_a_split_that_is_named_and_not_there_is_said(tmp_path: Path) -> None:
 def test_a_part_that_is_named_and_not_there_is_an_error_to_accept(tmp_path: Path) -> None:
     with_yaml(tmp_path, "train: [part1/images, part2/images]\n", "part1/images", "part3/images")
     data, findings = scan(tmp_path)
-    assert findings.kinds("error") == ["missing_file"]
-    assert reasons(findings, "missing_file") == ["data.yaml names train: 'part2/images' is not there"]
+    assert findings.kinds("error") == ["missing_part"]
+    assert reasons(findings, "missing_part") == ["data.yaml names train: 'part2/images' is not there"]
     assert data.file_names.tolist() == ["part1/images/a.png"]
     assert find(tmp_path).notes == ("part3/images holds 1 images, some of them labelled, that are in no split",)
 
