@@ -96,13 +96,17 @@ def read_size(path: Path, file: BinaryIO | None = None) -> tuple[tuple[int, int]
     return header.upright, header.orientation != 1
 
 
-def read_format(path: Path) -> str:
+def read_format(path: Path, file: BinaryIO | None = None) -> str:
     """Return the format of an image file, one of `IMAGE_FORMATS` or `MPO`, whatever its name says.
+
+    Args:
+        path: The file; its name in messages.
+        file: Read the image from here instead.
 
     Raises:
         ImageError: The file is missing, no image, of another format or too large to be true.
     """
-    with _opened(path, None) as image:
+    with _opened(path, file) as image:
         return str(image.format)
 
 
