@@ -16,6 +16,11 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """The decoders that may see a file."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff")
 """Suffixes of files that they decode; a `.mpo` is a JPEG with further pictures behind the first."""
+OTHER_IMAGE_SUFFIXES = (
+    *(".heic", ".heif", ".avif", ".gif", ".jp2", ".j2k", ".jxl", ".dng", ".nef", ".cr2", ".arw", ".raw"),
+    *(".pfm", ".ppm", ".pgm", ".tga", ".dib", ".ico", ".svg", ".psd", ".exr", ".hdr"),
+)
+"""Suffixes of images that are not read."""
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 """Pillow's own limit on decompression bombs, in force here whatever another library has set."""
 MAX_FILE_BYTES = 1 << 29

@@ -155,6 +155,8 @@ class _Reader:
             self._findings.add("class_count", where, "", split.description.wrong_count)
         for note in (*split.notes, *self._labels.notes(split.images)):
             self._findings.add("assumed", where, split.role, note)
+        for directory, reason in self._labels.unread(split.images):
+            self._findings.add("unlisted_image", self._files.root / directory, "", reason)
         for label, reason in self._labels.unused(split.images):
             self._findings.add("unused_label", self._files.root / label, "", reason)
         if not any(self._labels.label_of(image) in self._files.names for image in split.images):

@@ -204,8 +204,22 @@ def test_paths_out_of_the_dataset_are_not_followed_and_the_message_is_true(tmp_p
         with pytest.raises(DatasetError, match=r"list.txt lists no image that is there: line 1: .* is not in"):
             read_split(find_layout(root).split("train"))
     os.symlink(tmp_path / "outside", root / "link")
-    with pytest.raises(DatasetError, match="'link/images' is not there"):
+    with pytest.raises(DatasetError, match=f"'link/images' is a link out of {root}, which is not followed"):
         read_split(find_layout(with_yaml(root, "train: link/images\n")).split("train"))
+
+
+def test_a_directory_without_images_that_are_read_is_said_to_be_there(tmp_path: Path) -> None:
+    with_yaml(tmp_path, "train: train/images\nval: val/images\n", "train/images")
+    write_tree(tmp_path, {"val/images/a.heic": None, "val/images/b.heic": None, "val/images/c.txt": BOX})
+    assert find(tmp_path).missing == {
+        "val": "data.yaml names val: 'val/images' holds no image of a format that is read, but these files: "
+        "2 .heic, 1 .txt"
+    }
+    write_tree(tmp_path, {"train/images/x.gif": None, "train/images/y.HEIC": None, "train/images/z.heic": None})
+    _, findings = scan(tmp_path)
+    assert reasons(findings, "unlisted_image") == [
+        f"1 files with {suffix} are not read: convert them to JPEG or PNG" for suffix in (".HEIC", ".gif", ".heic")
+    ]
 
 
 @pytest.mark.parametrize(
