@@ -19,9 +19,11 @@ class DataFormat(StrEnum):
     roboflow = "roboflow"
     yolo = "yolo"
     webdataset = "webdataset"
+    voc = "voc"
 
 
 Source = Annotated[Path, typer.Argument(help="Directory of the dataset.")]
+AllowOption = Annotated[list[str] | None, typer.Option(help="A kind of error to accept; may be repeated.")]
 FormatOption = Annotated[DataFormat, typer.Option(help="Format of the dataset.")]
 TrainOption = Annotated[
     str | None,
@@ -46,7 +48,7 @@ def data_check(
     format: FormatOption = DataFormat.auto,
     decode: Annotated[bool, typer.Option(help="Decode every image.")] = True,
     queries: Annotated[int, typer.Option(help="Object queries of the model.")] = 300,
-    allow: Annotated[list[str] | None, typer.Option(help="A kind of error to accept; may be repeated.")] = None,
+    allow: AllowOption = None,
     json: Annotated[Path | None, typer.Option(help="Also write the report to this file.")] = None,
     train: TrainOption = None,
     val: ValOption = None,
@@ -100,14 +102,23 @@ def data_convert(
     source: Source,
     to: Annotated[str, typer.Option(help="coco or yolo.")],
     out: Annotated[Path, typer.Option(help="New directory.")],
+    allow: AllowOption = None,
     format: FormatOption = DataFormat.auto,
     train: TrainOption = None,
     val: ValOption = None,
     test: TestOption = None,
 ) -> None:
-    """Write a dataset in another format."""
-    said = {"train": train, "val": val, "test": test}
-    call_verb("data_change", "run_convert", source=source, to=to, out=out, format=format.value, said=said)
+    """Write a dataset in another format; exit 1, with nothing written, if it has errors."""
+    call_verb(
+        "data_change",
+        "run_convert",
+        source=source,
+        to=to,
+        out=out,
+        allow=allow or [],
+        format=format.value,
+        said={"train": train, "val": val, "test": test},
+    )
 
 
 @data_app.command("split")
@@ -116,13 +127,15 @@ def data_split(
     out: Annotated[Path, typer.Option(help="New directory.")],
     fractions: Annotated[str, typer.Option(help="Shares of train, valid and test.")] = "0.8,0.1,0.1",
     seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
+    to: Annotated[str, typer.Option(help="Format of what is written: coco or yolo.")] = "coco",
+    allow: AllowOption = None,
     format: FormatOption = DataFormat.auto,
     train: Annotated[
         str | None,
         typer.Option(help="The split to divide: NAME or '{annotations: FILE, images: DIRECTORY}'.", metavar="SPLIT"),
     ] = None,
 ) -> None:
-    """Divide one annotated split: stratified by class, near-identical images in one part."""
+    """Divide one annotated split: stratified by class, near-identical images in one part; exit 1 if it has errors."""
     call_verb(
         "data_change",
         "run_split",
@@ -130,6 +143,8 @@ def data_split(
         out=out,
         fractions=fractions,
         seed=seed,
+        to=to,
+        allow=allow or [],
         format=format.value,
         said={"train": train},
     )

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, get_args
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.roles import ROLES, Role, role_of
 
-Format = Literal["coco", "roboflow", "yolo", "webdataset"]
+Format = Literal["coco", "roboflow", "yolo", "webdataset", "voc"]
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 

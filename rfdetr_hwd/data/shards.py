@@ -17,6 +17,7 @@ from rfdetr_hwd.data.findings import DatasetError, Findings, is_id, shown
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, MAX_FILE_BYTES, ImageError, read_size
 from rfdetr_hwd.data.layout import Found, Split
 from rfdetr_hwd.data.roles import role_of
+from rfdetr_hwd.data.segmentation import keep_outline
 
 _MAX_SIDECAR_BYTES = 64 << 20
 _MAX_MEMBERS = 1 << 24
@@ -75,7 +76,9 @@ def read_shards(root: Path, split: str, files: FileList, findings: Findings) -> 
                     members[image["id"]] = (number, offset, size)
                     annotations += objects
     paths = tuple(root / str(name) for name in names)
-    return RawSplit(str(path), categories, images, annotations, digest.hexdigest(), (), (paths, members))
+    return RawSplit(
+        str(path), categories, images, annotations, digest.hexdigest(), shards=(paths, members), is_measured=True
+    )
 
 
 def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
@@ -140,4 +143,8 @@ def _read_member(file: BinaryIO, offset: int, size: int) -> bytes:
 
 def _owned(entry: Any, image_id: int) -> Any:
     """Return an annotation that belongs to the sample it stands in, whatever it says."""
-    return {**entry, "image_id": image_id} if isinstance(entry, dict) else entry
+    if not isinstance(entry, dict):
+        return entry
+    owned = {**entry, "image_id": image_id}
+    keep_outline(owned)
+    return owned

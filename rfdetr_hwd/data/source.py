@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from rfdetr_hwd.data.account import Account, take_account
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.coco import RawSplit
 from rfdetr_hwd.data.coco_layout import find_coco, read_coco_split
@@ -14,10 +15,8 @@ from rfdetr_hwd.data.inventory import describe_contents
 from rfdetr_hwd.data.layout import USUAL_NAMES, Format, Found, Layout, Split, SplitFiles, SplitName
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.shards import find_shards, read_shards
-from rfdetr_hwd.data.yolo import read_yolo
-from rfdetr_hwd.data.yolo_layout import find_yolo
-
-_YOLO_SUFFIXES = (".txt", ".yaml", ".yml", ".data", ".names")
+from rfdetr_hwd.data.voc import find_voc, read_voc_split
+from rfdetr_hwd.data.yolo import find_yolo, read_yolo
 
 
 class Reader(NamedTuple):
@@ -32,25 +31,6 @@ class Reader(NamedTuple):
     read: Callable[[Split, Findings], tuple[RawSplit, FileList]]
 
 
-def _find_yolo(root: Path, files: FileList) -> Found | None:
-    if not any(name.lower().endswith(_YOLO_SUFFIXES) for name in files.names):  # the look itself takes longer
-        return None
-    yolo = find_yolo(root, files)
-    if yolo is None:
-        return None
-    splits = (Split(role, role, "yolo", root, root, yolo.description.where) for role in yolo.found)
-    return Found(tuple(splits), yolo.notes, yolo.missing)
-
-
-def _read_yolo(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
-    role, files = split.role or "train", FileList.scan(split.root)
-    yolo = find_yolo(split.root, files, {role: None if split.name == role else split.name})
-    if yolo is None or role not in yolo.found:
-        reason = f": {yolo.missing[role]}" if yolo and role in yolo.missing else ""
-        raise DatasetError(f"{split.root} has no images of the split {split.name}{reason}")
-    return read_yolo(yolo.found[role], files, findings), files
-
-
 def _read_shards(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
     raw = read_shards(split.root, split.name, FileList.scan(split.root), findings)
     return raw, FileList(split.root, frozenset(str(image["file_name"]) for image in raw.images))
@@ -60,7 +40,8 @@ READERS: Mapping[Format, Reader] = {
     "webdataset": Reader(find_shards, _read_shards),
     "coco": Reader(find_coco, read_coco_split),
     "roboflow": Reader(lambda root, files: _only_roboflow(find_coco(root, files)), read_coco_split),
-    "yolo": Reader(_find_yolo, _read_yolo),
+    "yolo": Reader(find_yolo, read_yolo),
+    "voc": Reader(find_voc, read_voc_split),
 }
 """The formats, in the order in which a directory is asked for them."""
 
@@ -124,37 +105,50 @@ def _ask(formats: Iterable[Format], root: Path, files: FileList) -> tuple[dict[F
     return found, reasons
 
 
-def scan_split(split: Split, findings: Findings) -> DetectionData:
+def scan_split(split: Split, findings: Findings, every_header: bool = False) -> DetectionData:
     """Read what can be used of the annotations of a split, whatever is wrong with single entries.
 
     Args:
         split: Where it lies.
         findings: Receives what is wrong, also where the split then cannot be read.
+        every_header: Compare the annotated size of every image with its file's, not only of a sample.
 
     Raises:
         DatasetError: The split cannot be read at all, or nothing in it can be used.
     """
-    own = Findings()  # so that what is wrong with another split is not the reason given
+    return scan_counted(split, findings, every_header)[0]
+
+
+def scan_counted(split: Split, findings: Findings, every_header: bool = False) -> tuple[DetectionData, Account]:
+    """Read a split as `scan_split` does; also return what it had and what of it is used.
+
+    Raises:
+        DatasetError: As `scan_split`; or more is missing than the findings say.
+    """
+    own = Findings()  # an error gives examples of this split alone
     try:
         raw, files = READERS[split.format].read(split, own)
-        return index_split(raw, split.name, files, own)
+        by_reader = own.counts.copy()
+        data = index_split(raw, split.name, files, own, every_header=every_header)
+        return data, take_account(raw, data, by_reader, own.counts)
     finally:
         findings.include(own)
 
 
-def read_split(split: Split, allow: Sequence[str] = ()) -> DetectionData:
+def read_split(split: Split, allow: Sequence[str] = (), every_header: bool = False) -> DetectionData:
     """Read the annotations of a split, and refuse those that would break or distort training or measurement.
 
     Args:
         split: Where it lies.
         allow: Kinds of error to accept, from `rfdetr_hwd.data.findings.KINDS`.
+        every_header: As in `scan_split`.
 
     Raises:
         DatasetError: The split cannot be read, or entries are wrong; the message names them.
     """
     check_allowed(allow)
     findings = Findings()
-    data = scan_split(split, findings)
+    data = scan_split(split, findings, every_header)
     findings.refuse_errors(allow)
     return data
 

@@ -1,32 +1,63 @@
 """Read the labels of a YOLO split: a text file an image, a line an object."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 from rfdetr_hwd.data.coco import RawSplit
 from rfdetr_hwd.data.files import FileList
-from rfdetr_hwd.data.findings import Findings
+from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import ImageError, read_size
+from rfdetr_hwd.data.layout import Found, Split
+from rfdetr_hwd.data.roles import ROLES
 from rfdetr_hwd.data.text_file import read_lines
 from rfdetr_hwd.data.yolo_label_files import LabelFiles
 from rfdetr_hwd.data.yolo_labels import BadLine, LineReader, Row
-from rfdetr_hwd.data.yolo_layout import YoloSplit
+from rfdetr_hwd.data.yolo_layout import YoloSplit, find_yolo_splits
 from rfdetr_hwd.data.yolo_pose import PoseSuspicion
 
+_SUFFIXES = (".txt", ".yaml", ".yml", ".data", ".names")
+"""What labels, lists and descriptions end in."""
 
-def read_yolo(split: YoloSplit, files: FileList, findings: Findings) -> RawSplit:
-    """Read the labels of a split.
+
+def find_yolo(root: Path, files: FileList) -> Found | None:
+    """Find a YOLO dataset; see `rfdetr_hwd.data.yolo_layout.find_yolo_splits`.
+
+    Raises:
+        DatasetError: What describes the dataset is wrong, or several files describe different ones.
+    """
+    if not any(name.lower().endswith(_SUFFIXES) for name in files.names):  # seconds sooner, among 300,000 images
+        return None
+    yolo = find_yolo_splits(root, files)
+    if yolo is None:
+        return None
+    splits = tuple(Split(role, role, "yolo", root, root, yolo.description.where) for role in yolo.found)
+    return Found(splits, yolo.notes, yolo.missing)
+
+
+def read_yolo(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
+    """Read the labels of a split, and list the files of its dataset.
 
     A line is `class cx cy w h`, as fractions of the image; `class x1 y1 x2 y2 ...`, a polygon, which becomes its box;
     or, where the description has `kpt_shape`, a box and keypoints. A line that repeats another of its file counts once,
     as it does for Ultralytics. An image without a label file is background.
 
     Args:
-        split: Where the split lies.
-        files: All files below the root of the dataset.
+        split: The split, under the name of its role or a directory or list of its images.
         findings: Receives what is wrong with label files and images, and what was assumed.
+
+    Raises:
+        DatasetError: It is not there.
     """
-    return _Reader(split, files, findings).read()
+    files = FileList.scan(split.root)
+    role = next((role for role in ROLES if role == split.name), split.role)
+    if role is None:
+        raise DatasetError(f"{split.root}: nothing says whether {split.name} is train, val or test")
+    yolo = find_yolo_splits(split.root, files, {} if split.name == role else {role: split.name})
+    if yolo is None or role not in yolo.found:
+        reason = yolo.missing.get(role, "nothing names it") if yolo else "it has no data.yaml and no labels"
+        raise DatasetError(f"{split.root} has no images of the split {split.name}: {reason}")
+    return _Reader(yolo.found[role], files, findings).read(), files
 
 
 class _Reader:
@@ -45,30 +76,43 @@ class _Reader:
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._places: list[str] = []
+        self._skipped: list[str] = []
+        self._num_skipped_objects = 0
 
     def read(self) -> RawSplit:
         """Read everything."""
         description = self._split.description
         self._report_before()
-        doubtful = {directory for directory, _ in self._labels.doubts(self._split.images)}
+        doubtful = dict(self._labels.doubts(self._split.images))
         for image in self._split.images:
-            if image.rpartition("/")[0] not in doubtful:
+            doubt = doubtful.get(image.rpartition("/")[0])
+            if doubt is None:
                 self._read_image(image)
+            else:
+                self._skip(image, "unreadable_label", image, doubt)
         self._report_after()
         categories = [{"id": number, "name": name} for number, name in description.classes]
         content = self._images, self._annotations, self._digest.hexdigest(), self._places
-        return RawSplit(str(description.where), categories, *content)
+        skipped, num_objects = self._skipped, self._num_skipped_objects
+        return RawSplit(
+            str(description.where), categories, *content, skipped=skipped, skipped_objects=num_objects, is_measured=True
+        )
 
     def _read_image(self, image: str) -> None:
         label_file = self._labels.label_of(image)
-        path = self._files.root / image
-        lines = self._read_lines(label_file)
-        if lines is None:
+        kind, reason = self._files.problem(label_file)
+        try:
+            lines = [] if kind else read_lines(self._files.root / label_file)
+        except (OSError, ValueError) as error:
+            kind, reason, lines = "unreadable_label", str(error), []
+        if kind not in ("", "missing_file"):
+            self._skip(image, kind, label_file, reason)
             return
         try:
-            size, _ = read_size(path)
+            size, _ = read_size(self._files.root / image)
         except ImageError as error:
-            self._findings.add("unreadable_image", path, "", str(error))
+            self._num_skipped_objects += len(lines)
+            self._skip(image, "unreadable_image", image, str(error))
             return
         height, width = size
         self._images.append({"id": len(self._images) + 1, "file_name": image, "width": width, "height": height})
@@ -100,30 +144,24 @@ class _Reader:
         self._annotations.append({"id": len(self._annotations) + 1, **annotation, "area": abs(box[2] * box[3])})
         self._places.append(place)
 
-    def _read_lines(self, label_file: str) -> list[tuple[int, str]] | None:
-        """Return the lines of a label file; none of them where there is no file, and `None` where it cannot be read."""
-        kind, reason = self._files.problem(label_file)
-        if kind == "missing_file":
-            return []
-        if not kind:
-            try:
-                return read_lines(self._files.root / label_file)
-            except (OSError, ValueError) as error:
-                kind, reason = "unreadable_label", str(error)
-        self._findings.add(kind, self._files.root / label_file, "", reason)
-        return None
+    def _skip(self, image: str, kind: str, file: str, reason: str) -> None:
+        """Leave an image out, for what is wrong with one of its files."""
+        self._findings.add(kind, self._files.root / file, "", reason)
+        self._skipped.append(image)
 
     def _report_before(self) -> None:
         """Report what is known of the split before its labels are read."""
         split, where = self._split, self._split.description.where
         for problem in split.problems:
             self._findings.add(*problem)
+            if problem.kind != "missing_part":
+                self._skipped.append(f"{problem.where} {problem.who}")
         if split.description.wrong_count:
             self._findings.add("class_count", where, "", split.description.wrong_count)
         for note in (*split.notes, *self._labels.notes(split.images)):
             self._findings.add("assumed", where, split.role, note)
-        for directory, reason in self._labels.doubts(split.images):
-            self._findings.add("unreadable_label", self._files.root / directory, "", reason)
+        for directory, reason in self._labels.unread(split.images):
+            self._findings.add("unlisted_image", self._files.root / directory, "", reason)
         for label, reason in self._labels.unused(split.images):
             self._findings.add("unused_label", self._files.root / label, "", reason)
         if not any(self._labels.label_of(image) in self._files.names for image in split.images):

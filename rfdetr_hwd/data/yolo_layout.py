@@ -57,7 +57,7 @@ class YoloSplits:
     notes: tuple[str, ...] = ()
 
 
-def find_yolo(root: Path, files: FileList, names: Mapping[Role, str | None] = USUAL_NAMES) -> YoloSplits | None:
+def find_yolo_splits(root: Path, files: FileList, names: Mapping[Role, str | None] = USUAL_NAMES) -> YoloSplits | None:
     """Find a YOLO dataset: by a YAML of any name, Darknet's `obj.data`, or labels beside images.
 
     Args:

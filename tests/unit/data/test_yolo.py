@@ -180,5 +180,5 @@ def test_a_split_is_read_through_the_layout(tmp_path: Path) -> None:
     layout = find_layout(write_labels(tmp_path, BOX))
     assert layout.format == "yolo"
     assert len(read_split(layout.split("train")).labels) == 1
-    with pytest.raises(DatasetError, match=r"has no test split"):
+    with pytest.raises(DatasetError, match=r"has no test split; there is train \(data\.yaml\)"):
         read_split(layout.split("test"))

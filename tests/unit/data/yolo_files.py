@@ -8,10 +8,9 @@ import PIL.Image
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import Findings
-from rfdetr_hwd.data.index import index_split
 from rfdetr_hwd.data.roles import Role
-from rfdetr_hwd.data.yolo import read_yolo
-from rfdetr_hwd.data.yolo_layout import YoloSplits, find_yolo
+from rfdetr_hwd.data.source import find_layout, scan_split
+from rfdetr_hwd.data.yolo_layout import YoloSplits, find_yolo_splits
 
 YAML = "names: [cat, dog]\nnc: 2\n"
 BOX = "1 0.5 0.5 0.25 0.5\n"
@@ -41,7 +40,7 @@ def write_split(root: Path, images: str = "train/images", labels: str = "train/l
 
 def find(root: Path) -> YoloSplits:
     """Find the splits of a dataset that is there."""
-    found = find_yolo(root, FileList.scan(root))
+    found = find_yolo_splits(root, FileList.scan(root))
     assert found is not None
     return found
 
@@ -49,8 +48,7 @@ def find(root: Path) -> YoloSplits:
 def scan(root: Path, role: Role = "train") -> tuple[DetectionData, Findings]:
     """Read a split, whatever is wrong with it."""
     findings = Findings()
-    files = FileList.scan(root)
-    return index_split(read_yolo(find(root).found[role], files, findings), role, files, findings), findings
+    return scan_split(find_layout(root).split(role), findings), findings
 
 
 def reasons(findings: Findings, kind: str) -> list[str]:
