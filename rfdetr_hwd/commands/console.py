@@ -1,9 +1,11 @@
 """What the commands print."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +23,13 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
         table.add_row(*(Text(printable(str(cell))) for cell in row))
     say(title)
     (Console() if sys.stdout.isatty() else Console(width=_WIDTH)).print(table)
+
+
+def watch(what: str, total: int, steps: Iterator[Any]) -> Iterator[Any]:
+    """Return what is done step by step, and show its progress on a terminal."""
+    console = Console(stderr=True)
+    silent = not console.is_terminal
+    yield from track(steps, what, total, console=console, transient=True, disable=silent)
 
 
 def print_figures(title: str, figures: dict[str, float]) -> None:

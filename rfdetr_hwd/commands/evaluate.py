@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rfdetr_hwd.commands.console import print_figures
+from rfdetr_hwd.commands.open_data import find_data
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.errors import ConfigError
@@ -42,9 +43,7 @@ def run(
     with distributed.process_group() as device:
         detector = Detector.load(weights, which, () if config else overrides)
         settings = load_config(config, overrides) if config else detector.config
-        layout = find_layout(settings.data.root, settings.data.format)
-        name = settings.data.val if split == "val" else settings.data.test
-        data = read_split(layout.split(split, name), settings.data.allow)
+        data = read_split(find_data(settings.data).split(split), settings.data.allow)
         classes = data.map_classes(detector.class_names)
         evaluation = Evaluation.build(detector.model, data, settings, device)
         folder = _make_folder(out or _default_folder(weights, split))

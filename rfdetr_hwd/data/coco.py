@@ -27,6 +27,8 @@ class RawSplit:
         fingerprint: sha256 of what was read.
         places: How each annotation is called in messages; by its id where this is empty.
         shards: By image id, where the images lie in tar files, if they do.
+        skipped: Files of images that the reader skips, each with a finding.
+        skipped_objects: Objects of these images, as far as they can be read.
         is_measured: Whether the sizes of the images are those of their files already.
     """
 
@@ -37,6 +39,8 @@ class RawSplit:
     fingerprint: str
     places: Sequence[str] = ()
     shards: tuple[tuple[Path, ...], Mapping[int, tuple[int, int, int]]] | None = None
+    skipped: Sequence[str] = ()
+    skipped_objects: int = 0
     is_measured: bool = False
 
 

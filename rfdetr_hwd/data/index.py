@@ -125,9 +125,12 @@ def _list_images(
     sizes: list[Size | None] = []
     left_out: set[Id] = set()
     seen_names: set[str] = set()
+    shared = _shared_ids(raw)
     for number, image in enumerate(raw.images):
         key = read_id(image.get("id")) if isinstance(image, dict) else None
         kind, reason = _image_problem(image, places, files)
+        if key in shared:
+            kind, reason = "duplicate_image", f"several images have the id: {', '.join(shared[key])}"
         if kind or key is None:
             findings.add(kind, raw.where, name_entry("image", number, image), reason)
             if key is not None:
@@ -147,6 +150,18 @@ def _list_images(
         names.append(name)
         sizes.append(read_annotated(image.get("width"), image.get("height"))[0])
     return places, names, sizes, left_out.difference(places)
+
+
+def _shared_ids(raw: RawSplit) -> dict[Id | None, list[str]]:
+    """Return the ids that several files have, and the names of these: a box of such an id may be of any of them.
+
+    In shards each image comes with its own boxes.
+    """
+    names: dict[Id | None, set[str]] = {}
+    for image in raw.images if raw.shards is None else ():
+        if isinstance(image, dict) and (key := read_id(image.get("id"))) is not None:
+            names.setdefault(key, set()).add(shown(image.get("file_name")))
+    return {key: sorted(files) for key, files in names.items() if len(files) > 1}
 
 
 def _image_problem(image: Any, places: dict[Id, int], files: FileList) -> tuple[str, str]:

@@ -80,6 +80,11 @@ def add_file(root: Path) -> None:
     shutil.copy(image(root, 3), root / "train" / "extra.png")
 
 
+def add_folder(root: Path) -> None:
+    (root / "pool").mkdir()
+    shutil.copy(image(root, 3), root / "pool" / "more.jpg")
+
+
 def empty_class(content: dict) -> None:
     content["categories"].append({"id": 9, "name": "hexagon"})
 
@@ -109,6 +114,7 @@ def rename(content: dict) -> None:
         (resave_across, "similar_image", 1, ["valid_00001.jpg", "train_00003.jpg", "across splits"]),
         (remove, "missing_file", 1, ["_annotations.coco.json", "image 3", "no file 'train_00003.jpg'"]),
         (add_file, "unlisted_image", 1, ["extra.png"]),
+        (add_folder, "unlisted_image", 1, ["pool/more.jpg"]),
         (lambda root: edit(root, "train", empty_class), "class_without_boxes", 1, ["'hexagon'", "train"]),
         (lambda root: edit(root, "train", double_box), "duplicate_box", 1, ["image 0", "there twice"]),
         (lambda root: edit(root, "valid", clear), "no_boxes", 1, ["valid", "nothing to learn"]),
@@ -163,8 +169,9 @@ def test_a_split_that_cannot_be_read_gives_its_own_reason(root: Path) -> None:
     assert unreadable.reason.endswith("image 1: file_name must be text of at most 1024 characters, not 7")
 
 
-def test_a_folder_without_splits_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "_annotations.coco.json").write_text("{}")
-    with pytest.raises(DatasetError, match="has no split that is known"):
+def test_splits_whose_names_say_nothing_are_an_error_that_names_them(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "_annotations.coco.json").write_text("{}")
+    with pytest.raises(DatasetError, match="no split whose use is known. not used: one/_ann.*, other/_ann"):
         check(tmp_path)

@@ -81,7 +81,7 @@ def test_a_file_that_is_no_coco_file_is_refused(tmp_path: Path, content: object,
         (with_image(width=0), "unreadable_image", "image 2", "a.jpg: it is no image"),  # where its size would be read
         (with_image(width=1e12), "bad_size", "image 2", "width must be"),
         (with_image(width=10.5), "bad_size", "image 2", "not 10.5"),
-        (with_image(id=5), "duplicate_image", "image 5", "listed twice"),
+        (with_image(id=5, file_name="b.jpg"), "duplicate_image", "image 5", "listed twice"),
         (with_image(file_name="b.jpg"), "duplicate_file", "image 2", "'b.jpg' is listed twice"),
         (with_image(file_name="none.jpg"), "missing_file", "image 2", "no file 'none.jpg'"),
         ({**CONTENT, "annotations": [3]}, "bad_annotation", "annotation at place 0", "must be an object, not 3"),
