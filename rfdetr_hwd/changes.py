@@ -62,8 +62,9 @@ def changes(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    leaves = set(known_keys())
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and prefix + key not in leaves:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

@@ -19,6 +19,18 @@ class DataFormat(StrEnum):
     roboflow = "roboflow"
     yolo = "yolo"
     webdataset = "webdataset"
+    voc = "voc"
+
+
+Source = Annotated[Path, typer.Argument(help="Directory of the dataset.")]
+AllowOption = Annotated[list[str] | None, typer.Option(help="A kind of error to accept; may be repeated.")]
+FormatOption = Annotated[DataFormat, typer.Option(help="Format of the dataset.")]
+TrainOption = Annotated[
+    str | None,
+    typer.Option(help="The training split: NAME or '{annotations: FILE, images: DIRECTORY}'.", metavar="SPLIT"),
+]
+ValOption = Annotated[str | None, typer.Option(help="The validation split, likewise.", metavar="SPLIT")]
+TestOption = Annotated[str | None, typer.Option(help="The test split, likewise.", metavar="SPLIT")]
 
 
 @data_app.command("demo")
@@ -32,15 +44,15 @@ def data_demo(
 
 @data_app.command("check")
 def data_check(
-    root: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
-    format: Annotated[DataFormat, typer.Option(help="Layout of the folder.")] = DataFormat.auto,
+    root: Source,
+    format: FormatOption = DataFormat.auto,
     decode: Annotated[bool, typer.Option(help="Decode every image.")] = True,
     queries: Annotated[int, typer.Option(help="Object queries of the model.")] = 300,
-    allow: Annotated[list[str] | None, typer.Option(help="A kind of error to accept; may be repeated.")] = None,
+    allow: AllowOption = None,
     json: Annotated[Path | None, typer.Option(help="Also write the report to this file.")] = None,
-    train: Annotated[str | None, typer.Option(help="Name of the training split, if it is not the usual one.")] = None,
-    val: Annotated[str | None, typer.Option(help="Name of the validation split.")] = None,
-    test: Annotated[str | None, typer.Option(help="Name of the test split.")] = None,
+    train: TrainOption = None,
+    val: ValOption = None,
+    test: TestOption = None,
 ) -> None:
     """Find what would break or distort training; exit 1 if there are errors."""
     call_verb(
@@ -52,19 +64,23 @@ def data_check(
         num_queries=queries,
         allow=allow or [],
         json_file=json,
-        names={"train": train, "val": val, "test": test},
+        said={"train": train, "val": val, "test": test},
     )
 
 
 @data_app.command("show")
 def data_show(
-    root: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
-    out: Annotated[Path, typer.Option(help="New folder of the pictures and the page.")],
+    root: Source,
+    out: Annotated[Path, typer.Option(help="New directory of the pictures and the page.")],
     overrides: Overrides = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
     count: Annotated[int, typer.Option(help="Images to draw.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of their choice.")] = 0,
     config: Annotated[Path | None, typer.Option(help="Show what a run of this configuration would see.")] = None,
+    format: Annotated[DataFormat | None, typer.Option(help="Format of the dataset.")] = None,
+    train: TrainOption = None,
+    val: ValOption = None,
+    test: TestOption = None,
 ) -> None:
     """Draw annotated images, as they are and as the model sees them, and plot what the annotations hold."""
     call_verb(
@@ -76,29 +92,62 @@ def data_show(
         count=count,
         seed=seed,
         config=config,
-        overrides=overrides or [],
+        overrides=[*(overrides or []), *([f"data.format={format.value}"] if format else [])],
+        said={"train": train, "val": val, "test": test},
     )
 
 
 @data_app.command("convert")
 def data_convert(
-    source: Annotated[Path, typer.Argument(help="Folder of the dataset: YOLO, Pascal VOC, COCO or Roboflow.")],
+    source: Source,
     to: Annotated[str, typer.Option(help="coco or yolo.")],
-    out: Annotated[Path, typer.Option(help="New folder.")],
+    out: Annotated[Path, typer.Option(help="New directory.")],
+    allow: AllowOption = None,
+    format: FormatOption = DataFormat.auto,
+    train: TrainOption = None,
+    val: ValOption = None,
+    test: TestOption = None,
 ) -> None:
-    """Write a dataset in another format."""
-    call_verb("data_change", "run_convert", source=source, to=to, out=out)
+    """Write a dataset in another format; exit 1, with nothing written, if it has errors."""
+    call_verb(
+        "data_change",
+        "run_convert",
+        source=source,
+        to=to,
+        out=out,
+        allow=allow or [],
+        format=format.value,
+        said={"train": train, "val": val, "test": test},
+    )
 
 
 @data_app.command("split")
 def data_split(
-    source: Annotated[Path, typer.Argument(help="Folder of a dataset with one annotated split.")],
-    out: Annotated[Path, typer.Option(help="New folder.")],
+    source: Source,
+    out: Annotated[Path, typer.Option(help="New directory.")],
     fractions: Annotated[str, typer.Option(help="Shares of train, valid and test.")] = "0.8,0.1,0.1",
     seed: Annotated[int, typer.Option(help="Seed of the choice.")] = 0,
+    to: Annotated[str, typer.Option(help="Format of what is written: coco or yolo.")] = "coco",
+    allow: AllowOption = None,
+    format: FormatOption = DataFormat.auto,
+    train: Annotated[
+        str | None,
+        typer.Option(help="The split to divide: NAME or '{annotations: FILE, images: DIRECTORY}'.", metavar="SPLIT"),
+    ] = None,
 ) -> None:
-    """Divide a dataset: stratified by class, near-identical images in one part."""
-    call_verb("data_change", "run_split", source=source, out=out, fractions=fractions, seed=seed)
+    """Divide one annotated split: stratified by class, near-identical images in one part; exit 1 if it has errors."""
+    call_verb(
+        "data_change",
+        "run_split",
+        source=source,
+        out=out,
+        fractions=fractions,
+        seed=seed,
+        to=to,
+        allow=allow or [],
+        format=format.value,
+        said={"train": train},
+    )
 
 
 @data_app.command("download")

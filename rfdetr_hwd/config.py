@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -94,19 +95,43 @@ class AugmentSection(Section):
     """Smallest side of the crop, as a share of the image's side."""
 
 
+class SplitSection(Section):
+    """A split whose annotations and images are named apart, absolute or from `data.root`."""
+
+    annotations: str
+    """The annotation file (COCO)."""
+    images: str | None = None
+    """The directory of the images; `null`: wherever they are found."""
+
+
+def _check_split(value: object) -> object:
+    """Answer what is no split with the two forms of one, not with what each of them lacks."""
+    is_known = value is None or isinstance(value, str | SplitSection)
+    if isinstance(value, dict):
+        is_known = isinstance(value.get("annotations"), str) and isinstance(value.get("images", ""), str | None)
+        is_known = is_known and value.keys() <= SplitSection.model_fields.keys()
+    if is_known:
+        return value
+    raise ValueError(f"must be NAME or {{annotations: FILE, images: DIRECTORY}}, not {value!r}")
+
+
+SplitName = Annotated[str | SplitSection | None, BeforeValidator(_check_split)]
+
+
 class DataSection(Section):
     """Where the images are."""
 
     root: str
-    """Folder of the dataset."""
+    """Directory of the dataset."""
     format: Literal["auto", "coco", "roboflow", "yolo", "webdataset"] = "auto"
-    """Layout of the folder; `auto` recognises it."""
-    train: str | None = None
-    """Name of the training split; `null`: the format's own (train, train2017)."""
-    val: str | None = None
-    """Name of the validation split; `null`: the format's own (valid, val, val2017)."""
-    test: str | None = None
-    """Name of the test split; `null`: the format's own (test, test2017)."""
+    """Format of the dataset; `auto` recognises it."""
+    train: SplitName = None
+    """The training split: its name, its annotation file, or `{annotations: FILE, images: DIRECTORY}`; `null`: the one
+    that is called train, training, train2017 or the like."""
+    val: SplitName = None
+    """The validation split, likewise; `null`: the one that is called val, valid, validation, val2017 or the like."""
+    test: SplitName = None
+    """The test split, likewise; `null`: the one that is called test, test2017 or the like."""
     allow: tuple[str, ...] = ()
     """Kinds of error in the annotations to accept, as `rfdetr-hwd data check` names them."""
     on_bad_image: Literal["quarantine", "fail"] = "quarantine"

@@ -1,8 +1,10 @@
 """What the commands print."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +19,12 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
         table.add_row(*(Text(printable(str(cell))) for cell in row))
     say(title)
     open_console(sys.stdout).print(table)
+
+
+def watch(what: str, total: int, steps: Iterator[Any]) -> Iterator[Any]:
+    """Return what is done step by step, and show its progress on a terminal."""
+    console = open_console(sys.stderr)
+    yield from track(steps, what, total, console=console, transient=True, disable=not console.is_interactive)
 
 
 def print_figures(title: str, figures: Mapping[str, float | None]) -> None:

@@ -1,20 +1,20 @@
 """`rfdetr-hwd data`: work on datasets."""
 
 import json
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from rich.progress import track
-
-from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.commands.accounts import print_accounts
+from rfdetr_hwd.commands.console import print_table, watch
+from rfdetr_hwd.commands.open_data import find_named, say_remarks
 from rfdetr_hwd.data.check import Report, check_dataset
 from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
+from rfdetr_hwd.data.layout import Format
+from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
-from rfdetr_hwd.data.source import Format, Role, find_layout
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.terminal import open_console, say
+from rfdetr_hwd.terminal import say
 
 _EXAMPLES = 2
 
@@ -48,7 +48,7 @@ def run_check(
     num_queries: int,
     allow: list[str],
     json_file: Path | None,
-    names: Mapping[Role, str | None],
+    said: Mapping[Role, str | None],
 ) -> None:
     """Check a dataset and print what was found.
 
@@ -59,26 +59,30 @@ def run_check(
         num_queries: Object queries of the model.
         allow: Kinds of error to accept, as in `data.allow`.
         json_file: Also write the report here.
-        names: Names of the splits; `None`: the usual one.
+        said: What `--train`, `--val` and `--test` say.
 
     Raises:
         DatasetError: There are errors that are not accepted.
     """
     if num_queries < 1:
         raise ConfigError(f"--queries {num_queries} is not positive")
-    check_allowed(allow)
-    layout = find_layout(root, format)
-    report = check_dataset(layout, decode, num_queries, names, _watch)
+    check_allowed(allow, "--allow")
+    layout = find_named(root, format, said)
+    report = check_dataset(layout, decode, num_queries, watch)
     if json_file is not None:
         try:
             json_file.write_text(json.dumps(report.as_json(layout), indent=1), encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"--json: cannot write to {json_file}: {error.strerror}") from None
     _print_report(report)
+    print_accounts("read and used", [split.account for split in report.splits], report.unlisted)
+    say_remarks(layout)
     errors = report.findings.kinds("error", allow)
     if errors:
         count = sum(report.findings.counts[kind] for kind in errors)
-        raise DatasetError(f"{root}: {count} errors of {len(errors)} kinds ({', '.join(errors)})")
+        accepted = " ".join(f"--allow {kind}" for kind in errors if KINDS[kind].can_allow)
+        advice = f". Fix them, or accept with {accepted}" if accepted else ""
+        raise DatasetError(f"{root}: {count} errors of {len(errors)} kinds ({', '.join(errors)}){advice}")
     say("no errors" + (" that are not accepted" if report.findings.kinds("error") else ""))
 
 
@@ -95,10 +99,3 @@ def _print_report(report: Report) -> None:
     for kind in kinds:
         for example in findings.examples[kind][:_EXAMPLES]:
             say(f"{kind}: {example}")
-
-
-def _watch(name: str, total: int, images: Iterator[Any]) -> Iterator[Any]:
-    """Show the progress of decoding on a terminal."""
-    console = open_console(sys.stderr)
-    silent = not console.is_interactive
-    yield from track(images, f"decoding {name}", total, console=console, transient=True, disable=silent)

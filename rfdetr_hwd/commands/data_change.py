@@ -1,70 +1,123 @@
 """`rfdetr-hwd data convert`, `split` and `download`: make a new dataset folder out of something else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.commands.accounts import print_accounts, print_findings, print_written
+from rfdetr_hwd.commands.console import print_table, watch
+from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_named, say_remarks
+from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import Unpacked
-from rfdetr_hwd.data.convert import Converted, coco_to_yolo, voc_to_coco, yolo_to_coco
+from rfdetr_hwd.data.convert import TARGETS, Target, convert
 from rfdetr_hwd.data.fetch import fetch_and_unpack
-from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.layout import Format
 from rfdetr_hwd.data.roboflow import download
-from rfdetr_hwd.data.source import find_layout, read_split
-from rfdetr_hwd.data.split import SplitResult, check_fractions, split_dataset
+from rfdetr_hwd.data.roles import Role
+from rfdetr_hwd.data.similar import Hashes, hash_images
+from rfdetr_hwd.data.source import find_layout, scan_counted
+from rfdetr_hwd.data.split import Shares, SplitResult, check_fractions, split_dataset
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.terminal import say
 
-_CONVERSIONS: dict[tuple[str, str], Callable[[Path, Path], list[Converted]]] = {
-    ("coco", "yolo"): coco_to_yolo,
-    ("roboflow", "yolo"): coco_to_yolo,
-    ("yolo", "coco"): yolo_to_coco,
-    ("voc", "coco"): voc_to_coco,
-}
+Said = Mapping[Role, str | None]
 
 
-def run_convert(source: Path, to: str, out: Path) -> None:
-    """Convert a dataset to another format.
+def run_convert(
+    source: Path,
+    to: str,
+    out: Path,
+    allow: Sequence[str] = (),
+    format: Format | Literal["auto"] = "auto",
+    said: Said = NOTHING_SAID,
+) -> None:
+    """Write a dataset in another format.
 
     Args:
-        source: Folder of the dataset: YOLO (data.yaml) or Pascal VOC (XML files) to COCO, COCO or Roboflow to YOLO.
+        source: Directory of the dataset, in any layout that is read.
         to: `coco` or `yolo`.
-        out: New folder.
+        out: New directory.
+        allow: Kinds of error to accept, as in `data.allow`.
+        format: Format of the dataset, or `auto`.
+        said: What `--train`, `--val` and `--test` say.
 
     Raises:
         ConfigError: `to` is not known.
-        DatasetError: The dataset is of another format or cannot be read, or the folder cannot be written.
+        DatasetError: The dataset cannot be read, has errors that are not accepted, or the directory cannot be written.
     """
-    if to not in ("coco", "yolo"):
-        raise ConfigError(f"--to {to}: the formats to write are coco and yolo")
-    if not source.is_dir():
-        raise DatasetError(f"there is no folder {source}")
-    try:
-        format = str(find_layout(source).format)
-    except DatasetError:
-        format = "voc"  # which says itself what was looked for
-    convert = _CONVERSIONS.get((format, to))
-    if convert is None:
-        raise DatasetError(f"{source} is in the format {format}: from that there is no way to {to}")
-    _print_converted(f"{format} to {to}", convert(source, out))
+    target = _check_target(to)
+    layout = find_named(source, format, said)
+    converted = convert(layout, target, out, allow)
+    print_findings(converted.findings)
+    print_accounts(f"{layout.format} to {to}", converted.accounts, converted.unlisted, converted.written)
+    say_remarks(layout)
     say(f"dataset: {out}")
 
 
-def run_split(source: Path, out: Path, fractions: str, seed: int) -> None:
+def run_split(
+    source: Path,
+    out: Path,
+    fractions: str,
+    seed: int,
+    to: str = "coco",
+    allow: Sequence[str] = (),
+    format: Format | Literal["auto"] = "auto",
+    said: Said = NOTHING_SAID,
+) -> None:
     """Divide a dataset that has one annotated split into train, valid and test.
 
     Args:
-        source: Folder of the dataset.
-        out: New folder.
+        source: Directory of the dataset, in any layout that is read.
+        out: New directory.
         fractions: Shares of train, valid and test, such as `0.8,0.1,0.1`.
         seed: Seed of the choice.
+        to: Format of what is written: `coco` or `yolo`.
+        allow: Kinds of error to accept, as in `data.allow`.
+        format: Format of the dataset, or `auto`.
+        said: What `--train` says, which is then the split that is divided.
 
     Raises:
-        ConfigError: The shares or the seed are no such thing.
-        DatasetError: The dataset cannot be read, is divided already, or is too small, or the folder cannot be written.
+        ConfigError: The shares, the seed or the format are no such thing.
+        DatasetError: The dataset cannot be read, has errors that are not accepted, is divided already, or is too small,
+            or the directory cannot be written.
     """
+    target = _check_target(to)
+    check_allowed(allow, "--allow")
+    shares = _read_shares(fractions, seed)
+    layout = find_named(source, format, said)
+    splits = [layout.split("train")] if said.get("train") else list(layout.splits())
+    if len(splits) != 1:
+        there = ", ".join(split.name for split in splits or layout.found) or "none"
+        raise DatasetError(
+            f"{source} must have one annotated split to divide; it has {len(splits)}: {there}. Choose with --train NAME"
+        )
+    findings = Findings()
+    data, account = scan_counted(splits[0], findings, every_header=True)
+    say(f"comparing {len(data)} images of {splits[0].name} ...")
+    hashes = hash_images(data, lambda images: watch("comparing images", len(data), images))
+    unlisted = list(unlisted_images(layout.root, [(data, account)]))
+    data, hashes, account = _without_unreadable(data, hashes, account, findings)
+    findings.refuse_errors(allow, by_option=True)
+    result = split_dataset(data, hashes, shares, out, layout.root, target)
+    print_findings(findings)
+    _print_split(data, result)
+    print_accounts("read and used", [account], unlisted)
+    print_written(result.written)
+    say(f"dataset: {out}")
+
+
+def _check_target(to: str) -> Target:
+    for target in TARGETS:
+        if to == target:
+            return target
+    raise ConfigError(f"--to {to}: the formats to write are {' and '.join(TARGETS)}")
+
+
+def _read_shares(fractions: str, seed: int) -> Shares:
     try:
         shares = [float(share) for share in fractions.split(",")]
         check_fractions(shares)
@@ -72,14 +125,20 @@ def run_split(source: Path, out: Path, fractions: str, seed: int) -> None:
         raise ConfigError(f"--fractions {fractions}: {error}") from None
     if seed < 0:
         raise ConfigError(f"--seed {seed} is negative")
-    splits = list(find_layout(source).splits())
-    if len(splits) != 1:
-        names = ", ".join(split.name for split in splits) or "none"
-        raise DatasetError(f"{source} must have one annotated split to divide; it has {len(splits)}: {names}")
-    data = read_split(splits[0])
-    say(f"comparing {len(data)} images of {splits[0].name} ...")
-    _print_split(data, split_dataset(data, out, shares, seed))
-    say(f"dataset: {out}")
+    return Shares(shares, seed)
+
+
+def _without_unreadable(
+    data: DetectionData, hashes: Hashes, account: Account, findings: Findings
+) -> tuple[DetectionData, Hashes, Account]:
+    """Return a split without the images that cannot be decoded, each of which becomes a finding."""
+    if not hashes.unreadable:
+        return data, hashes, account
+    for row, reason in hashes.unreadable.items():
+        findings.add("unreadable_image", data.path(row), f"image {data.image_ids[row]}", reason)
+    rows = np.array([row for row in range(len(data)) if row not in hashes.unreadable], dtype=np.intp)
+    kept = data.take(rows, data.name)
+    return kept, Hashes(hashes.values[rows], {}), account.without(len(hashes.unreadable), kept)
 
 
 def run_download(what: str, out: Path, sha256: str | None) -> None:
@@ -107,14 +166,6 @@ def run_download(what: str, out: Path, sha256: str | None) -> None:
     _print_unpacked(out, unpacked)
 
 
-def _print_converted(what: str, written: Sequence[Converted]) -> None:
-    rows = [(split.name, split.images, split.objects) for split in written]
-    print_table(f"{what}: written", ("split", "images", "objects"), rows)
-    for split in written:
-        for note, count in split.notes.items():
-            say(f"note: {split.name}: {count} {note}")
-
-
 def _print_split(data: DetectionData, result: SplitResult) -> None:
     """Print the images of each part, all and by class, and how many had to stay together."""
     images = np.repeat(np.arange(len(data)), np.diff(data.offsets))
@@ -134,6 +185,7 @@ def _print_unpacked(out: Path, unpacked: Unpacked) -> None:
     try:
         layout = find_layout(root)
         say(f"found: {layout.format}, splits {', '.join(split.name for split in layout.splits()) or 'none'}")
+        say_remarks(layout)
     except DatasetError as error:
         say(f"note: {error}")
     say(f"dataset: {root}")

@@ -10,12 +10,15 @@ import numpy as np
 import PIL.Image
 import torch
 
+from rfdetr_hwd.commands.legend import write_legend
+from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_data
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, Failure, SampleKey
 from rfdetr_hwd.data.findings import KINDS, Findings
 from rfdetr_hwd.data.images import ImageError
-from rfdetr_hwd.data.source import ROLES, Role, find_layout, scan_split
+from rfdetr_hwd.data.roles import ROLES, Role
+from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.read_config import override_keys, parse_config
@@ -45,7 +48,14 @@ class View:
 
 
 def run_show(
-    root: Path, out: Path, split: str, count: int, seed: int, config: Path | None, overrides: list[str]
+    root: Path,
+    out: Path,
+    split: str,
+    count: int,
+    seed: int,
+    config: Path | None,
+    overrides: list[str],
+    said: Mapping[Role, str | None] = NOTHING_SAID,
 ) -> None:
     """Write sheets of annotated images and histograms, as PNG files and one HTML page that holds them all.
 
@@ -60,6 +70,7 @@ def run_show(
         seed: Seed of the choice of these images.
         config: Take model, augmentation and the names of the splits from this file.
         overrides: `key=value` assignments.
+        said: What `--train`, `--val` and `--test` say.
 
     Raises:
         UserError: What the user gave is wrong.
@@ -68,7 +79,7 @@ def run_show(
     _check_out(out)
     settings = _read_settings(root, config, overrides)
     findings = Findings()
-    place = find_layout(root, settings.data.format).split(role, getattr(settings.data, role))
+    place = find_data(settings.data, said).split(role)
     data = scan_split(place, findings)
     resolution = settings.model.resolution or _own_resolution(settings)
     objects = collect_objects(data)
@@ -83,6 +94,7 @@ def run_show(
     facts = DatasetFacts(name, str(data.images), view, _tabulate(findings), left_out)
     page = build_dataset_page(facts, objects, input_sides, pictures)
     _write(out, pictures, page)
+    write_legend(out, data.class_names)
     say(f"page: {out / 'index.html'}\npictures: {len(pictures)} PNG files beside it")
 
 

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.commands.console import print_figures
+from rfdetr_hwd.commands.open_data import find_data
 from rfdetr_hwd.config import Config
-from rfdetr_hwd.data.annotations import ClassMap
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.annotations import ClassMap, DetectionData
+from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.joining import process_group
@@ -28,7 +29,7 @@ def run(
     which: Literal["auto", "ema", "plain"],
     overrides: list[str],
 ) -> None:
-    """Evaluate a checkpoint and write `metrics.json` and `predictions.json`.
+    """Evaluate a checkpoint and write `metrics.json`, `predictions.json` and `images.json`.
 
     Args:
         weights: Run folder (its best checkpoint) or checkpoint folder.
@@ -45,20 +46,20 @@ def run(
         of_model = [text for text in overrides if text.startswith("model.")]  # the file says nothing of the model
         detector = Detector.load(weights, which, of_model if config else overrides)
         settings = load_config(config, overrides) if config else detector.config
-        layout = find_layout(settings.data.root, settings.data.format)
-        name = settings.data.val if split == "val" else settings.data.test
-        data = read_split(layout.split(split, name), settings.data.allow)
+        data = read_split(find_data(settings.data).split(split), settings.data.allow)
         classes = data.map_classes(detector.class_names)
         evaluation = Evaluation.build(detector.model, data, settings, device)
         folder = _make_folder(out or _default_folder(weights, split))
         figures = evaluation.measure(detector.network)
         if distributed.is_main():
             _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation, data.images))
+            _write_images(folder, data)
             _say_classes(classes)
             if evaluation.unreadable:
                 say(f"images that cannot be read, their objects counted as missed: {len(evaluation.unreadable)}")
             print_figures(f"{data.images}\n{detector.weights} weights of {detector.checkpoint.path}", figures)
             say(f"figures: {folder / 'metrics.json'}\ndetections: {folder / 'predictions.json'}")
+            say(f"their images and categories, by id: {folder / 'images.json'}")
 
 
 def _make_folder(folder: Path) -> Path:
@@ -98,6 +99,16 @@ def _write(folder: Path, figures: dict[str, float | None], metric: CocoMetric, p
     contents = {"predictions.json": metric.detections, "metrics.json": {"figures": figures, "protocol": protocol}}
     for name, content in contents.items():
         replace_text(folder / name, json.dumps(content, indent=2 if name == "metrics.json" else None))
+
+
+def _write_images(folder: Path, data: DetectionData) -> None:
+    """Write what the ids in `predictions.json` stand for: COCO's format of results names neither file nor class."""
+    truth = data.ground_truth()
+    images = [
+        {**image, "file_name": str(name)} for image, name in zip(truth["images"], data.file_names.tolist(), strict=True)
+    ]
+    content = {"root": str(data.images), "images": images, "categories": truth["categories"]}
+    replace_text(folder / "images.json", json.dumps(content))
 
 
 def _default_folder(weights: Path, split: str) -> Path:

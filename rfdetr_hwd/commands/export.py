@@ -10,10 +10,11 @@ from torch import Tensor
 from rfdetr_hwd.commands.export_metadata import describe_graph
 from rfdetr_hwd.commands.export_parity import check_released, check_runtime, compare_ap
 from rfdetr_hwd.commands.export_runtimes import RUNTIMES
+from rfdetr_hwd.commands.open_data import find_data
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.data.transforms import preprocess
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError, UserError
@@ -132,7 +133,7 @@ def _read_batch(detector: Detector, images: Path | None) -> Tensor:
 def _validation_data(detector: Detector) -> DetectionData:
     settings = detector.config.data
     try:
-        return read_split(find_layout(settings.root, settings.format).split("val", settings.val), settings.allow)
+        return read_split(find_data(settings).split("val"), settings.allow)
     except DatasetError as error:
         raise ConfigError(
             f"there are no images to compare on: {error}. Give data.root=FOLDER or --images FOLDER"

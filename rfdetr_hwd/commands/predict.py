@@ -10,9 +10,11 @@ from typing import Any
 import PIL.Image
 import supervision as sv
 
+from rfdetr_hwd.commands.legend import write_legend
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError, UserError
+from rfdetr_hwd.report.lettering import drawable_names
 from rfdetr_hwd.report.pictures import draw_cell, draw_detections, tile_cells
 from rfdetr_hwd.terminal import say
 
@@ -61,14 +63,16 @@ def run(source: Path, weights: Path, out: Path, threshold: float, overrides: lis
     try:
         out.mkdir(parents=True, exist_ok=True)
         with _json_list(out / "detections.json") as write:
+            names = drawable_names(detector.class_names)
             for batch in _batches(_read(paths, done)):
                 found = detector.predict([image for _, image in batch], threshold)
                 for (path, image), detections in zip(batch, found, strict=True):
                     picture = out / _picture_name(path, source)
-                    _draw(image, detections, path, picture, done)
+                    _draw(image, detections, names, path, picture, done)
                     write({"image": str(path), "picture": str(picture), "detections": _as_json(detections)})
         if done.cells:
             tile_cells(done.cells, _COLUMNS, _SIDE).save(out / "overview.png")
+        write_legend(out, detector.class_names)
     except OSError as error:
         raise ConfigError(f"--out: cannot write to {out}: {error.strerror or error}") from None
     if not done.images:
@@ -122,15 +126,17 @@ def _batches(
         yield batch
 
 
-def _draw(image: PIL.Image.Image, detections: sv.Detections, path: Path, picture: Path, done: _Progress) -> None:
+def _draw(
+    image: PIL.Image.Image, detections: sv.Detections, names: list[str], path: Path, picture: Path, done: _Progress
+) -> None:
     """Write the picture of an image, and keep a thumbnail of the first ones."""
     done.images += 1
     done.detections += len(detections)
     if len(done.cells) < _OVERVIEW:
-        done.cells.append(draw_cell(image, detections, _SIDE))
+        done.cells.append(draw_cell(image, detections, names, _SIDE))
     try:
         picture.parent.mkdir(parents=True, exist_ok=True)
-        draw_detections(image, detections).save(picture, compress_level=_COMPRESSION)
+        draw_detections(image, detections, names).save(picture, compress_level=_COMPRESSION)
     except OSError as error:
         say(f"not drawn: {path}: {error.strerror or error}")
         done.failed += 1

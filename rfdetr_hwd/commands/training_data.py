@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from rfdetr_hwd.commands.open_data import find_data, say_remarks
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.layout import Split
 from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
 from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
-from rfdetr_hwd.data.source import Split, find_layout, scan_split
+from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.errors import ConfigError
@@ -34,9 +36,9 @@ def read_data(config: Config) -> tuple[DetectionData, DetectionData]:
     """
     settings = config.data
     check_allowed(settings.allow)
-    layout = find_layout(settings.root, settings.format)
-    train_data = _read_split(layout.split("train", settings.train), config)
-    val_data = _read_split(layout.split("val", settings.val), config)
+    layout = find_data(settings)
+    train_split, val_split = layout.split("train"), layout.split("val")
+    train_data, val_data = _read_split(train_split, config), _read_split(val_split, config)
     classes = val_data.map_classes(train_data.class_names)
     if classes.only_dataset and "classes_differ" not in settings.allow:
         raise DatasetError(
@@ -46,6 +48,7 @@ def read_data(config: Config) -> tuple[DetectionData, DetectionData]:
     if distributed.is_main():
         names = ", ".join(train_data.class_names[:8]) + (", ..." if len(train_data.class_names) > 8 else "")
         say(f"data: {layout.root} ({layout.format}), {len(train_data)} training and {len(val_data)} validation images")
+        say_remarks(layout)
         say(f"classes: {len(train_data.class_names)} ({names})")
         if classes.only_model:
             say(f"classes without ground truth in {val_data.name}: {', '.join(classes.only_model)}")
@@ -68,7 +71,7 @@ def _read_split(split: Split, config: Config) -> DetectionData:
             first = findings.examples["unreadable_image"][0]
             say(f"{split.name}: {num_unreadable} images cannot be read and are left out, the first: {first}")
     if lack := data.describe_lack():
-        findings.add("no_boxes", split.annotations, split.name, f"{lack}: {_WITHOUT_OBJECTS[split.role]}")
+        findings.add("no_boxes", split.annotations, split.name, f"{lack}: {_WITHOUT_OBJECTS[split.role or "train"]}")
     findings.refuse_errors(allow)
     notices = ", ".join(f"{kind} {findings.counts[kind]}" for kind in findings.kinds("notice"))
     if notices and distributed.is_main():

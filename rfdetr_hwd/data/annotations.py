@@ -1,8 +1,9 @@
 """The annotations of one split, in a few flat arrays that loader processes share without copies."""
 
+import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,31 @@ class DetectionData:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def take(self, rows: NDArray[np.intp], name: str) -> "DetectionData":
+        """Return some of the images, as a split of its own; its fingerprint is that of these images.
+
+        Args:
+            rows: Ascending, each once.
+            name: Name of the split.
+        """
+        objects = np.isin(np.repeat(np.arange(len(self)), self.objects_per_image()), rows)
+        image_ids = self.image_ids[rows]
+        shards = self.shards and Shards(self.shards.paths, self.shards.members[rows])
+        return replace(
+            self,
+            name=name,
+            image_ids=image_ids,
+            file_names=self.file_names[rows],
+            sizes=self.sizes[rows],
+            offsets=np.concatenate([[0], np.cumsum(self.objects_per_image()[rows])]).astype(np.int64),
+            boxes_xywh=self.boxes_xywh[objects],
+            labels=self.labels[objects],
+            crowd=self.crowd[objects],
+            areas=self.areas[objects],
+            fingerprint=hashlib.sha256(f"{self.fingerprint} {image_ids.tolist()}".encode()).hexdigest(),
+            shards=shards,
+        )
 
     def path(self, index: int) -> Path:
         """Return the path of an image; in shards, where it would lie were the shard a folder."""

@@ -2,19 +2,21 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image, read_size
+from rfdetr_hwd.data.images import ImageError, read_image, read_size
+from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, near_duplicates
-from rfdetr_hwd.data.source import ROLES, USUAL_NAMES, Layout, Role, scan_split
+from rfdetr_hwd.data.source import scan_counted
 
 _LEARNED = ("train", "val")
 
@@ -27,11 +29,19 @@ class SplitReport:
         name: Name of the split.
         images: Number of images that can be used.
         objects: Number of objects of each class, by name.
+        account: What it had, and why the rest is not used.
     """
 
     name: str
     images: int
     objects: dict[str, int]
+    account: Account
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report for a machine to read."""
+        account = self.account
+        listed = {"listed_images": account.listed_images, "listed_objects": account.listed_objects}
+        return {"name": self.name, "images": self.images, "objects": self.objects, **listed, "skipped": account.skipped}
 
 
 @dataclass
@@ -41,17 +51,19 @@ class Report:
     Attributes:
         splits: The splits that could be read.
         findings: What was found in all of them.
+        unlisted: Image files that no split lists.
     """
 
     splits: list[SplitReport] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
+    unlisted: list[Path] = field(default_factory=list)
 
     def as_json(self, layout: Layout) -> dict[str, Any]:
         """Return the report for a machine to read."""
         return {
             "root": str(layout.root),
             "format": layout.format,
-            "splits": [vars(split) for split in self.splits],
+            "splits": [split.as_json() for split in self.splits],
             "findings": self.findings.as_json(),
         }
 
@@ -70,7 +82,6 @@ def check_dataset(
     layout: Layout,
     decode: bool,
     num_queries: int,
-    names: Mapping[Role, str | None] = USUAL_NAMES,
     watch: Callable[[str, int, Iterator[Any]], Iterator[Any]] = lambda _, __, images: images,
 ) -> Report:
     """Check all splits of a dataset.
@@ -79,32 +90,35 @@ def check_dataset(
         layout: The dataset.
         decode: Also decode every image: is it readable, of the annotated size, and in one split only?
         num_queries: Object queries of the model, the most objects that it can find in an image.
-        names: Names of the splits where they are not the usual ones.
-        watch: Given (name, number of images, images), returns the images, and may show progress.
+        watch: Given (what is done, number of images, images), returns the images, and may show progress.
 
     Raises:
-        DatasetError: The dataset has no split at all.
+        DatasetError: The dataset has no split that is used, or one that is named is not there.
     """
     report = Report()
-    splits = list(layout.splits(names))
+    splits = list(layout.splits())
     if not splits:
-        looked = ", ".join(str(layout.split(role, names.get(role)).annotations) for role in ROLES)
-        raise DatasetError(f"{layout.root} has no split that is known: looked for {looked}")
+        raise DatasetError(f"{layout.root} has no split whose use is known. {' '.join(layout.remarks())}")
     found: list[tuple[DetectionData, list[_Look]]] = []
+    accounts: list[tuple[DetectionData, Account]] = []
     for split in splits:
         try:
-            data = scan_split(split, report.findings)
+            data, account = scan_counted(split, report.findings, every_header=decode)
         except DatasetError as error:
             report.findings.add("unreadable_split", split.annotations, split.name, str(error))
             continue
         _check_contents(data, num_queries, report.findings, is_learned=split.role in _LEARNED)
         counts = np.bincount(data.labels, minlength=len(data.class_names)).tolist()
-        report.splits.append(SplitReport(data.name, len(data), dict(zip(data.class_names, counts, strict=True))))
-        looks = list(watch(data.name, len(data), _look_at_all(data))) if decode else []
+        objects = dict(zip(data.class_names, counts, strict=True))
+        report.splits.append(SplitReport(data.name, len(data), objects, account))
+        looks = list(watch(f"decoding {data.name}", len(data), _look_at_all(data))) if decode else []
         _check_images(data, looks, report.findings)
         found.append((data, looks))
+        accounts.append((data, account))
     _check_classes([data for data, _ in found], report.findings)
-    _check_unlisted([data for data, _ in found], report.findings)
+    report.unlisted += unlisted_images(layout.root, accounts)
+    for path in report.unlisted:
+        report.findings.add("unlisted_image", path, "", "is listed in no annotations")
     if decode:
         _check_similar(found, report.findings)
     return report
@@ -155,14 +169,7 @@ def _check_images(data: DetectionData, looks: list[_Look], findings: Findings) -
         path, who = data.path(row), _name(data, row)
         if look.problem:
             findings.add("unreadable_image", path, who, look.problem.removeprefix(f"cannot decode {path}: "))
-            continue
-        height, width = data.sizes[row].tolist()
-        if look.size != (height, width):
-            decoded = f"{look.size[1]}x{look.size[0]}"
-            hint = ": its EXIF orientation was not applied when it was annotated" if look.is_rotated else ""
-            reason = f"is annotated as {width}x{height} and decodes to {decoded}{hint}"
-            findings.add("size_mismatch", path, who, reason)
-        elif look.is_rotated:
+        elif look.is_rotated and look.size == tuple(data.sizes[row].tolist()):
             findings.add("rotated_image", path, who, "is stored turned, and annotated upright")
 
 
@@ -176,23 +183,6 @@ def _check_classes(splits: list[DetectionData], findings: Findings) -> None:
             findings.add("classes_differ", data.images, "", reason)
 
 
-def _check_unlisted(splits: list[DetectionData], findings: Findings) -> None:
-    """Find images in the folders of the splits that no split lists."""
-    listed: dict[str, set[str]] = {}
-    for data in splits:
-        if data.shards is None:
-            listed.setdefault(str(data.images), set()).update(str(data.path(row)) for row in range(len(data)))
-    for data in splits:
-        names = listed.pop(str(data.images), None)
-        if names is None:
-            continue
-        everywhere = names.union(*listed.values())
-        for name in sorted(FileList.scan(data.images).names):
-            path = str(data.images / name)
-            if name.lower().endswith(IMAGE_SUFFIXES) and path not in everywhere:
-                findings.add("unlisted_image", path, "", "is listed in no annotations")
-
-
 def _check_similar(found: list[tuple[DetectionData, list[_Look]]], findings: Findings) -> None:
     """Find images that stand in several splits, or twice in one: the same bytes, or the same picture."""
     places = [(data, row, look) for data, looks in found for row, look in enumerate(looks) if not look.problem]
@@ -202,7 +192,8 @@ def _check_similar(found: list[tuple[DetectionData, list[_Look]]], findings: Fin
         first = by_digest.setdefault(look.digest, number)
         if first != number:
             is_copy.add(number)
-            _add_pair("same_image", "has the same bytes as", places[first], (data, row, look), findings)
+            kind = "same_image" if places[first][0] is not data else "repeated_image"
+            _add_pair(kind, "has the same bytes as", places[first], (data, row, look), findings)
     hashes = np.array([look.hash for _, _, look in places], dtype=np.uint64)
     for group in near_duplicates(hashes, MAX_DISTANCE):
         members = [number for number in group if number not in is_copy]

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr_hwd.data.findings import DatasetError, name_entry, shown
+from rfdetr_hwd.data.segmentation import keep_outline
 
 MAX_ANNOTATION_BYTES = 4 << 30
-_UNUSED = ("segmentation", "keypoints", "caption", "attributes")  # nine tenths of COCO's file
+_UNUSED = ("keypoints", "caption", "attributes")  # with the segmentations nine tenths of COCO's file
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,14 @@ class RawSplit:
         where: The file they come from, for messages.
         categories: Entries with `id`, `name`, `supercategory`.
         images: Entries with `id`, `file_name`, `width`, `height`.
-        annotations: Entries with `id`, `image_id`, `category_id`, `bbox`, `area`, `iscrowd`.
+        annotations: Entries with `id`, `image_id`, `category_id`, `bbox`, `area`, `iscrowd`; with `segmentation`, an
+            `Outline`, where there is no box.
         fingerprint: sha256 of what was read.
         places: How each annotation is called in messages; by its id where this is empty.
         shards: By image id, where the images lie in tar files, if they do.
+        skipped: Files of images that the reader skips, each with a finding.
+        skipped_objects: Objects of these images, as far as they can be read.
+        is_measured: Whether the sizes of the images are those of their files already.
     """
 
     where: str
@@ -34,6 +39,9 @@ class RawSplit:
     fingerprint: str
     places: Sequence[str] = ()
     shards: tuple[tuple[Path, ...], Mapping[int, tuple[int, int, int]]] | None = None
+    skipped: Sequence[str] = ()
+    skipped_objects: int = 0
+    is_measured: bool = False
 
 
 def read_coco(path: Path) -> RawSplit:
@@ -46,6 +54,7 @@ def read_coco(path: Path) -> RawSplit:
         DatasetError: It is missing, not JSON (NaN and Infinity are not), or not COCO's structure.
     """
     content, text = read_entry(path)
+    content.setdefault("categories", [])  # whose absence is a finding
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             raise DatasetError(f"{path} is not a COCO annotation file: {key!r} is missing or not a list")
@@ -85,6 +94,8 @@ def _to_entry(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         raise ValueError(f"the key {shown(twice)} stands twice in one object, {shown(entry)}")
     for key in _UNUSED:
         entry.pop(key, None)
+    if "segmentation" in entry:
+        keep_outline(entry)
     return entry
 
 

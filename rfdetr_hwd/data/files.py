@@ -1,23 +1,32 @@
 """The files of an image folder, listed once, and whether a path that annotations name is one of them."""
 
 import os
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
 class FileList:
-    """The files below a folder.
+    """The files below a folder. Hidden ones (`.ipynb_checkpoints`, macOS' `._x.jpg`, `__MACOSX`) are not among them.
 
     Attributes:
         root: The folder.
         names: Paths of the files below it, with `/`.
         escaping: Links to files and folders (with a `/` at the end) somewhere else.
+        closed: Folders that cannot be listed, with a `/` at the end.
+        hints: By a path that is not there, what else is known about it.
     """
 
     root: Path
     names: frozenset[str]
     escaping: frozenset[str] = frozenset()
+    closed: frozenset[str] = frozenset()
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def scan(cls, root: Path, within: Path | None = None) -> "FileList":
@@ -29,13 +38,14 @@ class FileList:
         """
         names: set[str] = set()
         escaping: set[str] = set()
+        closed: set[str] = set()
         homes = [root.resolve(), *([within.resolve()] if within else [])]
         entered = {homes[0]}
         pending = [(root, "")]
         while pending:
             folder, prefix = pending.pop()
-            for entry in os.scandir(folder) if folder.is_dir() else []:
-                is_folder = entry.is_dir()
+            for entry in _entries(folder, prefix, closed):
+                is_folder, is_file = _kind(entry)
                 name = f"{prefix}{entry.name}{'/' if is_folder else ''}"
                 if entry.is_symlink():
                     target = Path(entry).resolve()
@@ -47,21 +57,84 @@ class FileList:
                     entered.add(target)
                 if is_folder:
                     pending.append((Path(entry), name))
-                elif entry.is_file():  # no pipe, which would be waited for
+                elif is_file:
                     names.add(name)
-        return cls(root, frozenset(names), frozenset(escaping))
+        return cls(root, frozenset(names), frozenset(escaping), frozenset(closed))
+
+    def below(self, folder: str) -> "FileList":
+        """Return the files below one of the folders, `""` being the root, with paths that begin there."""
+        if not folder:
+            return self
+        prefix = f"{folder}/"
+        names, escaping, closed = (
+            frozenset(name[len(prefix) :] for name in group if name.startswith(prefix) and name != prefix)
+            for group in (self.names, self.escaping, self.closed)
+        )
+        return FileList(self.root / folder, names, escaping, closed)
+
+    def with_hints(self, hints: Mapping[str, str]) -> "FileList":
+        """Return the same files, with more to say about paths that are not there."""
+        return replace(self, hints=hints)
+
+    @cached_property
+    def image_counts(self) -> Counter[str]:
+        """The folders that hold images themselves, `""` being the root, and how many."""
+        counts = Counter(name.rpartition("/")[0] for name in self.names if name.lower().endswith(IMAGE_SUFFIXES))
+        return Counter(dict(sorted(counts.items())))
+
+    @cached_property
+    def by_basename(self) -> Mapping[str, Sequence[str]]:
+        """The paths by their last part, sorted."""
+        paths: defaultdict[str, list[str]] = defaultdict(list)
+        for name in sorted(self.names):
+            paths[name.rpartition("/")[2]].append(name)
+        return paths
+
+    def leads_out(self, path: str) -> bool:
+        """Return whether a path is a link to somewhere else, or below one."""
+        parents = (f"{parent}/" for parent in PurePosixPath(path).parents)
+        return bool(self.escaping) and (path in self.escaping or any(parent in self.escaping for parent in parents))
 
     def problem(self, name: str) -> tuple[str, str]:
         """Return the kind of finding about a path that annotations name, and the reason; empty texts if it is there."""
         if name in self.names:
             return "", ""
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\0" in name:
-            return "unsafe_path", f"the path {ascii(name)} leaves the image folder {self.root}"
+        hint = f"; {self.hints[name]}" if name in self.hints else ""
+        is_elsewhere = path.is_absolute() and not path.is_relative_to(self.root.absolute().as_posix())
+        if is_elsewhere or ".." in path.parts or "\0" in name:
+            return "unsafe_path", f"the path {ascii(name)} leaves the image folder {self.root}{hint}"
         plain = str(path)  # without ./ and //
-        parents = [f"{parent}/" for parent in path.parents if parent != PurePosixPath()]
-        if plain in self.escaping or any(parent in self.escaping for parent in parents):
+        if self.leads_out(plain):
             return "unsafe_path", f"{ascii(name)} is a link out of the image folder {self.root}"
         if plain in self.names:
             return "", ""
-        return "missing_file", f"there is no file {ascii(name)} in {self.root}"
+        if is_hidden(plain):
+            hint = "; hidden files and folders are not read"
+        elif any(f"{parent}/" in self.closed for parent in path.parents):
+            hint = "; its folder cannot be listed"
+        return "missing_file", f"there is no file {ascii(name)} in {self.root}{hint}"
+
+
+def is_hidden(path: str) -> bool:
+    """Return whether a file or a folder above it is one that no annotation tool means: hidden, or macOS' own."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
+
+
+def _entries(folder: Path, prefix: str, closed: set[str]) -> Iterator["os.DirEntry[str]"]:
+    """Yield what is in a folder and not hidden; one that cannot be listed is entered in `closed`."""
+    if not folder.is_dir():
+        return
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX")
+    except OSError:
+        closed.add(prefix)
+
+
+def _kind(entry: "os.DirEntry[str]") -> tuple[bool, bool]:
+    """Return whether it is a folder, and whether it is a regular file: no pipe, which would be waited for."""
+    try:
+        return entry.is_dir(), entry.is_file()
+    except OSError:  # a link to where nobody may look
+        return False, False

@@ -32,11 +32,14 @@ class Kind(NamedTuple):
 
 KINDS: Mapping[str, Kind] = {
     "unreadable_split": Kind("error", "the split cannot be used", can_allow=False),
+    "unnamed_classes": Kind("error", "the classes are named by their ids"),
     "bad_category": Kind("error", "the category is left out"),
     "duplicate_category": Kind("error", "the first of them counts"),
     "bad_image": Kind("error", "the image is left out"),
     "bad_size": Kind("error", "the image is left out"),
-    "duplicate_image": Kind("error", "the first of them counts"),
+    "duplicate_image": Kind(
+        "error", "one image listed twice counts once; several of one id are skipped, with their boxes"
+    ),
     "duplicate_file": Kind("error", "both are used"),
     "unsafe_path": Kind("error", "the image is not read", can_allow=False),
     "missing_file": Kind("error", "the image is left out"),
@@ -48,22 +51,45 @@ KINDS: Mapping[str, Kind] = {
     "outside_box": Kind("error", "the annotation is left out"),
     "bad_area": Kind("error", "the box's own area stands in"),
     "bad_crowd": Kind("error", "taken as no crowd"),
+    "missing_part": Kind("error", "the rest of the split is used"),
+    "class_count": Kind("error", "the list of names counts"),
+    "pose_suspected": Kind("error", "they are read as polygons"),
     "no_boxes": Kind("error", "there is nothing to learn or to measure", can_allow=False),
     "classes_differ": Kind("error", "classes are mapped by name; one that the model lacks has an AP of 0"),
     "unreadable_label": Kind("error", "the image is left out"),
-    "unreadable_image": Kind("error", "replaced while training (data.on_bad_image); in YOLO and shards left out"),
+    "unreadable_image": Kind("error", "replaced while training (data.on_bad_image); left out where its size is needed"),
     "size_mismatch": Kind("error", "taken as unreadable: replaced while training (data.on_bad_image)"),
-    "same_image": Kind("error", "both are used"),
+    "same_stem": Kind("error", "the image is left out"),
+    "duplicate_label": Kind("error", "the annotation file is left out"),
+    "same_image": Kind("error", "both are used: what is learned is measured"),
+    "assumed": Kind("notice", "read as it says"),
+    "unused_label": Kind("notice", "its objects are not read"),
+    "duplicate_line": Kind("notice", "counts once"),
     "annotation_id": Kind("notice", "annotations are numbered anew"),
+    "text_value": Kind("notice", "read as what it spells"),
+    "text_id": Kind("notice", "numbered by its place in the file"),
+    "missing_size": Kind("notice", "read from the image file"),
+    "swapped_size": Kind("notice", "the image file's size stands in"),
+    "missing_box": Kind("notice", "the segmentation's box stands in"),
+    "path_differs": Kind("notice", "the file that is there is used"),
     "missing_area": Kind("notice", "the box's own area stands in"),
     "empty_box": Kind("notice", "not learned from"),
     "clipped_box": Kind("notice", "clipped to the image for training"),
+    "enclosing_box": Kind("notice", "the upright box around the shape is used"),
+    "swapped_corners": Kind("notice", "the corners are put in order"),
+    "difficult_object": Kind("notice", "an object as any other"),
+    "pixels_from_0": Kind("notice", "no pixel is taken off the minima"),
+    "other_size": Kind("notice", "the boxes refer to the size of the file"),
+    "image_by_name": Kind("notice", "the image that the annotation file names is used"),
+    "unlabelled_image": Kind("notice", "used as background"),
     "duplicate_box": Kind("notice", "both are used"),
     "too_many_objects": Kind("notice", "the model cannot find more objects than it has queries"),
     "class_without_boxes": Kind("notice", "the class cannot be learned or measured"),
     "image_without_boxes": Kind("notice", "used as background"),
     "unlisted_image": Kind("notice", "not used"),
     "rotated_image": Kind("notice", "turned upright as its EXIF orientation says"),
+    "unrotated_image": Kind("notice", "read as it is stored, as it was annotated"),
+    "repeated_image": Kind("notice", "both are used"),
     "similar_image": Kind("notice", "both are used; across splits it flatters the figures"),
 }
 
@@ -107,13 +133,24 @@ class Findings:
         if len(kept) < MAX_EXAMPLES:
             kept.append(Finding(kind, str(where), who, reason))
 
+    def include(self, other: "Findings") -> None:
+        """Enter all findings of another collection."""
+        self.counts.update(other.counts)
+        for kind, examples in other.examples.items():
+            kept = self.examples.setdefault(kind, [])
+            kept += examples[: MAX_EXAMPLES - len(kept)]
+
     def kinds(self, level: Literal["error", "notice"], allow: Sequence[str] = ()) -> list[str]:
         """Return the kinds of a level that were found, in the order of `KINDS`; allowed errors are left out."""
         found = [kind for kind, about in KINDS.items() if about.level == level and self.counts[kind]]
         return [kind for kind in found if level == "notice" or kind not in allow or not KINDS[kind].can_allow]
 
-    def refuse_errors(self, allow: Sequence[str]) -> None:
+    def refuse_errors(self, allow: Sequence[str], by_option: bool = False) -> None:
         """Raise one error that gives examples of every kind of error that is not allowed.
+
+        Args:
+            allow: Kinds of error to accept.
+            by_option: Whether the user accepts kinds with `--allow`, and not with `data.allow`.
 
         Raises:
             DatasetError: There are such findings.
@@ -128,7 +165,9 @@ class Findings:
         allowable = [kind for kind in errors if KINDS[kind].can_allow]
         advice = "`rfdetr-hwd data check ROOT` lists all"
         if allowable:
-            advice += f"; mend them, or accept with data.allow=[{','.join(allowable)}]"
+            options = " ".join(f"--allow {kind}" for kind in allowable)
+            key = f"data.allow=[{','.join(allowable)}]"
+            advice += f"; fix them, or accept with {options if by_option else key}"
         raise DatasetError("\n  ".join([*lines, advice]) if len(lines) == 1 else "\n  ".join(["", *lines, advice]))
 
     def as_json(self) -> list[dict[str, Any]]:
@@ -146,17 +185,17 @@ class Findings:
         ]
 
 
-def check_allowed(allow: Iterable[str]) -> None:
-    """Raise an error for a name that `data.allow` cannot hold.
+def check_allowed(allow: Iterable[str], option: str = "data.allow") -> None:
+    """Raise an error for a name that `data.allow`, or the option that stands for it, cannot hold.
 
     Raises:
         ConfigError: It is no kind of finding, or one that cannot be accepted.
     """
     for kind in allow:
         if kind not in KINDS:
-            raise ConfigError(f"data.allow: {kind!r} is no kind of finding; known are {', '.join(KINDS)}")
+            raise ConfigError(f"{option}: {kind!r} is no kind of finding; known are {', '.join(KINDS)}")
         if not KINDS[kind].can_allow:
-            raise ConfigError(f"data.allow: {kind} cannot be accepted, because then {KINDS[kind].effect}")
+            raise ConfigError(f"{option}: {kind} cannot be accepted, because then {KINDS[kind].effect}")
 
 
 def shown(value: object) -> str:
@@ -171,7 +210,9 @@ def shown(value: object) -> str:
 def name_entry(what: str, number: int, entry: object) -> str:
     """Return how an entry of a JSON list is called: by its id, or by its place where it has none."""
     entry_id = entry.get("id") if isinstance(entry, dict) else None
-    return f"{what} {entry_id}" if is_id(entry_id) else f"{what} at place {number}"
+    if is_id(entry_id):
+        return f"{what} {entry_id}"
+    return f"{what} {shown(entry_id)}" if isinstance(entry_id, str) and entry_id else f"{what} at place {number}"
 
 
 def is_id(value: object) -> TypeGuard[int]:

@@ -4,7 +4,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -14,10 +14,18 @@ from rfdetr_hwd.errors import UserError
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """The decoders that may see a file."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff")
+"""Suffixes of files that they decode; a `.mpo` is a JPEG with further pictures behind the first."""
+OTHER_IMAGE_SUFFIXES = (
+    *(".heic", ".heif", ".avif", ".gif", ".jp2", ".j2k", ".jxl", ".dng", ".nef", ".cr2", ".arw", ".raw"),
+    *(".pfm", ".ppm", ".pgm", ".tga", ".dib", ".ico", ".svg", ".psd", ".exr", ".hdr"),
+)
+"""Suffixes of images that are not read."""
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 """Pillow's own limit on decompression bombs, in force here whatever another library has set."""
 MAX_FILE_BYTES = 1 << 29
+Exif = Literal["auto", "apply", "ignore"]
+"""Whether images are turned upright as their EXIF orientation says; `auto`: unless they are annotated as stored."""
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
@@ -40,8 +48,29 @@ def read_image(path: Path, file: BinaryIO | None = None) -> PIL.Image.Image:
         return to_rgb(image)
 
 
-def read_size(path: Path, file: BinaryIO | None = None) -> tuple[tuple[int, int], bool]:
-    """Return (height, width) of the upright image, and whether its EXIF orientation turns it; nothing is decoded.
+class Header(NamedTuple):
+    """What an image file says of itself before its pixels.
+
+    Attributes:
+        stored: (height, width) of the pixels as they are stored.
+        orientation: EXIF's, from 2 to 8; 1 where nothing is to be turned, or the file holds no such number.
+    """
+
+    stored: tuple[int, int]
+    orientation: int
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(height, width) once the orientation is applied."""
+        return self.stored[::-1] if self.orientation in _SIDEWAYS else self.stored
+
+    def frame(self, exif: Exif) -> tuple[int, int]:
+        """Return the (height, width) that the image has for what `data.exif` says, unless it is annotated otherwise."""
+        return self.stored if exif == "ignore" else self.upright
+
+
+def read_header(path: Path, file: BinaryIO | None = None) -> Header:
+    """Read the size and the EXIF orientation of an image; nothing is decoded.
 
     Args:
         path: The file; its name in messages.
@@ -52,9 +81,38 @@ def read_size(path: Path, file: BinaryIO | None = None) -> tuple[tuple[int, int]
     """
     with _opened(path, file) as image:
         orientation = image.getexif().get(_ORIENTATION, 1)
-        is_turned = orientation in _SIDEWAYS and image.format != "TIFF"  # whose size Pillow turns itself
-        size = (image.width, image.height) if is_turned else (image.height, image.width)
-        return size, orientation not in (0, 1)
+        if orientation not in range(2, 9):
+            orientation = 1
+        is_turned = image.format == "TIFF" and orientation in _SIDEWAYS  # whose size Pillow turns itself
+        return Header((image.width, image.height) if is_turned else (image.height, image.width), int(orientation))
+
+
+def read_size(path: Path, file: BinaryIO | None = None) -> tuple[tuple[int, int], bool]:
+    """Return (height, width) of the upright image, and whether its EXIF orientation turns it; nothing is decoded.
+
+    Args:
+        path: The file; its name in messages.
+        file: Read the image from here instead.
+
+    Raises:
+        ImageError: The file is missing, no image, of another format or too large to be true.
+    """
+    header = read_header(path, file)
+    return header.upright, header.orientation != 1
+
+
+def read_format(path: Path, file: BinaryIO | None = None) -> str:
+    """Return the format of an image file, one of `IMAGE_FORMATS` or `MPO`, whatever its name says.
+
+    Args:
+        path: The file; its name in messages.
+        file: Read the image from here instead.
+
+    Raises:
+        ImageError: The file is missing, no image, of another format or too large to be true.
+    """
+    with _opened(path, file) as image:
+        return str(image.format)
 
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -15,6 +15,9 @@ from rfdetr_hwd.data.coco import RawSplit, read_entry
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, is_id, shown
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, MAX_FILE_BYTES, ImageError, read_size
+from rfdetr_hwd.data.layout import Found, Split
+from rfdetr_hwd.data.roles import role_of
+from rfdetr_hwd.data.segmentation import keep_outline
 
 _MAX_SIDECAR_BYTES = 64 << 20
 _MAX_MEMBERS = 1 << 24
@@ -24,6 +27,16 @@ _HEADER_BYTES = 1 << 16
 def index_name(split: str) -> str:
     """Return the name of a split's index file."""
     return f"{split}-index.json"
+
+
+def find_shards(root: Path, files: FileList) -> Found | None:
+    """Find the splits of a dataset of shards: each has an index in the root, with tar files beside it."""
+    indexes = sorted(name for name in files.names if name.endswith(index_name("")) and "/" not in name)
+    if not indexes or not any(name.endswith(".tar") for name in files.names):
+        return None
+    names = [name.removesuffix(index_name("")) for name in indexes]
+    splits = (Split(role_of(name), name, "webdataset", root, root, root / index_name(name)) for name in names)
+    return Found(tuple(splits))
 
 
 def read_shards(root: Path, split: str, files: FileList, findings: Findings) -> RawSplit:
@@ -63,7 +76,9 @@ def read_shards(root: Path, split: str, files: FileList, findings: Findings) -> 
                     members[image["id"]] = (number, offset, size)
                     annotations += objects
     paths = tuple(root / str(name) for name in names)
-    return RawSplit(str(path), categories, images, annotations, digest.hexdigest(), (), (paths, members))
+    return RawSplit(
+        str(path), categories, images, annotations, digest.hexdigest(), shards=(paths, members), is_measured=True
+    )
 
 
 def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
@@ -128,4 +143,8 @@ def _read_member(file: BinaryIO, offset: int, size: int) -> bytes:
 
 def _owned(entry: Any, image_id: int) -> Any:
     """Return an annotation that belongs to the sample it stands in, whatever it says."""
-    return {**entry, "image_id": image_id} if isinstance(entry, dict) else entry
+    if not isinstance(entry, dict):
+        return entry
+    owned = {**entry, "image_id": image_id}
+    keep_outline(owned)
+    return owned

@@ -7,9 +7,11 @@ within 7 bits, unrelated ones differ in 31 on average.
 """
 
 import hashlib
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -18,7 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.images import read_image
+from rfdetr_hwd.data.images import ImageError, read_image
 
 MAX_DISTANCE = 6
 """Bits in which two hashes of the same picture may differ; 0 to `_LARGEST_DISTANCE` can be asked for."""
@@ -52,15 +54,48 @@ def hash_image(image: PIL.Image.Image) -> np.uint64:
     return np.uint64(int.from_bytes(bits.tobytes(), "big"))
 
 
-def hash_images(data: DetectionData, workers: int = 4) -> NDArray[np.uint64]:
-    """Return the hashes of the images of a split, shape (N,), decoded in threads.
+class Hashes(NamedTuple):
+    """The hashes of the images of a split.
 
-    Raises:
-        ImageError: An image cannot be decoded.
+    Attributes:
+        values: Shape (N,) uint64.
+        unreadable: Why an image cannot be decoded, by its row; its hash is 0 and means nothing.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        hashes = list(pool.map(lambda row: hash_image(read_image(data.path(row))), range(len(data))))
-    return np.array(hashes, dtype=np.uint64)
+
+    values: NDArray[np.uint64]
+    unreadable: dict[int, str]
+
+    def groups(self, max_distance: int = MAX_DISTANCE) -> list[list[int]]:
+        """Return the rows of near-duplicates, as `near_duplicates`; images that cannot be decoded are in no group."""
+        rows = np.array([row for row in range(len(self.values)) if row not in self.unreadable], dtype=np.intp)
+        return [rows[group].tolist() for group in near_duplicates(self.values[rows], max_distance)]
+
+
+def hash_images(data: DetectionData, watch: Callable[[Iterator[Any]], Iterator[Any]] = iter) -> Hashes:
+    """Return the hashes of the images of a split. Each is decoded once, in threads.
+
+    Args:
+        data: The split.
+        watch: Given what is done image by image, returns it, and may show progress.
+    """
+    values = np.zeros(len(data), dtype=np.uint64)
+    unreadable: dict[int, str] = {}
+    with ThreadPoolExecutor() as pool:
+        for row, (value, reason) in enumerate(watch(pool.map(lambda row: _hash(data, row), range(len(data))))):
+            values[row] = value
+            if reason:
+                unreadable[row] = reason
+    return Hashes(values, unreadable)
+
+
+def _hash(data: DetectionData, row: int) -> tuple[np.uint64, str]:
+    path = data.path(row)
+    try:
+        return hash_image(read_image(path, io.BytesIO(data.read_bytes(row)))), ""
+    except ImageError as error:
+        return np.uint64(0), str(error)
+    except OSError as error:
+        return np.uint64(0), f"cannot read {path}: {error.strerror or error}"
 
 
 def near_duplicates(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> list[list[int]]:

@@ -1,171 +1,162 @@
-"""Find a detection dataset and read its splits: COCO and Roboflow folders, YOLO exports, WebDataset shards."""
+"""Find a detection dataset and read its splits, whatever its format."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from rfdetr_hwd.data.account import Account, take_account
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.coco import read_coco
+from rfdetr_hwd.data.coco import RawSplit
+from rfdetr_hwd.data.coco_layout import find_coco, read_coco_split
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.index import index_split
-from rfdetr_hwd.data.shards import index_name, read_shards
-from rfdetr_hwd.data.yolo import find_yaml, has_split, read_yolo
+from rfdetr_hwd.data.inventory import describe_contents
+from rfdetr_hwd.data.layout import USUAL_NAMES, Format, Found, Layout, Split, SplitFiles, SplitName
+from rfdetr_hwd.data.roles import Role
+from rfdetr_hwd.data.shards import find_shards, read_shards
+from rfdetr_hwd.data.voc import find_voc, read_voc_split
+from rfdetr_hwd.data.yolo import find_yolo, read_yolo
 
-Role = Literal["train", "val", "test"]
-Format = Literal["coco", "roboflow", "yolo", "webdataset"]
 
-ROLES: tuple[Role, ...] = ("train", "val", "test")
+class Reader(NamedTuple):
+    """How a format is found and read.
 
-USUAL_NAMES: Mapping[Role, str | None] = MappingProxyType({})
-"""No split has a name of its own."""
+    Attributes:
+        find: Returns the splits of this format in a directory, given the files below it; none if there are none.
+        read: Returns the entries of a split and the files that they refer to; findings receive what is wrong.
+    """
 
-_SPLIT_NAMES: dict[Format, dict[Role, tuple[str, ...]]] = {
-    "coco": {"train": ("train2017", "train"), "val": ("val2017", "val", "valid"), "test": ("test2017", "test")},
-    "roboflow": {"train": ("train",), "val": ("valid", "val"), "test": ("test",)},
-    "webdataset": {"train": ("train",), "val": ("val", "valid"), "test": ("test",)},
+    find: Callable[[Path, FileList], Found | None]
+    read: Callable[[Split, Findings], tuple[RawSplit, FileList]]
+
+
+def _read_shards(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
+    raw = read_shards(split.root, split.name, FileList.scan(split.root), findings)
+    return raw, FileList(split.root, frozenset(str(image["file_name"]) for image in raw.images))
+
+
+READERS: Mapping[Format, Reader] = {
+    "webdataset": Reader(find_shards, _read_shards),
+    "coco": Reader(find_coco, read_coco_split),
+    "roboflow": Reader(lambda root, files: _only_roboflow(find_coco(root, files)), read_coco_split),
+    "yolo": Reader(find_yolo, read_yolo),
+    "voc": Reader(find_voc, read_voc_split),
 }
-
-_LOOKED_FOR = """\
-  SPLIT/_annotations.coco.json                                    Roboflow's COCO export
-  annotations/instances_SPLIT.json, annotations/SPLIT.json or SPLIT.json, with SPLIT/ or images/      COCO
-  data.yaml with images/ and labels/                              YOLO
-  SPLIT-index.json beside tar files                               WebDataset shards"""
+"""The formats, in the order in which a directory is asked for them."""
 
 
-class Split(NamedTuple):
-    """Where one split of a dataset lies.
+def find_layout(
+    root: str | Path, format: Format | Literal["auto"] = "auto", names: Mapping[Role, SplitName] = USUAL_NAMES
+) -> Layout:
+    """Recognise a dataset by what lies in its directory.
 
-    Attributes:
-        role: What it is for.
-        name: Its own name.
-        format: Format of the dataset.
-        root: Folder of the dataset; links may lead anywhere in it.
-        images: Folder of the images, of the shards, or the root of a YOLO dataset.
-        annotations: The annotation file, the index of the shards, or the root of a YOLO dataset.
-    """
-
-    role: Role
-    name: str
-    format: Format
-    root: Path
-    images: Path
-    annotations: Path
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A dataset folder whose format is known.
-
-    Attributes:
-        root: Folder of the dataset.
-        format: `coco` (annotations beside image folders), `roboflow` (annotations in each split's folder), `yolo`
-            (data.yaml, text files) or `webdataset` (tar files with an index).
-    """
-
-    root: Path
-    format: Format
-
-    def split(self, role: Role, name: str | None = None) -> Split:
-        """Return the paths of a split; `name` defaults to the format's own name for the role."""
-        if self.format == "yolo":
-            return Split(role, name or role, "yolo", self.root, self.root, self.root)
-        candidates = [place for n in ([name] if name else _SPLIT_NAMES[self.format][role]) for place in self._places(n)]
-        found = next((place for place in candidates if place[1].is_file()), candidates[0])
-        return Split(
-            role, found[1].parent.name if self.format == "roboflow" else found[2], self.format, self.root, *found[:2]
-        )
-
-    def splits(self, names: Mapping[Role, str | None] = USUAL_NAMES) -> Iterator[Split]:
-        """Yield the splits that are there, under their usual names or those that are given."""
-        files = FileList.scan(self.root) if self.format == "yolo" else None
-        for role in ROLES:
-            split = self.split(role, names.get(role))
-            if has_split(self.root, role, files) if files else split.annotations.exists():
-                yield split
-
-    def _places(self, name: str) -> Iterator[tuple[Path, Path, str]]:
-        """Yield (images, annotations, name) of where a split may lie."""
-        root = self.root
-        if self.format == "roboflow":
-            yield root / name, root / name / "_annotations.coco.json", name
-        elif self.format == "webdataset":
-            yield root, root / index_name(name), name
-        else:
-            folders = [root / name, root / "images" / name, root / "images"]
-            images = next((folder for folder in folders if folder.is_dir()), folders[0])
-            yield images, root / "annotations" / f"instances_{name}.json", name
-            yield images, root / "annotations" / f"{name}.json", name
-            yield images, root / f"{name}.json", name
-
-
-def find_layout(root: str | Path, format: Format | Literal["auto"] = "auto") -> Layout:
-    """Recognise the layout of a dataset folder.
+    Of several formats the first is taken that has something to train on and to validate, or else the first.
 
     Args:
-        root: The folder.
+        root: The directory.
         format: Its format, or `auto`.
+        names: How the user names splits.
 
     Raises:
-        DatasetError: The folder is missing or has no known layout; the message says what was looked for.
+        DatasetError: The directory is missing or nothing in it is known; the message says what is there.
     """
     root = Path(root)
     if not root.is_dir():
         where = "" if root.is_absolute() else f" in {Path.cwd()}"
-        raise DatasetError(f"data.root: there is no folder {root}{where}")
-    if format != "auto":
-        return Layout(root, format)
-    if any(root.glob("*/_annotations.coco.json")):
-        return Layout(root, "roboflow")
-    if any(root.glob("*-index.json")) and any(root.glob("*.tar")):
-        return Layout(root, "webdataset")
-    if find_yaml(root):
-        return Layout(root, "yolo")
-    coco = Layout(root, "coco")
-    if any(root.glob("annotations/instances_*.json")) or any(coco.splits()):
-        return coco
-    raise DatasetError(
-        f"{root} has no layout that is known. Looked for\n{_LOOKED_FOR}\nSet data.root to the folder that holds them"
+        what = "it is a file: give the directory it lies in" if root.is_file() else f"there is no folder {root}{where}"
+        raise DatasetError(f"data.root: {what}")
+    files = FileList.scan(root)
+    found, reasons = _ask(
+        [known for known in READERS if known != "roboflow"] if format == "auto" else [format], root, files
     )
+    if not found:
+        if any(_is_path(name) for name in names.values()):
+            return Layout(root, "coco" if format == "auto" else format, (), (), names)
+        if reasons:
+            raise DatasetError(reasons[0])
+        other = next(iter(_ask(READERS, root, files)[0]), None) if format != "auto" else None
+        if other:
+            raise DatasetError(f"{root} is not in the format {format} (data.format, --format): it is {other}")
+        raise DatasetError(f"{root} has no layout that is known. {describe_contents(root, files)}")
+    chosen = max(found, key=lambda known: len({split.role for split in found[known].splits} & {"train", "val"}))
+    splits, notes, missing = found[chosen]
+    notes = (*notes, *reasons)
+    others = [known for known in found if known != chosen]
+    if others:
+        notes = (*notes, f"it is {' and '.join(others)}, too: --format (data.format) reads it so")
+    if chosen == "coco" and all(split.format == "roboflow" for split in splits):
+        chosen = "roboflow"
+    return Layout(root, chosen, splits, notes, names, files.image_counts, missing)
 
 
-def scan_split(split: Split, findings: Findings) -> DetectionData:
+def _ask(formats: Iterable[Format], root: Path, files: FileList) -> tuple[dict[Format, Found], list[str]]:
+    """Return what each format finds, and why one that is there cannot be told."""
+    found: dict[Format, Found] = {}
+    reasons = []
+    for known in formats:
+        try:
+            splits = READERS[known].find(root, files)
+        except DatasetError as error:
+            reasons.append(str(error))
+            continue
+        if splits is not None:
+            found[known] = splits
+    return found, reasons
+
+
+def scan_split(split: Split, findings: Findings, every_header: bool = False) -> DetectionData:
     """Read what can be used of the annotations of a split, whatever is wrong with single entries.
 
     Args:
         split: Where it lies.
         findings: Receives what is wrong, also where the split then cannot be read.
+        every_header: Compare the annotated size of every image with its file's, not only of a sample.
 
     Raises:
         DatasetError: The split cannot be read at all, or nothing in it can be used.
     """
-    if not split.images.is_dir():
-        raise DatasetError(f"there is no image folder {split.images}: set data.{split.role} to the name of a split")
-    files = FileList.scan(split.images, split.root)
-    if split.format == "yolo":
-        raw = read_yolo(split.images, split.role, None if split.name == split.role else split.name, files, findings)
-    elif split.format == "webdataset":
-        raw = read_shards(split.images, split.name, files, findings)
-        files = FileList(split.images, frozenset(str(image["file_name"]) for image in raw.images))
-    else:
-        raw = read_coco(split.annotations)
-    return index_split(raw, split.name, files, findings)
+    return scan_counted(split, findings, every_header)[0]
 
 
-def read_split(split: Split, allow: Sequence[str] = ()) -> DetectionData:
+def scan_counted(split: Split, findings: Findings, every_header: bool = False) -> tuple[DetectionData, Account]:
+    """Read a split as `scan_split` does; also return what it had and what of it is used.
+
+    Raises:
+        DatasetError: As `scan_split`; or more is missing than the findings say.
+    """
+    own = Findings()  # an error gives examples of this split alone
+    try:
+        raw, files = READERS[split.format].read(split, own)
+        by_reader = own.counts.copy()
+        data = index_split(raw, split.name, files, own, every_header=every_header)
+        return data, take_account(raw, data, by_reader, own.counts)
+    finally:
+        findings.include(own)
+
+
+def read_split(split: Split, allow: Sequence[str] = (), every_header: bool = False) -> DetectionData:
     """Read the annotations of a split, and refuse those that would break or distort training or measurement.
 
     Args:
         split: Where it lies.
         allow: Kinds of error to accept, from `rfdetr_hwd.data.findings.KINDS`.
+        every_header: As in `scan_split`.
 
     Raises:
         DatasetError: The split cannot be read, or entries are wrong; the message names them.
     """
     check_allowed(allow)
     findings = Findings()
-    data = scan_split(split, findings)
+    data = scan_split(split, findings, every_header)
     findings.refuse_errors(allow)
     return data
+
+
+def _only_roboflow(found: Found | None) -> Found | None:
+    splits = tuple(split for split in found.splits if split.format == "roboflow") if found else ()
+    return Found(splits, found.notes) if found and splits else None
+
+
+def _is_path(name: SplitName) -> bool:
+    return isinstance(name, SplitFiles) or (name is not None and name.lower().endswith(".json"))

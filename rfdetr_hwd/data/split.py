@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import new_folder
+from rfdetr_hwd.data.convert import Target, rooted, write_dataset
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_images, near_duplicates
-from rfdetr_hwd.data.write import refuse_shards, write_coco
+from rfdetr_hwd.data.similar import MAX_DISTANCE, Hashes
+from rfdetr_hwd.data.write import Written
 
 SPLIT_NAMES = ("train", "valid", "test")
 
@@ -24,43 +25,52 @@ class SplitResult(NamedTuple):
     Attributes:
         rows: For each split its rows of the data, ascending.
         groups: Rows of images that nearly look the same; each group lies in one split.
+        written: What was written of each split.
     """
 
     rows: dict[str, NDArray[np.intp]]
     groups: list[list[int]]
+    written: list[Written]
+
+
+class Shares(NamedTuple):
+    """How a dataset is to be divided.
+
+    Attributes:
+        fractions: Shares of the parts, not negative, with the sum 1. A part of share 0 gets nothing.
+        seed: Seed of the choice between equals.
+        max_distance: Bits in which the hashes of near-duplicates differ at most; see `rfdetr_hwd.data.similar`.
+    """
+
+    fractions: Sequence[float] = (0.8, 0.1, 0.1)
+    seed: int = 0
+    max_distance: int = MAX_DISTANCE
 
 
 def split_dataset(
-    data: DetectionData,
-    out: Path,
-    fractions: Sequence[float] = (0.8, 0.1, 0.1),
-    seed: int = 0,
-    max_distance: int = MAX_DISTANCE,
+    data: DetectionData, hashes: Hashes, shares: Shares, out: Path, home: Path, to: Target = "coco"
 ) -> SplitResult:
-    """Divide a split and write the parts as a Roboflow COCO dataset.
+    """Divide a split and write the parts as a dataset.
 
-    Image ids, category ids, boxes, areas and crowd flags are kept; annotations are numbered from 1 over all parts. What
-    detection does not use (segmentations, licences, the grouping category) is not carried over. Images are hard links
-    where the disk allows it, else copies. The same data, fractions and seed give the same parts.
+    In COCO image ids, category ids, boxes, areas and crowd flags are kept; annotations are numbered from 1 over all
+    parts. What detection does not use (segmentations, licences, the grouping category) is not carried over. Images are
+    hard links where the disk allows it, else copies. The same data, shares and seed give the same parts.
 
     Args:
         data: The annotated images.
-        out: Folder that does not exist yet. It appears when all parts are complete.
-        fractions: Shares of train, valid and test, not negative, with the sum 1. A part of share 0 is not written.
-        seed: Seed of the choice between equals.
-        max_distance: Bits in which the hashes of near-duplicates differ at most; see `rfdetr_hwd.data.similar`.
+        hashes: Of these images, from `rfdetr_hwd.data.similar.hash_images`.
+        shares: Of train, valid and test.
+        out: Directory that does not exist yet. It appears when all parts are complete.
+        home: Directory of the dataset; links to images may lead anywhere in it.
+        to: Format of what is written.
 
     Raises:
-        DatasetError: A part would have no image, an image lies in a shard or outside, or the folder cannot be written.
-        ImageError: An image cannot be decoded.
-        ValueError: The fractions are not shares.
+        DatasetError: A part would have no image, an image lies outside, or the directory cannot be written.
+        ValueError: The fractions are no shares.
     """
-    check_fractions(fractions)
-    refuse_shards(data)
-    groups = near_duplicates(hash_images(data), max_distance)
-    classes = [np.unique(data.labels[data.offsets[i] : data.offsets[i + 1]]).tolist() for i in range(len(data))]
-    parts = stratify(classes, groups, fractions, np.random.default_rng(seed))
-    wanted = [(part, name) for part, name in enumerate(SPLIT_NAMES) if fractions[part] > 0]
+    check_fractions(shares.fractions)
+    parts, groups = divide(data, hashes, shares)
+    wanted = [(part, name) for part, name in enumerate(SPLIT_NAMES) if shares.fractions[part] > 0]
     rows = {name: np.flatnonzero(parts == part) for part, name in wanted}
     empty = [name for name in rows if not len(rows[name])]
     if empty:
@@ -68,10 +78,17 @@ def split_dataset(
             f"{len(data)} images, {len(groups)} groups of near-duplicates among them, are too few for these shares: "
             f"{' and '.join(empty)} would be empty"
         )
+    data = rooted(data)
     with new_folder(out) as folder:
-        for name in rows:
-            write_coco(folder / name, data, rows[name])
-    return SplitResult(rows, groups)
+        written = write_dataset(folder, {name: data.take(rows[name], name) for name in rows}, to, home)
+    return SplitResult(rows, groups, written)
+
+
+def divide(data: DetectionData, hashes: Hashes, shares: Shares) -> tuple[NDArray[np.intp], list[list[int]]]:
+    """Return the part of each image, shape (N,), and the groups of near-duplicates, each of which lies in one part."""
+    groups = hashes.groups(shares.max_distance)
+    classes = [np.unique(data.labels[data.offsets[i] : data.offsets[i + 1]]).tolist() for i in range(len(data))]
+    return stratify(classes, groups, shares.fractions, np.random.default_rng(shares.seed)), groups
 
 
 def check_fractions(fractions: Sequence[float]) -> None:

@@ -1,154 +1,188 @@
-"""Read Pascal VOC annotations: an XML file an image, parsed by defusedxml, boxes in pixels that count from 1."""
+"""Read Pascal VOC: an XML file an image, in the layouts of the devkit, Roboflow, Kaggle and LabelImg.
 
-from collections import Counter
-from collections.abc import Iterator
+Pixels count from 1 and the maximum is inclusive, so a box begins at xmin - 1 and ends at xmax. Some tools count from 0
+and do not say so; one minimum below 1 gives them away, and then the whole dataset is read as corners that count from 0.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import ParseError, fromstring
+from rfdetr_hwd.data.coco import RawSplit
+from rfdetr_hwd.data.files import FileList
+from rfdetr_hwd.data.findings import DatasetError, Findings
+from rfdetr_hwd.data.images import Header, ImageError, read_header
+from rfdetr_hwd.data.layout import Found, Split
+from rfdetr_hwd.data.sizes import Size
+from rfdetr_hwd.data.voc_pairs import Pairs
+from rfdetr_hwd.data.voc_splits import VocSplit, find_voc_splits, splits_apart
+from rfdetr_hwd.data.voc_xml import VocFile, VocObject
 
-from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_size
-
-_MAX_XML_BYTES = 16 << 20
-_MAX_COORDINATE = 1e7
-
-
-class _VocObject(NamedTuple):
-    name: str
-    corners: tuple[float, float, float, float]
+_THREADS = 8
+_TOLERANCE = 1.0  # a pixel, for rounding
+_SAME_ASPECT = 0.01
 
 
-class _VocImage(NamedTuple):
-    file_name: str
-    height: int
-    width: int
-    objects: list[_VocObject]
+class _Image(NamedTuple):
+    """An image that can be used; without annotation file it is background."""
+
+    path: str
+    label: str
+    file: VocFile | None
 
 
-def read_voc(source: Path) -> dict[str, tuple[DetectionData, Counter[str]]]:
-    """Read all splits of a dataset; see `rfdetr_hwd.data.convert.voc_to_coco` for what is recognised.
+def find_voc(root: Path, files: FileList) -> Found | None:
+    """Find the splits of a Pascal VOC dataset; see `rfdetr_hwd.data.voc_splits.find_voc_splits`."""
+    found = find_voc_splits(root, files)
+    if found is None or not found.splits:
+        return None
+    splits = (Split(split.role, split.name, "voc", root, root, root / split.place) for split in found.splits)
+    return Found(tuple(splits), found.notes)
 
-    Returns:
-        By role the annotations, and what is worth a note with how often.
+
+def read_voc_split(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
+    """Read the annotations of a split, and list the files that they refer to.
+
+    The classes are those of all splits, in alphabetical order, with the ids 1 to N. An image without annotation file is
+    background. `difficult` and `truncated` objects are objects as any other.
+
+    Args:
+        split: From `find_voc`; or a directory of images and one of annotation files, both in the dataset.
+        findings: Receives what is wrong with annotation files, objects and images.
 
     Raises:
-        DatasetError: There is no such layout, or a file is missing, malformed or lies outside.
+        DatasetError: There is no such split, or no annotation file of the dataset has an object.
     """
-    notes: dict[str, Counter[str]] = {}
-    splits: dict[str, tuple[Path, list[_VocImage]]] = {}
-    for role, folder, pairs in _voc_splits(source):
-        notes[role] = Counter()
-        for _, xml in pairs:
-            if not xml.resolve().is_relative_to(source.resolve()):
-                raise DatasetError(f"{xml} is a link out of {source}")
-        splits[role] = folder, [_read_voc(folder / name, xml, notes[role]) for name, xml in pairs]
-    every = [thing for _, images in splits.values() for image in images for thing in image.objects]
-    class_names = tuple(sorted({thing.name for thing in every}))
-    if not class_names:
-        raise DatasetError(f"{source} has no objects: there is nothing to convert")
-    origin = 0 if any(min(thing.corners[:2]) < 1 for thing in every) else 1
-    read = {}
-    for role, (folder, images) in splits.items():
-        data = _voc_data(role, folder, images, class_names, origin)
-        if origin == 0:
-            notes[role]["boxes whose pixels count from 0, not from 1 as in VOC"] += len(data.labels)
-        read[role] = data, notes[role]
-    return read
-
-
-def _voc_splits(source: Path) -> Iterator[tuple[str, Path, list[tuple[str, Path]]]]:
-    """Yield (role, folder of the images, (image below it, XML file, which may be missing)) of a VOC dataset."""
-    folder, lists = source / "JPEGImages", source / "ImageSets" / "Main"
-    if folder.is_dir() and (source / "Annotations").is_dir():
-        images = {path.stem: path.name for path in _images(folder)}
-        roles = [role for role in ("train", "val", "test") if (lists / f"{role}.txt").is_file()]
-        for role in roles or ["train"]:
-            stems = _listed(lists / f"{role}.txt") if roles else list(images)
-            missing = next((stem for stem in stems if stem not in images), None)
-            if missing is not None:
-                raise DatasetError(f"{lists / f'{role}.txt'} lists {missing!r}, which is not in {folder}")
-            yield role, folder, [(images[stem], source / "Annotations" / f"{stem}.xml") for stem in stems]
-        return
-    found = False
-    for role, name in [("train", "train"), ("val", "valid"), ("val", "val"), ("test", "test"), ("train", ".")]:
-        folder = source / name
-        if any(folder.glob("*.xml")) and not (found and name == "."):
-            found = True
-            yield role, folder, [(path.name, path.with_suffix(".xml")) for path in _images(folder)]
-    if not found:
-        raise DatasetError(
-            f"{source} is not a Pascal VOC dataset: looked for Annotations/ with JPEGImages/, and for XML files in "
-            "train/, valid/, test/ and in the folder itself"
+    files = FileList.scan(split.root)
+    found = find_voc_splits(split.root, files)
+    parts = [part for part in found.splits if part.role or part.name == split.name] if found else []
+    if split.images == split.root and not split.is_fixed:
+        part = next((part for part in parts if part.name == split.name), None)
+        pairs = found.pairs if found else None
+    else:
+        apart = splits_apart(
+            split.root, files, *(_below(split.root, path) for path in (split.images, split.annotations))
         )
+        (part,), pairs, _ = apart
+    if part is None or pairs is None:
+        raise DatasetError(f"{split.root} has no Pascal VOC split {split.name!r}")
+    every = [entry.label for some in (*parts, part) for entry in some.entries]
+    labels = [label for label in dict.fromkeys(every) if label and label not in pairs.unsafe]
+    return _read_part(split.root, part, pairs, labels, findings), files
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+def _below(root: Path, path: Path) -> str:
+    """Return a directory's path below the root, as the list of files has it.
+
+    Raises:
+        DatasetError: It lies elsewhere.
+    """
+    if not path.is_relative_to(root):
+        raise DatasetError(f"{path} is not in {root}: set data.root to a directory that holds images and annotations")
+    return path.relative_to(root).as_posix().removeprefix(".")
 
 
-def _listed(path: Path) -> list[str]:
-    """Return the names that a list of ImageSets holds, without the flags some lists have beside them."""
-    lines = _read_bounded(path).decode("utf-8", "replace").splitlines()
-    return list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
+def _read_part(root: Path, split: VocSplit, pairs: Pairs, labels: Sequence[str], findings: Findings) -> RawSplit:
+    """Read the annotations of a split; the annotation files of all splits decide on classes and pixels."""
+    things = [thing for label in labels for thing in pairs.read(root, label).objects]
+    categories = {name: i for i, name in enumerate(sorted({thing.name for thing in things}), 1)}
+    if not categories:
+        raise DatasetError(f"{root} has no object in its {len(labels)} annotation files")
+    origin = 0 if any(min(thing.corners[:2]) < 1 for thing in things) else 1
+    skipped: list[tuple[str, int]] = []
+    images = list(_read_images(root, split, pairs, findings, skipped))
+    annotations: list[dict[str, Any]] = []
+    places: list[str] = []
+    for number, image in enumerate(images, 1):
+        for thing in image.file.objects if image.file else ():
+            x, y = thing.corners[0] - origin, thing.corners[1] - origin  # the maximum is inclusive: the far edge
+            box = [x, y, thing.corners[2] - x, thing.corners[3] - y]
+            ids = {"id": len(annotations) + 1, "image_id": number, "category_id": categories[thing.name]}
+            annotations.append({**ids, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
+            places.append(f"{image.label} {thing.place}")
+    if origin == 0 and annotations:
+        reason = f"pixels count from 0 here, not from 1 as in Pascal VOC: {len(annotations)} boxes are read so"
+        findings.add("pixels_from_0", root, split.name, reason)
+    entries = [
+        {"id": number, "file_name": image.path, "width": size and size[1], "height": size and size[0]}
+        for number, (image, size) in enumerate(zip(images, _annotated_sizes(root, images, findings), strict=True), 1)
+    ]
+    classes = [{"id": i, "name": name} for name, i in categories.items()]
+    read = json.dumps([[image.path, image.file.digest if image.file else ""] for image in images])
+    digest = hashlib.sha256(f"{list(categories)} {origin} {read}".encode()).hexdigest()
+    names, objects = [name for name, _ in skipped if name], sum(count for _, count in skipped)
+    return RawSplit(str(root), classes, entries, annotations, digest, places, skipped=names, skipped_objects=objects)
 
 
-def _read_voc(image: Path, xml: Path, notes: Counter[str]) -> _VocImage:
-    (height, width), _ = read_size(image)
-    if not xml.is_file():
-        return _VocImage(image.name, height, width, [])
+def _read_images(
+    root: Path, split: VocSplit, pairs: Pairs, findings: Findings, skipped: list[tuple[str, int]]
+) -> Iterator[_Image]:
+    """Yield the images that can be used, with what their annotation files say; enter everything else.
+
+    Images that are skipped are entered by name, with the number of their objects.
+    """
+    for image, label, kind, reason, where in split.entries:
+        file = pairs.read(root, label) if label and label not in pairs.unsafe else None
+        num_objects = len(file.objects) if file else 0
+        if kind:
+            findings.add(kind, root / where, "", reason)
+            skipped.append(("" if kind == "duplicate_label" else image or where, num_objects))
+            continue
+        for problem, who, why in file.problems if file else ():
+            findings.add(problem, root / label, who, why)
+        if file is not None and not file.is_readable:
+            skipped.append((image, 0))
+            continue
+        if file is None:
+            findings.add("unlabelled_image", root / image, "", "has no annotation file")
+        elif image in pairs.named:
+            findings.add("image_by_name", root / label, "", f"is for {image}, as it says; no image has its stem")
+        yield _Image(image, label, file)
+
+
+def _annotated_sizes(root: Path, images: Sequence[_Image], findings: Findings) -> list[Size | None]:
+    """Return the (height, width) that the boxes of each image refer to; `None` where its annotation file says nothing.
+
+    Many tools write a wrong size beside right boxes; but an image that was resized after it was annotated has wrong
+    boxes. Boxes that fit into one of the two sizes alone decide it. Where they fit into both, the image's own size is
+    taken, unless the two have one aspect ratio or another image has been resized. Sides that are swapped, and sizes
+    that are missing, are left to `rfdetr_hwd.data.sizes`, which knows EXIF.
+    """
+    sizes = [image.file.size if image.file else None for image in images]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        headers = list(pool.map(lambda image: _try_header(root / image.path), images))
+    verdicts: dict[int, str] = {}
+    for row, (image, size, header) in enumerate(zip(images, sizes, headers, strict=True)):
+        if size is not None and header is not None and size not in (header.stored, header.stored[::-1]):
+            verdicts[row] = _judge(image.file.objects if image.file else (), header.upright, size)
+    has_resized = "annotated" in verdicts.values()
+    for row, verdict in verdicts.items():
+        header, size, image = headers[row], sizes[row], images[row]
+        if header and size and (verdict == "own" or (verdict == "either" and not has_resized)):
+            sizes[row] = height, width = header.upright
+            reason = f"says {size[1]}x{size[0]} of {image.path}, which has {width}x{height}"
+            findings.add("other_size", root / image.label, "", reason)
+    return sizes
+
+
+def _try_header(path: Path) -> Header | None:
     try:
-        root = fromstring(_read_bounded(xml), forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise DatasetError(f"{xml} is not XML that can be trusted: {' '.join(str(error).split())}") from None
-    said = [root.findtext(f"size/{side}", "").strip() for side in ("height", "width")]
-    notes["images whose size in the XML is another"] += said not in ([str(height), str(width)], ["", ""], ["0", "0"])
-    objects = []
-    for number, element in enumerate(root.findall("object"), 1):
-        label = (element.findtext("name") or "").strip()
-        texts = [element.findtext(f"bndbox/{key}", "") for key in ("xmin", "ymin", "xmax", "ymax")]
-        try:
-            x0, y0, x1, y1 = map(float, texts)
-        except ValueError:
-            x0 = y0 = x1 = y1 = float("nan")
-        if not label or not all(abs(value) < _MAX_COORDINATE for value in (x0, y0, x1, y1)):
-            raise DatasetError(f"{xml}: object {number} has no name or no box of four numbers: {label!r}, {texts}")
-        notes["objects marked difficult, kept"] += element.findtext("difficult", "").strip() == "1"
-        objects.append(_VocObject(label, (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))))
-    return _VocImage(image.name, height, width, objects)
+        return read_header(path)
+    except ImageError:
+        return None
 
 
-def _voc_data(
-    role: str, folder: Path, images: list[_VocImage], class_names: tuple[str, ...], origin: int
-) -> DetectionData:
-    objects = [thing for image in images for thing in image.objects]
-    corners = np.array([thing.corners for thing in objects], dtype=np.float64).reshape(-1, 4)
-    corners[:, :2] -= origin  # the maximum is inclusive where pixels count from 1: it is the far edge already
-    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-    return DetectionData(
-        name=role,
-        images=folder,
-        class_names=class_names,
-        category_ids=tuple(range(1, len(class_names) + 1)),
-        image_ids=np.arange(1, len(images) + 1),
-        file_names=np.array([image.file_name for image in images], dtype=np.str_),
-        sizes=np.array([(image.height, image.width) for image in images], dtype=np.int64).reshape(-1, 2),
-        offsets=np.cumsum([0, *(len(image.objects) for image in images)]),
-        boxes_xywh=boxes,
-        labels=np.array([class_names.index(thing.name) for thing in objects], dtype=np.int64),
-        crowd=np.zeros(len(objects), dtype=bool),
-        areas=boxes[:, 2] * boxes[:, 3],
-        fingerprint="",
+def _judge(objects: Iterable[VocObject], own: Size, annotated: Size) -> str:
+    """Return which size the boxes of an image refer to: its `own`, the one `annotated`, or `either`."""
+    corners = [thing.corners[2:] for thing in objects]
+    fits_own, fits_annotated = (
+        all(x <= width + _TOLERANCE and y <= height + _TOLERANCE for x, y in corners)
+        for height, width in (own, annotated)
     )
-
-
-def _read_bounded(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _MAX_XML_BYTES:
-            raise DatasetError(f"{path} is larger than {_MAX_XML_BYTES >> 20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"cannot read {path}: {error.strerror}") from None
+    if fits_own != fits_annotated or not fits_own:
+        return "own" if fits_own else "annotated"
+    is_scaled = abs(own[0] * annotated[1] / (own[1] * annotated[0]) - 1) < _SAME_ASPECT
+    return "annotated" if is_scaled else "either"

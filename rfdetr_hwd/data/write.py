@@ -3,8 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import safe_parts
@@ -13,53 +13,92 @@ from rfdetr_hwd.data.findings import DatasetError
 ANNOTATIONS = "_annotations.coco.json"
 
 
-def write_coco(folder: Path, data: DetectionData, rows: Iterable[int] | None = None) -> None:
+class Written(NamedTuple):
+    """One split that was written.
+
+    Attributes:
+        name: Its directory.
+        images: Images in it.
+        objects: Boxes in it.
+        skipped: Objects that the format cannot hold, by the reason.
+        notes: What is worth a look, with how often.
+    """
+
+    name: str
+    images: int
+    objects: int
+    skipped: dict[str, int]
+    notes: dict[str, int]
+
+
+def write_coco(folder: Path, data: DetectionData, home: Path, first_id: int = 1) -> None:
     """Write images and annotations as one split of a Roboflow COCO dataset.
 
     Args:
-        folder: New folder of the split.
+        folder: New directory of the split.
         data: The annotations.
-        rows: Which images; `None`: all.
+        home: Directory of the dataset; links to images may lead anywhere in it.
+        first_id: Id of the first annotation; the others follow.
 
     Raises:
-        DatasetError: An image is missing, lies outside the dataset, or has the name of the annotation file.
+        DatasetError: An image is missing, lies outside the dataset, or has the name of the annotation file or of
+            another image.
     """
-    refuse_shards(data)
     truth = data.ground_truth()
-    chosen = list(range(len(data)) if rows is None else map(int, rows))
-    images = [{**truth["images"][row], "file_name": str(data.file_names[row])} for row in chosen]
-    ids = {image["id"] for image in images}
-    content = {**truth, "images": images, "annotations": [a for a in truth["annotations"] if a["image_id"] in ids]}
+    for image, name in zip(truth["images"], data.file_names, strict=True):
+        image["file_name"] = str(name)
+    for annotation in truth["annotations"]:
+        annotation["id"] += first_id - 1
     folder.mkdir(parents=True)
-    for name in dict.fromkeys(image["file_name"] for image in images):  # two images may share a file
-        place_image(data.images, name, folder)
+    placed: set[str] = set()
+    for row, name in enumerate(map(str, data.file_names)):
+        if data.shards is not None or name not in placed:  # two entries may share a file
+            place_image(data, row, folder, home)
+            placed.add(name)
     with (folder / ANNOTATIONS).open("x", encoding="utf-8") as file:
-        json.dump(content, file, ensure_ascii=False, allow_nan=False)
+        json.dump(truth, file, ensure_ascii=False, allow_nan=False)
 
 
-def place_image(root: Path, name: str, folder: Path) -> None:
-    """Link or copy the image `name` below `root` to the same name below `folder`.
+def num_without_objects(data: DetectionData) -> dict[str, int]:
+    """Return a note of how many images have no objects, if any."""
+    count = int((data.objects_per_image() == 0).sum())
+    return {"images without objects": count} if count else {}
+
+
+def place_image(data: DetectionData, row: int, folder: Path, home: Path, new_name: str | None = None) -> None:
+    """Link or copy an image to a new name below `folder`, or else to its own; from a shard, write it.
 
     Raises:
-        DatasetError: The name leads out of the folder, itself or through a link, or there is no such file.
+        DatasetError: The name leads out of the directory, itself or through a link; there is no such file; or another
+            image has the name.
     """
+    root, name = data.images, str(data.file_names[row])
     parts = safe_parts(name)
-    source, target = root.joinpath(*parts).resolve(), folder.joinpath(*parts)
-    if not source.is_relative_to(root.resolve()):
-        raise DatasetError(f"the image {name!r} is a link out of {root}")
-    if not source.is_file():
-        raise DatasetError(f"the image {name!r} is missing from {root}")
+    target = folder / new_name if new_name is not None else folder.joinpath(*parts)
     if name == ANNOTATIONS:
         raise DatasetError(f"the image {name!r} of {root} has the name of the annotation file: rename it")
+    if data.shards is None:
+        source = root.joinpath(*parts).resolve()
+        if not source.is_relative_to(home.resolve()):
+            raise DatasetError(f"the image {name!r} is a link out of {home}")
+        if not source.is_file():
+            raise DatasetError(f"the image {name!r} is missing from {root}")
     target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if data.shards is None:
+            _link(source, target)
+            return
+        with target.open("xb") as file:
+            file.write(data.read_bytes(row))
+    except FileExistsError:
+        raise DatasetError(f"two images of {data.name} have the name {name!r}: rename one of them") from None
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a hard link, or a copy on another disk, or on one without links."""
     try:
         os.link(source, target)
     except FileExistsError:
         raise
-    except OSError:  # another disk, or one without links
+    except OSError:
         shutil.copyfile(source, target)
-
-
-def refuse_shards(data: DetectionData) -> None:
-    if data.shards is not None:
-        raise DatasetError(f"{data.images} holds shards: unpack them first, this works on image files")

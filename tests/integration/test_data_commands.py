@@ -55,10 +55,27 @@ def test_a_pipe_is_no_image(cli: Run, shapes_root: Path, tmp_path: Path) -> None
 
 def test_check_of_splits_with_other_names(cli: Run, shapes_root: Path, tmp_path: Path) -> None:
     shutil.copytree(shapes_root / "train", tmp_path / "fold 1")
-    refused(cli("data", "check", tmp_path), 1, "has no split that is known: looked for", "valid")
-    result = cli("data", "check", tmp_path, "--train", "fold 1")
+    shutil.copytree(shapes_root / "valid", tmp_path / "fold 2")
+    refused(cli("data", "check", tmp_path), 1, "has no split whose use is known", "fold 1/_annotations.coco.json")
+    result = cli("data", "check", tmp_path, "--train", "fold 1", "--no-decode")
     assert result.returncode == 0, result.stderr
     assert "fold 1: 24 images" in result.stdout
+    assert "note: not used: fold 2/_annotations.coco.json" in result.stdout
+    assert "note: there is no val split, which `train` needs" in result.stdout
+    refused(cli("data", "check", tmp_path, "--val", "fold 3"), 1, "--val", "no split 'fold 3'; there are fold 1")
+    refused(cli("data", "check", tmp_path, "--val", "{a: b}"), 2, "--val", "annotations: FILE")
+    apart = "{annotations: fold 2/_annotations.coco.json, images: fold 2}"
+    result = cli(
+        "data", "convert", tmp_path, "--train", "fold 1", "--val", apart, "--to", "yolo", "--out", tmp_path / "y"
+    )
+    assert result.returncode == 0, result.stderr
+    assert [len(list((tmp_path / "y" / name / "images").iterdir())) for name in ("train", "valid")] == [24, 8]
+    out = tmp_path / "parts"
+    result = cli("data", "split", tmp_path, "--train", "fold 1", "--format", "roboflow", "--out", out)
+    assert result.returncode == 0, result.stderr
+    result = cli("data", "show", tmp_path, "--split", "val", "--val", apart, "--count", 2, "--out", tmp_path / "show")
+    assert result.returncode == 0, result.stderr
+    assert f"data: {tmp_path / 'fold 2'}, 8 images" in result.stdout
 
 
 def test_names_from_files_do_not_command_the_terminal(command: Run, shapes_root: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfdetr_hwd.config import RESOLUTION_STEP, Config
+from rfdetr_hwd.changes import check_changes
+from rfdetr_hwd.config import RESOLUTION_STEP, Config, SplitSection
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.read_config import FORMER, keep_former, known_keys, load_config, parse_config, parse_recorded
 
@@ -32,6 +33,18 @@ def test_overrides_are_dotted_yaml() -> None:
     assert parse_config({}, [*NEEDED, "train.lr=1e-4"]).train.lr == 1e-4
 
 
+def test_annotations_and_images_of_a_split_may_be_named_apart() -> None:
+    config = parse_config({}, [*NEEDED, "data.train={annotations: a.json, images: b}", "data.val.annotations=c.json"])
+    assert (config.data.train, config.data.val) == (
+        SplitSection(annotations="a.json", images="b"),
+        SplitSection(annotations="c.json"),
+    )
+    other = parse_config(config.model_dump(), ["data.train.images=d"])
+    assert check_changes(config, other, ["data.train"]) == {"data.train"}
+    with pytest.raises(ConfigError, match=r"data.train \(was .*b.*is .*d.*--accept data.train"):
+        check_changes(config, other, [])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -48,6 +61,11 @@ def test_overrides_are_dotted_yaml() -> None:
         ("novalue", "write key=value"),
         ("train.epochs=[", "not valid YAML"),
         ("train=3", "train = 3"),
+        ("data.train=[a]", "data.train: must be NAME or {annotations: FILE, images: DIRECTORY}, not ['a']"),
+        (
+            "data.val={images: b}",
+            "data.val: must be NAME or {annotations: FILE, images: DIRECTORY}, not {'images': 'b'}",
+        ),
     ],
 )
 def test_bad_overrides_are_named(override: str, message: str) -> None:

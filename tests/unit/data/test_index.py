@@ -40,7 +40,8 @@ def scan(root: Path) -> Any:
         ),
         ({**CONTENT, "images": []}, "lists no images"),
         ({**CONTENT, "categories": [{"id": "a"}]}, "lists no classes that can be used: "),
-        ({**CONTENT, "categories": []}, "lists no classes"),
+        ({**CONTENT, "categories": [], "annotations": []}, "lists no classes"),
+        ({**CONTENT, "categories": {}}, "'categories' is missing or not a list"),
         ({k: v for k, v in CONTENT.items() if k != "annotations"}, "'annotations' is missing or not a list"),
         ({**CONTENT, "images": {}}, "'images' is missing or not a list"),
         (json.dumps(CONTENT).replace("99", "9" * 5000), "not valid JSON"),
@@ -57,25 +58,32 @@ def test_a_file_that_is_no_coco_file_is_refused(tmp_path: Path, content: object,
     ("content", "kind", "who", "reason"),
     [
         ({**CONTENT, "categories": [*CONTENT["categories"], 4]}, "bad_category", "category at place 3", "an object"),
-        ({**CONTENT, "categories": [CAT, {"id": "3", "name": "x"}]}, "bad_category", "category at place 1", "'3'"),
+        ({**CONTENT, "categories": [CAT, {"id": "", "name": "x"}]}, "bad_category", "category at place 1", "not ''"),
+        ({**CONTENT, "categories": [CAT, {"id": 3.5, "name": "x"}]}, "bad_category", "category at place 1", "not 3.5"),
+        ({**CONTENT, "categories": [CAT, {"id": 3, "name": True}]}, "bad_category", "category 3", "not True"),
+        ({**CONTENT, "categories": []}, "unnamed_classes", "", "category ids 3, 7: add id and name"),
+        ({k: v for k, v in CONTENT.items() if k != "categories"}, "unnamed_classes", "", "category ids 3, 7"),
         ({**CONTENT, "categories": [CAT, {"id": 3}]}, "bad_category", "category 3", "name must be text"),
         ({**CONTENT, "categories": [CAT, {"id": 3, "name": "\ud800"}]}, "bad_category", "category 3", "ud800"),
         ({**CONTENT, "categories": [CAT, {"id": 3, "name": "cat"}]}, "duplicate_category", "category 3", "'cat'"),
         ({**CONTENT, "categories": [CAT, {"id": 7, "name": "d"}]}, "duplicate_category", "category 7", "id is listed"),
-        (with_image(id="2"), "bad_image", "image at place 1", "id must be a whole number, not '2'"),
-        (with_image(id=2.0), "bad_image", "image at place 1", "not 2.0"),
+        (with_image(id=""), "bad_image", "image at place 1", "id must be a whole number or text, not ''"),
+        (with_image(id=2.5), "bad_image", "image at place 1", "not 2.5"),
+        (with_image(id=2.0**60), "bad_image", "image at place 1", "not 1.15"),  # no longer exact
+        (with_image(id="5"), "duplicate_image", "image '5'", "listed twice"),
         (with_image(id=True), "bad_image", "image at place 1", "not True"),
         (with_image(id=10**30), "bad_image", "image at place 1", "whole number"),
         (with_image(file_name=...), "bad_image", "image 2", "file_name must be text"),
         (with_image(file_name=3), "bad_image", "image 2", "not 3"),
         (with_image(file_name="x" * 5000), "bad_image", "image 2", "at most 1024"),
         (with_image(file_name="\udc80.jpg"), "bad_image", "image 2", "udc80"),
-        (with_image(width=0), "bad_size", "image 2", "width must be a whole number of pixels, not 0"),
-        (with_image(height="40"), "bad_size", "image 2", "height must be"),
-        (with_image(height=...), "bad_size", "image 2", "not None"),
+        (with_image(height="tall"), "bad_size", "image 2", "height must be a whole number of pixels, not 'tall'"),
+        (with_image(height="40,0"), "bad_size", "image 2", "not '40,0'"),
+        (with_image(height=True), "bad_size", "image 2", "not True"),
+        (with_image(width=0), "unreadable_image", "image 2", "a.jpg: it is no image"),  # where its size would be read
         (with_image(width=1e12), "bad_size", "image 2", "width must be"),
         (with_image(width=10.5), "bad_size", "image 2", "not 10.5"),
-        (with_image(id=5), "duplicate_image", "image 5", "listed twice"),
+        (with_image(id=5, file_name="b.jpg"), "duplicate_image", "image 5", "listed twice"),
         (with_image(file_name="b.jpg"), "duplicate_file", "image 2", "'b.jpg' is listed twice"),
         (with_image(file_name="none.jpg"), "missing_file", "image 2", "no file 'none.jpg'"),
         ({**CONTENT, "annotations": [3]}, "bad_annotation", "annotation at place 0", "must be an object, not 3"),
@@ -96,7 +104,13 @@ def test_a_file_that_is_no_coco_file_is_refused(tmp_path: Path, content: object,
         (with_annotation(area="x"), "bad_area", "annotation 0", "not 'x'"),
         (with_annotation(area=-1), "bad_area", "annotation 0", "not -1"),
         (with_annotation(area=1e300), "bad_area", "annotation 0", "not 1e+300"),
-        (with_annotation(iscrowd="0"), "bad_crowd", "annotation 0", "0 or 1, not '0'"),
+        (with_annotation(bbox=["nan", 2, 3, 4]), "bad_box", "annotation 0", "['nan', 2, 3, 4]"),
+        (with_annotation(bbox=["1_0", 2, 3, 4]), "bad_box", "annotation 0", "['1_0', 2, 3, 4]"),
+        (with_annotation(bbox=["\u0663", 2, 3, 4]), "bad_box", "annotation 0", "u0663"),
+        (with_annotation(bbox=["1e999", 2, 3, 4]), "bad_box", "annotation 0", "1e999"),
+        (with_annotation(area="-1"), "bad_area", "annotation 0", "not '-1'"),
+        (with_annotation(iscrowd="maybe"), "bad_crowd", "annotation 0", "0 or 1, not 'maybe'"),
+        (with_annotation(iscrowd=[0]), "bad_crowd", "annotation 0", "not [0]"),
         (with_annotation(iscrowd=2), "bad_crowd", "annotation 0", "not 2"),
     ],
 )
@@ -107,12 +121,13 @@ def test_errors_are_named_and_can_be_accepted(
     with pytest.raises(DatasetError) as caught:
         read_split(split)
     message = str(caught.value)
-    for part in ("_annotations.coco.json", who, reason, f"[{kind}", "data.allow=["):
+    for part in (str(tmp_path / "train"), who, reason, f"[{kind}", "data.allow=["):
         assert part in message, message
     data, findings = scan_split(split)
     data = read_split(split, findings.kinds("error"))
     assert kind in findings.kinds("error")
-    assert len(data) == (1 if kind in ("bad_image", "bad_size", "duplicate_image", "missing_file") else 2)
+    lost = ("bad_image", "bad_size", "duplicate_image", "missing_file", "unreadable_image")
+    assert len(data) == (1 if kind in lost else 2)
     assert_usable(data)
 
 
@@ -145,7 +160,7 @@ def test_findings_are_counted_and_shown_without_control_characters(tmp_path: Pat
 
 
 def test_what_hangs_on_an_image_left_out_is_not_counted_again(tmp_path: Path) -> None:
-    content = {**with_image(width=0), "annotations": CONTENT["annotations"]}
+    content = {**with_image(width=0.5), "annotations": CONTENT["annotations"]}
     data, findings = scan(write_split(tmp_path, content))
     assert findings.kinds("error") == ["bad_size"]
     assert data.labels.tolist() == [0, 0, 1]  # the annotations of the other image

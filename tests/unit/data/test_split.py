@@ -8,9 +8,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.similar import hash_images
 from rfdetr_hwd.data.source import find_layout, read_split
-from rfdetr_hwd.data.split import split_dataset, stratify
+from rfdetr_hwd.data.split import Shares, SplitResult, split_dataset, stratify
 from rfdetr_hwd.data.write import ANNOTATIONS
 
 SHARES = (0.8, 0.1, 0.1)
@@ -39,8 +41,12 @@ def write(root: Path, num_scenes: int = 40, copies: int = 5, skip: str = "") -> 
     return root
 
 
-def read(root: Path):
+def read(root: Path) -> DetectionData:
     return read_split(find_layout(root).split("train"))
+
+
+def split(data: DetectionData, out: Path, fractions: tuple[float, ...], seed: int = 0) -> SplitResult:
+    return split_dataset(data, hash_images(data), Shares(fractions, seed), out, data.images)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -49,7 +55,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def test_parts_are_complete_and_keep_ids_and_values(tmp_path: Path) -> None:
     data = read(write(tmp_path / "in"))
-    split_dataset(data, tmp_path / "out", SHARES, seed=1)
+    split(data, tmp_path / "out", SHARES, seed=1)
     whole = json.loads((tmp_path / "in/train" / ANNOTATIONS).read_text())
     images, boxes = {}, []
     for name in ("train", "valid", "test"):
@@ -79,7 +85,7 @@ def test_parts_are_complete_and_keep_ids_and_values(tmp_path: Path) -> None:
 def test_near_duplicates_stay_together(tmp_path: Path) -> None:
     data = read(write(tmp_path / "in"))
     for seed in range(3):
-        result = split_dataset(data, tmp_path / f"out{seed}", (0.5, 0.25, 0.25), seed)
+        result = split(data, tmp_path / f"out{seed}", (0.5, 0.25, 0.25), seed)
         assert result.groups == [[i, 40 + i] for i in range(5)]
         for group in result.groups:
             assert sum(bool(set(group) & set(rows.tolist())) for rows in result.rows.values()) == 1
@@ -88,13 +94,13 @@ def test_near_duplicates_stay_together(tmp_path: Path) -> None:
 def test_a_seed_gives_the_same_parts_and_another_seed_others(tmp_path: Path) -> None:
     data = read(write(tmp_path / "in"))
     for number, seed in enumerate((4, 4, 5)):
-        split_dataset(data, tmp_path / str(number), SHARES, seed)
+        split(data, tmp_path / str(number), SHARES, seed)
     assert contents(tmp_path / "0") == contents(tmp_path / "1")
     assert contents(tmp_path / "0").keys() != contents(tmp_path / "2").keys()
 
 
 def test_a_part_of_share_0_is_not_written(tmp_path: Path) -> None:
-    result = split_dataset(read(write(tmp_path / "in")), tmp_path / "out", (0.75, 0.25, 0))
+    result = split(read(write(tmp_path / "in")), tmp_path / "out", (0.75, 0.25, 0))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"train", "valid"}
     assert [len(rows) for rows in result.rows.values()] == [34, 11]
 
@@ -133,7 +139,7 @@ def test_large_groups_are_dealt_first() -> None:
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="2 images, 0 groups .* test would be empty"):
-        split_dataset(read(write(tmp_path / "in", 2, 0)), tmp_path / "out", (0.4, 0.4, 0.2))
+        split(read(write(tmp_path / "in", 2, 0)), tmp_path / "out", (0.4, 0.4, 0.2))
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
 
 
@@ -143,14 +149,14 @@ def test_a_failure_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "in/train/0.png").unlink()
     (tmp_path / "in/train/0.png").symlink_to(tmp_path / "elsewhere.png")
     with pytest.raises(DatasetError, match=r"'0.png' is a link out of"):
-        split_dataset(data, tmp_path / "out", SHARES)
+        split(data, tmp_path / "out", SHARES)
     assert {path.name for path in tmp_path.iterdir()} == {"in", "elsewhere.png"}
     with pytest.raises(DatasetError, match="in exists already"):
-        split_dataset(read(write(tmp_path / "b" / "in")), tmp_path / "in", SHARES)
+        split(read(write(tmp_path / "b" / "in")), tmp_path / "in", SHARES)
 
 
 @pytest.mark.parametrize("wrong", [(0.5, 0.5), (0.8, 0.3, -0.1), (0.5, 0.2, 0.2), (0, 0.5, 0.5), (float("nan"), 0, 1)])
 def test_shares_that_are_none_are_refused(tmp_path: Path, wrong: tuple[float, ...]) -> None:
     data = read(write(tmp_path / "in", 3, 0))
     with pytest.raises(ValueError, match="must (be three shares|have the sum 1)"):
-        split_dataset(data, tmp_path / "out", wrong)
+        split(data, tmp_path / "out", wrong)

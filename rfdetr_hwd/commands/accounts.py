@@ -1,0 +1,51 @@
+"""What the verbs of `rfdetr-hwd data` end with: what came in, what went out, and why the rest did not."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.data.account import Account
+from rfdetr_hwd.data.findings import KINDS, Findings
+from rfdetr_hwd.data.write import Written
+from rfdetr_hwd.terminal import say
+
+_HEADER = ("split", "images listed", "images used", "objects listed", "objects used")
+_WRITTEN = ("written as", "images", "objects")
+
+
+def print_accounts(
+    title: str, accounts: Sequence[Account], unlisted: Sequence[Path] = (), written: Sequence[Written] = ()
+) -> None:
+    """Print what each split had and what became of it, and a line for each reason why something is missing.
+
+    Args:
+        title: Title of the table.
+        accounts: What was read.
+        unlisted: Image files that no split lists.
+        written: What was written of each split, if anything was.
+    """
+    rows: list[list[object]] = [[a.name, a.listed_images, a.images, a.listed_objects, a.objects] for a in accounts]
+    for row, split in zip(rows, written, strict=False):
+        row += [split.name, split.images, split.objects]
+    if unlisted:
+        rows.append(["(in no split)", len(unlisted), 0])
+    print_table(title, [*_HEADER, *(_WRITTEN if written else ())], rows)
+    for account in accounts:
+        for reason, count in account.skipped.items():
+            say(f"{account.name}: {reason}: {count}")
+    if unlisted:
+        say(f"images in no split, not used: {len(unlisted)}, the first: {unlisted[0]}")
+    print_written(written)
+
+
+def print_written(written: Sequence[Written]) -> None:
+    """Print what is to be said about splits that were written."""
+    for split in written:
+        for reason, count in {**split.skipped, **split.notes}.items():
+            say(f"{split.name}: {reason}: {count}")
+
+
+def print_findings(findings: Findings) -> None:
+    """Print how often each kind of finding was met that did not end the verb, with the first of them."""
+    for kind in (*findings.kinds("error"), *findings.kinds("notice")):
+        say(f"{kind}: {findings.counts[kind]}, {KINDS[kind].effect}, the first: {findings.examples[kind][0]}")

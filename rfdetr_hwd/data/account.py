@@ -1,0 +1,110 @@
+"""What a split had, what of it is used, and why the rest is not: nothing is lost without a word."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.coco import RawSplit
+from rfdetr_hwd.data.files import FileList
+from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES
+
+SKIPS_IMAGE = (
+    *("bad_image", "bad_size", "duplicate_image", "unsafe_path", "missing_file", "unreadable_label"),
+    *("unreadable_image", "same_stem"),
+)
+"""Kinds of finding for which reading skips an image, with its objects."""
+SKIPS_OBJECT = (
+    *("bad_annotation", "unknown_image", "unknown_category", "bad_box", "negative_box", "outside_box"),
+    "duplicate_line",
+)
+"""Kinds of finding for which reading skips an object."""
+_SKIPS_OTHERS = ("bad_category", "duplicate_category", "duplicate_label")
+"""Kinds of finding for which reading skips objects without counting them."""
+
+
+class Account(NamedTuple):
+    """What a split had, and what of it is used.
+
+    Attributes:
+        name: Name of the split.
+        listed_images: Images that it lists or has, whether they can be used or not.
+        images: Images that are used.
+        listed_objects: Objects in its annotations, as far as those can be read.
+        objects: Objects that are used.
+        skipped: Images and objects that are not used, by the reason.
+        names: Files of the images that it lists or has.
+    """
+
+    name: str
+    listed_images: int
+    images: int
+    listed_objects: int
+    objects: int
+    skipped: dict[str, int]
+    names: frozenset[str]
+
+    def without(self, num_unreadable: int, data: DetectionData) -> "Account":
+        """Return the account after images were decoded, and those skipped that cannot be; `data` is what is left."""
+        lost = {"images skipped, unreadable_image": num_unreadable}
+        if len(data.labels) < self.objects:
+            lost["objects skipped with their unreadable image"] = self.objects - len(data.labels)
+        return self._replace(images=len(data), objects=len(data.labels), skipped={**self.skipped, **lost})
+
+
+def take_account(raw: RawSplit, data: DetectionData, by_reader: Counter[str], found: Counter[str]) -> Account:
+    """Compare what a split had with what of it is used.
+
+    Args:
+        raw: The entries that its reader returned.
+        data: What is used of them.
+        by_reader: Findings of the reader, by kind, about what is not among its entries.
+        found: All findings.
+
+    Raises:
+        DatasetError: More is missing than the findings say.
+    """
+    listed_images = len(raw.images) + len(raw.skipped)
+    listed_objects = len(raw.annotations) + raw.skipped_objects + sum(by_reader[kind] for kind in SKIPS_OBJECT)
+    named = {kind: found[kind] for kind in (*SKIPS_IMAGE, *SKIPS_OBJECT) if found[kind]}
+    lost_images, lost_objects = listed_images - len(data), listed_objects - len(data.labels)
+    if lost_images > sum(named.get(kind, 0) for kind in SKIPS_IMAGE):
+        raise DatasetError(f"{raw.where}: {lost_images} images of {data.name} are lost, and no finding says why")
+    skipped = {f"{'images' if kind in SKIPS_IMAGE else 'objects'} skipped, {kind}": named[kind] for kind in named}
+    with_others = lost_objects - sum(named.get(kind, 0) for kind in SKIPS_OBJECT)
+    if with_others > 0:
+        if not lost_images and not any(found[kind] for kind in _SKIPS_OTHERS):
+            raise DatasetError(f"{raw.where}: {with_others} objects of {data.name} are lost, and no finding says why")
+        skipped["objects skipped with their image, class or file"] = with_others
+    names = {str(image.get("file_name")) for image in raw.images if isinstance(image, dict)}
+    return Account(
+        data.name,
+        listed_images,
+        len(data),
+        listed_objects,
+        len(data.labels),
+        skipped,
+        frozenset(names.union(raw.skipped)),
+    )
+
+
+def unlisted_images(root: Path, splits: Iterable[tuple[DetectionData, Account]]) -> Iterator[Path]:
+    """Yield the images of a dataset, and of image directories elsewhere, that none of its splits lists.
+
+    Args:
+        root: Directory of the dataset.
+        splits: Its splits, with what each of them has.
+    """
+    listed: set[str] = set()
+    directories: dict[Path, None] = {}
+    for data, account in splits:
+        if data.shards is None:
+            listed |= {str(data.images / name) for name in account.names.union(map(str, data.file_names))}
+            if not data.images.resolve().is_relative_to(root.resolve()):
+                directories[data.images] = None
+    for directory in (root, *directories) if listed else ():
+        for name in sorted(FileList.scan(directory).names):
+            if name.lower().endswith(IMAGE_SUFFIXES) and str(directory / name) not in listed:
+                yield directory / name

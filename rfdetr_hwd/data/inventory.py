@@ -1,0 +1,90 @@
+"""Say what lies in a directory that no format fits, and what would make a dataset of it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from rfdetr_hwd.data.files import FileList
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES
+from rfdetr_hwd.data.layout import enumerate_some
+from rfdetr_hwd.data.layout_table import LAYOUTS
+
+_PEEK_BYTES = 1 << 16
+_MAX_PEEKS = 20
+
+_NAMES = {".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}
+_FOREIGN: Mapping[str, tuple[tuple[bytes, ...], str]] = {
+    "LabelMe": ((b'"shapes"', b'"imagePath"'), "convert it with labelme2coco"),
+    "VGG Image Annotator's own format": ((b'"regions"', b'"region_attributes"'), "export it again as COCO"),
+    "Label Studio's own format": ((b'"annotations"', b'"result"'), "export it again as COCO"),
+    "CreateML": ((b'"coordinates"', b'"label"'), "export it again as COCO"),
+    "Datumaro's own format": ((b'"items"', b'"categories"'), "export it again as COCO"),
+    "Supervisely's own format": ((b'"objects"', b'"classTitle"'), "export it again as COCO"),
+    "CVAT's own format": ((b"<annotations>", b"<version>"), "export it again as COCO"),
+    "detections in COCO's results format": ((b'"image_id"', b'"score"', b'"bbox"'), "they are no annotations"),
+}
+"""Formats that are not read: what a file of them holds, and what to do."""
+
+
+def describe_contents(root: Path, files: FileList) -> str:
+    """Return what lies in a directory, what of it is in a format that is not read, and which layouts are.
+
+    Args:
+        root: The directory.
+        files: The files below it.
+    """
+    lines = [f"Found {enumerate_some(list(_count(root, files)), 12) or 'no files'}."]
+    lines += _advise(root, files)
+    if files.escaping:
+        lines.append(f"Not followed, because they lead out of it: {enumerate_some(sorted(files.escaping))}.")
+    width = max(len(layout.annotations) for layout in LAYOUTS)
+    lines.append("What is recognised, here or in a directory below:")
+    lines += [f"  {row.annotations:{width}}  {row.images:20}  {row.made_by}" for row in LAYOUTS]
+    return "\n".join(lines)
+
+
+def describe_images(files: FileList) -> Iterator[str]:
+    """Yield how many images lie in each directory, and of which kind, as in `80 JPEGs in photos`."""
+    kinds: defaultdict[str, set[str]] = defaultdict(set)
+    for name in files.names:
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            kinds[name.rpartition("/")[0]].add(_NAMES.get(suffix, suffix[1:].upper()))
+    for folder, count in files.image_counts.most_common():
+        what = "image" if len(kinds[folder]) > 1 else kinds[folder].pop()
+        yield f"{_number(count, what)} in {folder or files.root}"
+
+
+def _count(root: Path, files: FileList) -> Iterator[str]:
+    """Yield how many files of each kind there are, and where images lie."""
+    suffixes = Counter(PurePosixPath(name).suffix.lower() for name in files.names)
+    for suffix in (".json", ".xml", ".txt", ".yaml", ".yml", ".csv", ".tfrecord", ".tar", ".zip"):
+        if suffixes[suffix]:
+            paths = sorted(name for name in files.names if name.lower().endswith(suffix))
+            only = f" ({paths[0]})" if len(paths) == 1 else ""
+            yield _number(suffixes[suffix], f"{suffix[1:].upper()} file") + only
+    yield from describe_images(files)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count != 1 else ''}"
+
+
+def _advise(root: Path, files: FileList) -> Iterator[str]:
+    """Yield what could be done with what is there."""
+    foreign: Counter[str] = Counter()
+    for name in sorted(name for name in files.names if name.lower().endswith((".json", ".xml")))[:_MAX_PEEKS]:
+        try:
+            with (root / name).open("rb") as file:
+                content = file.read(_PEEK_BYTES)
+        except OSError:
+            continue
+        foreign.update([known for known, (marks, _) in _FOREIGN.items() if all(mark in content for mark in marks)][:1])
+    for known in foreign:
+        yield f"It seems to be annotated in {known}: {_FOREIGN[known][1]}."
+    annotated = [name for name in files.names if name.lower().endswith((".json", ".xml", ".txt", ".csv", ".tar"))]
+    if files.image_counts and not annotated:
+        yield "There are images and no annotations: `rfdetr-hwd predict` takes images without."
+    elif annotated and not foreign:
+        named = "'{annotations: FILE, images: DIRECTORY}'"
+        yield f"If they are COCO annotations of images elsewhere, name both: --train {named}."
