@@ -71,7 +71,8 @@ def _read_split(split: Split, config: Config) -> DetectionData:
             first = findings.examples["unreadable_image"][0]
             say(f"{split.name}: {num_unreadable} images cannot be read and are left out, the first: {first}")
     if lack := data.describe_lack():
-        findings.add("no_boxes", split.annotations, split.name, f"{lack}: {_WITHOUT_OBJECTS[split.role or "train"]}")
+        advice = _WITHOUT_OBJECTS[split.role or "train"]
+        findings.add("no_boxes", split.annotations, split.name, f"{lack}: {advice}")
     findings.refuse_errors(allow)
     notices = ", ".join(f"{kind} {findings.counts[kind]}" for kind in findings.kinds("notice"))
     if notices and distributed.is_main():
