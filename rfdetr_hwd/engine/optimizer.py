@@ -116,8 +116,8 @@ def _named(optimizer: torch.optim.Optimizer, network: nn.Module) -> Iterator[tup
 class WeightAverage:
     """An exponential moving average (EMA) of a network's weights; buffers are copied.
 
-    Its decay rises with the number of steps: `decay * (1 - exp(-step / tau))`. It keeps no count of its own, which a GPU
-    would have to be asked for in every step.
+    Its decay rises with the number of steps: `decay * (1 - exp(-step / tau))`. It keeps no count of its own, which a
+    GPU would have to be asked for in every step.
 
     Args:
         network: The network without a distributed wrapper.

@@ -24,7 +24,7 @@ class Fixed(nn.Module):
 
     def __init__(self, exact: Tensor) -> None:
         super().__init__()
-        self._exact = exact
+        self._exact: list[float] = exact.tolist()  # of Python's floats, which no cast and no copy touches
         self._kept = exact.to(torch.get_default_dtype())
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -44,4 +44,4 @@ class Fixed(nn.Module):
 
     def _copy(self, weight: Tensor) -> Tensor:
         with torch.inference_mode(False):  # an inference tensor could not be used in training later
-            return self._exact.to(weight.device, weight.dtype)
+            return torch.tensor(self._exact, dtype=weight.dtype, device=weight.device)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import rfdetr
 import torch
 from torch import Tensor
 from torch._subclasses import fake_tensor
@@ -22,9 +21,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import rfdetr_hwd
+from rfdetr_hwd.model import upstream
 from tests.rehearsal.backward import backward
 
-PACKAGES = {Path(package.__file__).parent: package.__name__ for package in (rfdetr_hwd, rfdetr)}
+_MODULES = {"rfdetr_hwd": rfdetr_hwd, "rfdetr": upstream.rfdetr_config}
+PACKAGES = {Path(module.__file__).parent: name for name, module in _MODULES.items()}
 
 _aten = torch.ops.aten
 _SAME_TYPE = (_aten.convolution.default, _aten.convolution_backward.default, _aten.grid_sampler_2d.default)
@@ -137,6 +138,8 @@ def fake_matches(costs: list[Tensor], sizes: list[int], groups: int) -> list[lis
 STAND_INS: Mapping[str, Any] = {
     "torch.cuda.is_available": lambda: True,
     "torch.cuda.is_bf16_supported": lambda including_emulation=True: True,
+    "torch.cuda.is_current_stream_capturing": lambda: False,
+    "torch.accelerator.current_accelerator": lambda check_available=False: None,
     "torch._subclasses.fake_tensor.init_gpu_context": lambda *_: None,
     "torch.Tensor.backward": backward,
     "torch._shape_as_tensor": fake_shape,

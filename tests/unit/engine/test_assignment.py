@@ -1,5 +1,6 @@
 """The assignment solver of a GPU step: it is here, it matches as SciPy does, and a run does without it if it must."""
 
+import importlib
 import logging
 import sys
 
@@ -9,13 +10,15 @@ import torch
 import torch_linear_assignment
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rfdetr.models import _assignment
 from scipy.optimize import linear_sum_assignment
 
 from rfdetr_hwd.commands import doctor
 from rfdetr_hwd.engine import assignment
 from rfdetr_hwd.engine.assignment import SolverError, prepare_solver, solver_problem
 from tests.rehearsal.fake_device import fake_cuda
+
+# After `rfdetr_hwd` has imported it, which puts back what the import of `rfdetr` changes.
+_assignment = importlib.import_module("rfdetr.models._assignment")
 
 Pair = tuple[list[int], list[int]]
 
