@@ -10,6 +10,7 @@ import signal
 import sys
 from types import TracebackType
 
+from rfdetr_hwd.data.handover import HandoverQueue
 from rfdetr_hwd.errors import STOP_SIGNALS
 
 
@@ -26,6 +27,9 @@ class _Process(multiprocessing.context.ForkProcess):
 
 class _Context(multiprocessing.context.ForkContext):
     Process = _Process
+
+    def Queue(self, maxsize: int = 0) -> HandoverQueue:  # noqa: N802 as above
+        return HandoverQueue(maxsize, ctx=self.get_context())
 
 
 def undisturbed_context() -> multiprocessing.context.BaseContext | None:

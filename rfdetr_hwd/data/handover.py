@@ -1,0 +1,90 @@
+"""Hand batches over from data loader workers: images through shared memory, or through the pipe where it is short.
+
+Left to torch, every tensor goes through shared memory, with an open file each, in a thread whose errors nobody hears
+of: a batch that does not fit would never arrive. Here images alone go that way, and the worker knows when they do not.
+"""
+
+import multiprocessing.queues
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rfdetr_hwd.data.dataset import Batch, Failure, collate
+from rfdetr_hwd.data.shared_memory import say_shortage
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A batch on its way from a worker to the process that trains.
+
+    Attributes:
+        images: In shared memory, or an array, which goes through the pipe.
+        batch: Everything else; its arrays go through the pipe.
+        arrays: Targets of each image, and sizes.
+        shortage: Why the images are not in shared memory; empty if they are.
+    """
+
+    images: Tensor | NDArray[np.float32]
+    batch: Batch
+    arrays: tuple[list[dict[str, NDArray[Any]]], NDArray[np.float32]]
+    shortage: str = ""
+
+    def through_the_pipe(self, reason: str) -> "Parcel":
+        """Return the same with its images in an array."""
+        return replace(self, images=np.asarray(self.images), shortage=reason)
+
+    def unpack(self) -> Batch:
+        """Return the batch; say, the first time, that shared memory is short."""
+        targets, sizes = self.arrays
+        if self.shortage:
+            say_shortage(self.images.nbytes, self.shortage)
+        return replace(
+            self.batch,
+            images=torch.as_tensor(self.images),
+            targets=[{key: torch.from_numpy(value) for key, value in target.items()} for target in targets],
+            sizes=torch.from_numpy(sizes),
+        )
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory; the loader calls it."""
+        return self.unpack().pin_memory()
+
+
+def collate_and_pack(items: list[Batch | Failure]) -> Parcel | Failure:
+    """Join batches in a worker, and pack the whole for its way; see `rfdetr_hwd.data.dataset.collate`."""
+    batch = collate(items)
+    return batch if isinstance(batch, Failure) else pack(batch)
+
+
+def pack(batch: Batch) -> Parcel:
+    """Put the images of a batch into shared memory, if they fit."""
+    targets = [{key: value.numpy() for key, value in target.items()} for target in batch.targets]
+    nothing = torch.empty(0)
+    rest = replace(batch, images=nothing, targets=[], sizes=nothing)
+    parcel = Parcel(batch.images, rest, (targets, batch.sizes.numpy()))
+    if not batch.images.numel():
+        return parcel.through_the_pipe("")
+    try:
+        batch.images.share_memory_()  # it is set aside as a whole, so that writing to it is no bus error
+    except RuntimeError as error:
+        return parcel.through_the_pipe(str(error).splitlines()[0])
+    return parcel
+
+
+class HandoverQueue(multiprocessing.queues.Queue):  # type: ignore[type-arg]
+    """A queue that hands a batch over through the pipe if it cannot be shared: too many open files, no socket."""
+
+    def _on_queue_feeder_error(self, error: Exception, item: Any) -> None:
+        """Put something else in the place of what could not be sent; the thread of a worker that sends calls it."""
+        if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Parcel | Batch):
+            number, parcel = item
+            if isinstance(parcel, Parcel) and not parcel.shortage:
+                self.put((number, parcel.through_the_pipe(str(error))))
+            else:
+                self.put((number, Failure(f"a batch cannot be handed over: {error!r}")))
+        else:
+            super()._on_queue_feeder_error(error, item)  # type: ignore[misc]
