@@ -7,6 +7,7 @@ import tempfile
 import warnings
 
 from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.data.shared_memory import describe_room
 from rfdetr_hwd.environment import describe_devices, describe_environment
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.terminal import say
@@ -55,6 +56,8 @@ def run() -> None:
     say(
         f"free disk space here: {shutil.disk_usage('.').free / 2**30:.0f} GiB; temporary files: {tempfile.gettempdir()}"
     )
+    if room := describe_room():
+        say(room)
     _say_determinism()
     problems = [problem for name, module in _IMPORTS.items() if (problem := _problem(name, module))]
     if problems:

@@ -1,124 +1,90 @@
-"""How a data loader worker hands a batch over: images in shared memory, or through a pipe where there is no room.
+"""Hand batches over from data loader workers: images through shared memory, or through the pipe where it is short.
 
-A container has 64 MiB of /dev/shm unless it is told otherwise. torch shares tensors while it sends them, in a thread
-whose errors nobody sees: the batch is lost and the trainer waits for it. Here the worker shares the images itself, sees
-the failure, and sends their bytes through the pipe, where everything else goes anyway: one shared file a batch.
+Left to torch, every tensor goes through shared memory, with an open file each, in a thread whose errors nobody hears
+of: a batch that does not fit would never arrive. Here images alone go that way, and the worker knows when they do not.
 """
 
-import logging
-import os
-from dataclasses import dataclass, fields
+import multiprocessing.queues
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rfdetr_hwd.data.dataset import Batch, Failure, collate
-
-SHARED_MEMORY = "/dev/shm"
-PREFETCH = 2
-"""Batches that each worker makes ahead."""
-
-_ADVICE = "Start the container with --shm-size=8g, or set fewer data.workers or a smaller train.micro_batch"
-_warned: set[str] = set()
-
-logger = logging.getLogger(__name__)
+from rfdetr_hwd.data.shared_memory import say_shortage
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """A batch on its way.
+    """A batch on its way from a worker to the process that trains.
 
     Attributes:
-        images: Shape (N, 3, R, R): a tensor in shared memory, or an array that goes through the pipe.
-        targets: The targets' arrays.
-        sizes: Shape (N, 2).
-        rest: The other fields of the batch, by name.
+        images: In shared memory, or an array, which goes through the pipe.
+        batch: Everything else; its arrays go through the pipe.
+        arrays: Targets of each image, and sizes.
+        shortage: Why the images are not in shared memory; empty if they are.
     """
 
-    images: Tensor | NDArray[Any]
-    targets: list[dict[str, NDArray[Any]]]
-    sizes: NDArray[Any]
-    rest: dict[str, Any]
+    images: Tensor | NDArray[np.float32]
+    batch: Batch
+    arrays: tuple[list[dict[str, NDArray[Any]]], NDArray[np.float32]]
+    shortage: str = ""
 
-    def open(self) -> Batch:
-        """Return the batch; say once that it came through a pipe."""
-        images = self.images
-        if not isinstance(images, Tensor):
-            _warn_once(f"{describe_shared_memory()}: batches go through pipes, which is slower. {_ADVICE}")
-            images = torch.from_numpy(images)
-        targets = [{key: torch.from_numpy(value) for key, value in target.items()} for target in self.targets]
-        return Batch(images=images, targets=targets, sizes=torch.from_numpy(self.sizes), **self.rest)
+    def through_the_pipe(self, reason: str) -> "Parcel":
+        """Return the same with its images in an array."""
+        return replace(self, images=np.asarray(self.images), shortage=reason)
+
+    def unpack(self) -> Batch:
+        """Return the batch; say, the first time, that shared memory is short."""
+        targets, sizes = self.arrays
+        if self.shortage:
+            say_shortage(self.images.nbytes, self.shortage)
+        return replace(
+            self.batch,
+            images=torch.as_tensor(self.images),
+            targets=[{key: torch.from_numpy(value) for key, value in target.items()} for target in targets],
+            sizes=torch.from_numpy(sizes),
+        )
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory; the loader calls it."""
-        return self.open().pin_memory()
+        return self.unpack().pin_memory()
 
 
-def collate_parcel(items: list[Batch | Failure]) -> Parcel | Failure:
-    """Join batches in a data loader worker; see `rfdetr_hwd.data.dataset.collate`."""
+def collate_and_pack(items: list[Batch | Failure]) -> Parcel | Failure:
+    """Join batches in a worker, and pack the whole for its way; see `rfdetr_hwd.data.dataset.collate`."""
     batch = collate(items)
-    if isinstance(batch, Failure):
-        return batch
-    names = {field.name for field in fields(batch)} - {"images", "targets", "sizes"}
-    return Parcel(
-        images=_share(batch.images),
-        targets=[{key: value.numpy() for key, value in target.items()} for target in batch.targets],
-        sizes=batch.sizes.numpy(),
-        rest={name: getattr(batch, name) for name in names},
-    )
+    return batch if isinstance(batch, Failure) else pack(batch)
 
 
-def _share(images: Tensor) -> Tensor | NDArray[Any]:
-    """Return the images in shared memory, or as an array where there is no room for them."""
+def pack(batch: Batch) -> Parcel:
+    """Put the images of a batch into shared memory, if they fit."""
+    targets = [{key: value.numpy() for key, value in target.items()} for target in batch.targets]
+    nothing = torch.empty(0)
+    rest = replace(batch, images=nothing, targets=[], sizes=nothing)
+    parcel = Parcel(batch.images, rest, (targets, batch.sizes.numpy()))
+    if not batch.images.numel():
+        return parcel.through_the_pipe("")
     try:
-        images.share_memory_()
-    except (RuntimeError, OSError):  # no space left on the device, or too many open files
-        return images.numpy()
-    return images
+        batch.images.share_memory_()  # it is set aside as a whole, so that writing to it is no bus error
+    except RuntimeError as error:
+        return parcel.through_the_pipe(str(error).splitlines()[0])
+    return parcel
 
 
-def free_shared_memory() -> int | None:
-    """Return the free bytes of shared memory; `None` where the system does not tell."""
-    try:
-        state = os.statvfs(SHARED_MEMORY)
-    except OSError:
-        return None
-    return state.f_bavail * state.f_frsize
+class HandoverQueue(multiprocessing.queues.Queue):  # type: ignore[type-arg]
+    """A queue that hands a batch over through the pipe if it cannot be shared: too many open files, no socket."""
 
-
-def describe_shared_memory() -> str:
-    """Return how much shared memory is free, in words."""
-    free = free_shared_memory()
-    return f"{SHARED_MEMORY} has {free / 2**20:.1f} MiB free" if free is not None else f"there is no {SHARED_MEMORY}"
-
-
-def check_shared_memory(batch_bytes: int, workers: int) -> None:
-    """Say once, before the first batch, where the batches that are made ahead do not fit into shared memory.
-
-    Args:
-        batch_bytes: Of the images of the largest batch.
-        workers: Data loader workers.
-    """
-    free, wanted = free_shared_memory(), batch_bytes * workers * PREFETCH
-    if free is not None and wanted > free:
-        _warn_once(
-            f"{describe_shared_memory()}, and {workers} data loader workers make {workers * PREFETCH} batches of "
-            f"{batch_bytes / 2**20:.1f} MiB ahead: those that do not fit go through pipes, which is slower. {_ADVICE}"
-        )
-
-
-def explain_no_workers(error: Exception) -> str:
-    """Return what to say where not even the queues of the workers fit into shared memory."""
-    return (
-        f"data loader workers cannot be started: {error}. {describe_shared_memory()}. Start the container with "
-        "--shm-size=8g, or set data.workers=0"
-    )
-
-
-def _warn_once(message: str) -> None:
-    """Log a warning unless one was logged before: every batch has the same reason."""
-    if not _warned:
-        logger.warning(message)
-    _warned.add(message)
+    def _on_queue_feeder_error(self, error: Exception, item: Any) -> None:
+        """Put something else in the place of what could not be sent; the thread of a worker that sends calls it."""
+        if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Parcel | Batch):
+            number, parcel = item
+            if isinstance(parcel, Parcel) and not parcel.shortage:
+                self.put((number, parcel.through_the_pipe(str(error))))
+            else:
+                self.put((number, Failure(f"a batch cannot be handed over: {error!r}")))
+        else:
+            super()._on_queue_feeder_error(error, item)  # type: ignore[misc]

@@ -11,6 +11,7 @@ import signal
 import sys
 from types import TracebackType
 
+from rfdetr_hwd.data.handover import HandoverQueue
 from rfdetr_hwd.errors import STOP_SIGNALS
 
 
@@ -27,6 +28,9 @@ class _ForkProcess(multiprocessing.context.ForkProcess):
 
 class _ForkContext(multiprocessing.context.ForkContext):
     Process = _ForkProcess
+
+    def Queue(self, maxsize: int = 0) -> HandoverQueue:  # noqa: N802 as above
+        return HandoverQueue(maxsize, ctx=self.get_context())
 
 
 class _Spawned(multiprocessing.popen_spawn_posix.Popen):

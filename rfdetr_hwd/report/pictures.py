@@ -59,9 +59,7 @@ def annotate_labels(
     return image
 
 
-def draw_cell(
-    image: PIL.Image.Image, detections: sv.Detections, names: Sequence[str], side: int
-) -> PIL.Image.Image:
+def draw_cell(image: PIL.Image.Image, detections: sv.Detections, names: Sequence[str], side: int) -> PIL.Image.Image:
     """Return an image with its detections as a cell of `tile_cells`: enlarged or reduced, then drawn on.
 
     Args:

@@ -3,23 +3,60 @@
 At that step the rank receives a signal (`TERM`, `KILL`), its next passes run out of memory (`memory`), its images are
 not finite (`nan`), or cannot be loaded (`loader`); after a restart nothing happens any more, unless `always` says so.
 `any` stands for every rank. With the kind `random` each rank takes up rank 0's random generators when it resumes.
+Faults of further starts follow after semicolons.
+
+With the kind `in PLACE` (see `PLACES`) the call number `step` of a function fails on that rank, counted from 0, and
+whoever destroys the process group waits for ten minutes, as with NCCL while another rank waits for this one.
 """
 
+import itertools
 import os
 import signal
 import sys
+import time
 
 import torch
+import torch.distributed as dist
 
-from rfdetr_hwd import cli
+from rfdetr_hwd import cli, run_folder
+from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.commands import training_data
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.loader import TrainLoader
+from rfdetr_hwd.data.loader import EvalLoader, TrainLoader
+from rfdetr_hwd.engine import distributed, evaluator, trainer
 from rfdetr_hwd.engine import learner as learner_module
 from rfdetr_hwd.engine import train_step as step_module
-from rfdetr_hwd.engine import trainer
+from rfdetr_hwd.engine.checkpoint import CheckpointError
+from rfdetr_hwd.engine.tracking import JsonLinesTracker
+from rfdetr_hwd.metrics.coco import CocoMetric
 
-rank, step, kind, *always = os.environ["FAULT"].split(":")
-update = trainer._update
+PLACES = {
+    "reading": (training_data, "_read_split", DatasetError("a disk that is gone")),
+    "probing": (training_data, "_probe", RuntimeError("a defect")),
+    "building": (train_command, "build_model", RuntimeError("a defect")),
+    "weights": (train_command, "build_learner", torch.OutOfMemoryError("CUDA out of memory")),
+    "making the folder": (run_folder.RunFolder, "create", OSError(28, "No space left on device")),
+    "passes": (step_module, "forward_in_amp", RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")),
+    "buckets": (distributed, "_buckets", RuntimeError("a defect")),
+    "no room for buckets": (distributed, "_room_for", torch.OutOfMemoryError("CUDA out of memory")),
+    "optimizer": (torch.optim.AdamW, "step", RuntimeError("a defect")),
+    "no room for the optimizer": (torch.optim.AdamW, "step", torch.OutOfMemoryError("CUDA out of memory")),
+    "metrics file": (JsonLinesTracker, "log", OSError(28, "No space left on device")),
+    "generators": (learner_module, "random_state", RuntimeError("a defect")),
+    "saving": (run_folder, "save_checkpoint", CheckpointError("cannot write the checkpoint")),
+    "evaluating": (evaluator, "_pass", RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")),
+    "images to evaluate": (EvalLoader, "__iter__", DatasetError("a disk that is gone")),
+    "computing metrics": (CocoMetric, "compute", ValueError("a defect")),
+    "recording metrics": (run_folder, "amend_checkpoint", CheckpointError("cannot write the manifest")),
+    "restoring": (train_command, "restore", CheckpointError("it does not hold the state of this run")),
+    "the end": (train_command, "_fit", RuntimeError("a defect")),
+}
+"""Functions by what they are for, with the error that one raises on one rank."""
+
+attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+faults = os.environ["FAULT"].split(";")
+rank, step, kind, *always = faults[min(attempt, len(faults) - 1)].split(":")
+update = trainer.make_update
 forward = step_module.forward_in_amp
 epoch = TrainLoader.epoch
 
@@ -54,11 +91,36 @@ def narrow(network, images, args):  # type: ignore[no-untyped-def]
     return forward(network, images, args)
 
 
-if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" or always:
-    if kind == "loader":
+def never_returns():  # type: ignore[no-untyped-def]
+    """Wait for other ranks, which wait for this one."""
+    print("the process group is destroyed", flush=True)
+    time.sleep(600)
+
+
+def fail_in(place):  # type: ignore[no-untyped-def]
+    """Let a call of the function of a place fail; `the end`: when it returns."""
+    owner, name, error = PLACES[place]
+    function, calls = getattr(owner, name), itertools.count()
+
+    def replaced(*arguments, **options):  # type: ignore[no-untyped-def]
+        is_due = next(calls) == int(step) and os.environ["RANK"] == rank
+        result = None if is_due and place != "the end" else function(*arguments, **options)
+        if is_due:
+            raise error
+        return result
+
+    setattr(owner, name, replaced)
+    if "no room for buckets" not in place:
+        dist.destroy_process_group = never_returns
+
+
+if attempt < len(faults) or always:
+    if kind.startswith("in "):
+        fail_in(kind.removeprefix("in "))
+    elif kind == "loader":
         TrainLoader.epoch = faulty_epoch
     elif kind == "random":
         learner_module.rank = lambda: 0
     else:
-        trainer._update = faulty_update
+        trainer.make_update = faulty_update
 sys.exit(cli.main())
