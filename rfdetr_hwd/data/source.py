@@ -87,7 +87,7 @@ def find_layout(
         notes = (*notes, f"it is {' and '.join(others)}, too: --format (data.format) reads it so")
     if chosen == "coco" and all(split.format == "roboflow" for split in splits):
         chosen = "roboflow"
-    return Layout(root, chosen, splits, notes, names, files.image_counts(), missing)
+    return Layout(root, chosen, splits, notes, names, files.image_counts, missing)
 
 
 def _ask(formats: Iterable[Format], root: Path, files: FileList) -> tuple[dict[Format, Found], list[str]]:

@@ -16,6 +16,9 @@ from rfdetr_hwd.data.yolo_labels import BadLine, LineReader, Row
 from rfdetr_hwd.data.yolo_layout import YoloSplit, find_yolo_splits
 from rfdetr_hwd.data.yolo_pose import PoseSuspicion
 
+_SUFFIXES = (".txt", ".yaml", ".yml", ".data", ".names")
+"""What labels, lists and descriptions end in."""
+
 
 def find_yolo(root: Path, files: FileList) -> Found | None:
     """Find a YOLO dataset; see `rfdetr_hwd.data.yolo_layout.find_yolo_splits`.
@@ -23,6 +26,8 @@ def find_yolo(root: Path, files: FileList) -> Found | None:
     Raises:
         DatasetError: What describes the dataset is wrong, or several files describe different ones.
     """
+    if not any(name.lower().endswith(_SUFFIXES) for name in files.names):  # seconds sooner, among 300,000 images
+        return None
     yolo = find_yolo_splits(root, files)
     if yolo is None:
         return None

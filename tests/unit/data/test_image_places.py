@@ -161,6 +161,17 @@ def test_two_directories_that_may_be_meant_are_an_error(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
+def test_images_below_a_directory_of_another_name_belong_to_the_split(tmp_path: Path) -> None:
+    for number in range(2):
+        draw(tmp_path / "train" / f"patch{number}" / "im.jpg", number)
+    write_json(
+        tmp_path / "annotations" / "objv2_train.json", annotate([f"images/v1/patch{n}/im.jpg" for n in range(2)])
+    )
+    data, findings = scan(tmp_path)
+    assert (num_right(data), findings.counts) == (2, {"path_differs": 2})
+    assert not any("no annotations" in remark for remark in find_layout(tmp_path).remarks())
+
+
 @pytest.mark.parametrize(
     "name", ["../im0.png", "images/../../im0.png", "..\\im0.png", "im0.png\0", "link.png", "out/x.png"]
 )
