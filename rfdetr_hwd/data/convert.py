@@ -30,7 +30,7 @@ from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.source import scan_counted
 from rfdetr_hwd.data.write import place_image, write_coco
-from rfdetr_hwd.data.yolo import label_file_of
+from rfdetr_hwd.data.yolo_label_files import label_file_of
 
 Target = Literal["coco", "yolo"]
 TARGETS: tuple[Target, ...] = get_args(Target)

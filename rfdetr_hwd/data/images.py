@@ -14,7 +14,8 @@ from rfdetr_hwd.errors import UserError
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """The decoders that may see a file."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff")
+"""Suffixes of files that they decode; a `.mpo` is a JPEG with further pictures behind the first."""
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 """Pillow's own limit on decompression bombs, in force here whatever another library has set."""
 MAX_FILE_BYTES = 1 << 29
@@ -93,6 +94,16 @@ def read_size(path: Path, file: BinaryIO | None = None) -> tuple[tuple[int, int]
     """
     header = read_header(path, file)
     return header.upright, header.orientation != 1
+
+
+def read_format(path: Path) -> str:
+    """Return the format of an image file, one of `IMAGE_FORMATS` or `MPO`, whatever its name says.
+
+    Raises:
+        ImageError: The file is missing, no image, of another format or too large to be true.
+    """
+    with _opened(path, None) as image:
+        return str(image.format)
 
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -74,10 +74,12 @@ class Found(NamedTuple):
     Attributes:
         splits: All splits that are there; several may have one role, and some have none.
         notes: What is there and not used, as sentences.
+        missing: Why a split that is named is not there.
     """
 
     splits: tuple[Split, ...]
     notes: tuple[str, ...] = ()
+    missing: Mapping[Role, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Layout:
         notes: What is there and not used, as sentences.
         names: How the user names splits.
         image_counts: How many images lie in each directory, by its path from the root.
+        missing: Why a split that is named is not there.
     """
 
     root: Path
@@ -99,6 +102,7 @@ class Layout:
     notes: tuple[str, ...] = ()
     names: Mapping[Role, SplitName] = field(default_factory=dict)
     image_counts: Mapping[str, int] = field(default_factory=dict)
+    missing: Mapping[Role, str] = field(default_factory=dict)
 
     def split(self, role: Role, name: SplitName = None) -> Split:
         """Return a split; `name` defaults to what the user calls it, or else to the usual names.
@@ -116,7 +120,8 @@ class Layout:
             there = enumerate_some([split.place for split in chosen])
             raise DatasetError(f"{self.root} has several splits for {role}: {there}. Name one with {_option(role)}")
         if not chosen:
-            raise DatasetError(f"{self.root} has no {role} split{self._there()}. {self._advice(role)}")
+            reason = f": {self.missing[role]}" if role in self.missing else ""
+            raise DatasetError(f"{self.root} has no {role} split{reason}{self._there()}. {self._advice(role)}")
         return chosen[0]
 
     def splits(self, names: Mapping[Role, SplitName] = USUAL_NAMES) -> Iterator[Split]:

@@ -31,12 +31,6 @@ class Reader(NamedTuple):
     read: Callable[[Split, Findings], tuple[RawSplit, FileList]]
 
 
-def _read_yolo(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
-    files = FileList.scan(split.root)
-    name = None if split.name == split.role else split.name
-    return read_yolo(split.root, str(split.role), name, files, findings), files
-
-
 def _read_shards(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
     raw = read_shards(split.root, split.name, FileList.scan(split.root), findings)
     return raw, FileList(split.root, frozenset(str(image["file_name"]) for image in raw.images))
@@ -46,7 +40,7 @@ READERS: Mapping[Format, Reader] = {
     "webdataset": Reader(find_shards, _read_shards),
     "coco": Reader(find_coco, read_coco_split),
     "roboflow": Reader(lambda root, files: _only_roboflow(find_coco(root, files)), read_coco_split),
-    "yolo": Reader(find_yolo, _read_yolo),
+    "yolo": Reader(find_yolo, read_yolo),
     "voc": Reader(find_voc, read_voc_split),
 }
 """The formats, in the order in which a directory is asked for them."""
@@ -83,17 +77,30 @@ def find_layout(
             raise DatasetError(f"{root} is not in the format {format} (data.format, --format): it is {other}")
         raise DatasetError(f"{root} has no layout that is known. {describe_contents(root, files)}")
     chosen = max(found, key=lambda known: len({split.role for split in found[known].splits} & {"train", "val"}))
-    splits, notes = found[chosen]
+    splits, notes, missing = found[chosen]
     others = [known for known in found if known != chosen]
     if others:
         notes = (*notes, f"it is {' and '.join(others)}, too: --format (data.format) reads it so")
     if chosen == "coco" and all(split.format == "roboflow" for split in splits):
         chosen = "roboflow"
-    return Layout(root, chosen, splits, notes, names, files.image_counts())
+    return Layout(root, chosen, splits, notes, names, files.image_counts(), missing)
 
 
 def _ask(formats: Iterable[Format], root: Path, files: FileList) -> dict[Format, Found]:
-    return {known: found for known in formats if (found := READERS[known].find(root, files)) is not None}
+    """Return what formats find; an error of one of them, if none finds anything."""
+    found: dict[Format, Found] = {}
+    errors: list[DatasetError] = []
+    for known in formats:
+        try:
+            splits = READERS[known].find(root, files)
+        except DatasetError as error:
+            errors.append(error)
+            continue
+        if splits is not None:
+            found[known] = splits
+    if errors and not found:
+        raise errors[0]
+    return found
 
 
 def scan_split(split: Split, findings: Findings, every_header: bool = False) -> DetectionData:

@@ -1,152 +1,184 @@
-"""YOLO exports of several shapes are read, and what is wrong in label files is named by file and line."""
+"""Labels of YOLO are read exactly, and what is wrong with a line is named by file, line and cause."""
 
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 
-from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.source import find_layout, read_split
-from tests.unit.data.coco_files import scan_split
+from tests.unit.data.yolo_files import BOX, YAML, reasons, scan, write_tree
 
-YAML = "names: [cat, dog]\nnc: 2\n"
-
-
-def write_image(path: Path, width: int = 40, height: int = 20) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.new("RGB", (width, height)).save(path)
+HAND = "0.1 0.2 2 0.2 0.3 1 0.15 0.25 0"  # three keypoints with their visibility
 
 
-def write_labels(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def read(root: Path, role: str = "train") -> DetectionData:
-    return read_split(find_layout(root).split(role))
-
-
-@pytest.mark.parametrize(
-    ("yaml", "folder"),
-    [
-        ("train: ../train/images\nval: ../valid/images\n", "train/images"),  # Roboflow
-        ("path: /elsewhere/coco8\ntrain: images/train2017\n", "images/train2017"),  # Ultralytics, of another machine
-        ("path: sub\ntrain: images/train\n", "sub/images/train"),
-        ("train: [part1/images, part2/images]\n", "part2/images"),
-        ("train: train.txt\n", "images/any"),
-        ("", "images/train"),
-        ("", "train/images"),
-    ],
-)
-def test_splits_are_found(tmp_path: Path, yaml: str, folder: str) -> None:
-    (tmp_path / "data.yaml").write_text(yaml + YAML)
-    (tmp_path / "train.txt").write_text(f"./{folder}/a.png\n\n")
-    write_image(tmp_path / folder / "a.png")
-    write_labels(tmp_path / folder.replace("images", "labels") / "a.txt", "1 0.5 0.5 0.25 0.5\n")
-    layout = find_layout(tmp_path)
-    assert layout.format == "yolo"
-    data = read(tmp_path)
-    assert data.class_names == ("cat", "dog")
-    assert data.path(0) == tmp_path / folder / "a.png"
-    assert data.sizes.tolist() == [[20, 40]]
-    np.testing.assert_allclose(data.boxes_xywh, [[15, 5, 10, 10]])
-    assert data.labels.tolist() == [1]
-    with pytest.raises(DatasetError, match=r"no images of the split test: looked in test/images"):
-        read(tmp_path, "test")
+def write_labels(root: Path, *lines: str, yaml: str = YAML, images: str = "train/images/a.png") -> Path:
+    text = "".join(f"{line}\n" for line in lines)
+    return write_tree(root, {"data.yaml": yaml, images: None, "train/labels/a.txt": text})
 
 
 def test_polygons_become_boxes_and_images_without_labels_are_background(tmp_path: Path) -> None:
-    (tmp_path / "data.yaml").write_text("names:\n  0: cat\n  1: dog\n")
-    for name in ("a", "b"):
-        write_image(tmp_path / "train/images" / f"{name}.png")
-    write_labels(tmp_path / "train/labels/a.txt", "0 0.1 0.2 0.5 0.2 0.5 0.7 0.1 0.7\n\n1 0.5 0.5 1 1\n")
-    data = read(tmp_path)
-    assert data.objects_per_image().tolist() == [2, 0]
-    np.testing.assert_allclose(data.boxes_xywh, [[4, 4, 16, 10], [0, 0, 40, 20]])
+    write_labels(tmp_path, "0 0.1 0.2 0.5 0.2 0.5 0.7 0.1 0.7", "", "1 0.5 0.5 1 1", "1.0 0.5 0.5 0.5 0.5")
+    write_tree(tmp_path, {"train/images/b.png": None})
+    data, findings = scan(tmp_path)
+    assert data.file_names.tolist() == ["train/images/a.png", "train/images/b.png"]
+    assert data.sizes.tolist() == [[20, 40], [20, 40]]
+    assert data.objects_per_image().tolist() == [3, 0]
+    assert data.labels.tolist() == [0, 1, 1]
+    np.testing.assert_allclose(data.boxes_xywh, [[4, 4, 16, 10], [0, 0, 40, 20], [10, 5, 20, 10]])
+    assert not findings.counts
 
 
 @pytest.mark.parametrize(
-    ("line", "kind", "reason"),
+    ("line", "kind", "cause"),
     [
-        ("0 0.5 0.5 0.2", "bad_annotation", "must be `class cx cy w h` or a polygon"),
-        ("cat 0.5 0.5 0.2 0.2", "bad_annotation", "'cat 0.5"),
-        ("0.5 0.5 0.5 0.2 0.2", "bad_annotation", "must be"),
-        ("nan 0.5 0.5 0.2 0.2", "bad_annotation", "must be"),
-        ("0 0.1 0.2 0.5 0.2 0.5", "bad_annotation", "must be"),
-        ("7 0.5 0.5 0.2 0.2", "unknown_category", "category 7, which is not listed"),
-        ("-1 0.5 0.5 0.2 0.2", "unknown_category", "category -1"),
+        ("0 0.5 0.5 0.2", "bad_annotation", "3 values after the class; a box has 4, a polygon an even number from 6"),
+        ("cat 0.5 0.5 0.2 0.2", "bad_annotation", "begins with the name 'cat', which is one of the classes"),
+        ("cow 0.5 0.5 0.2 0.2", "bad_annotation", "begins with the name 'cow', where YOLO has the number"),
+        ("what is this", "bad_annotation", "not 'what is this'"),
+        ("0.5 0.5 0.5 0.2 0.2", "bad_annotation", "the class must be a whole number"),
+        ("nan 0.5 0.5 0.2 0.2", "bad_annotation", "the class must be a whole number"),
+        ("inf 0.5 0.5 0.2 0.2", "bad_annotation", "the class must be a whole number"),
+        ("0 0.1 0.2 0.5 0.2 0.93", "bad_annotation", "a value after the box, 0.93, which may be a confidence"),
+        ("0 0.1 0.2 0.5 0.2 0.93 17", "bad_annotation", "a box with a confidence and a track id"),
+        ("0 0.1 0.2 0.5 0.2 0.5 0.7 0.9", "bad_annotation", "7 values after the class"),
+        ("0,0.5,0.5,0.2,0.2", "bad_annotation", "separated by commas: YOLO separates them by spaces"),
+        ("0, 0.5, 0.5, 0.2, 0.2", "bad_annotation", "separated by commas"),
+        ("0;0.5;0.5;0.2;0.2", "bad_annotation", "separated by commas"),
+        ("0 0,5 0,5 0,2 0,2", "bad_annotation", "decimals are written with commas: write 0.5, not 0,5"),
+        (f"0 0.2 0.3 0.4 0.4 {HAND}", "bad_annotation", "a box and 3 keypoints with their visibility"),
+        ("7 0.5 0.5 0.2 0.2", "unknown_category", "class 7, which is not listed; data.yaml has 2 classes, 0 to 1"),
+        ("-1 0.5 0.5 0.2 0.2", "unknown_category", "class -1"),
         ("0 nan 0.5 0.2 0.2", "bad_box", "nan"),
+        ("0 0.5 1e999 0.2 0.2", "bad_box", "inf"),
         ("0 0.5 0.5 -0.2 0.2", "negative_box", "negative"),
-        ("0 20 10 5 5", "outside_box", "outside its image of 40x20"),
+        ("0 1.5 0.5 0.2 0.2", "outside_box", "outside its image of 40x20"),
+        (
+            "0 20 10 5 5",
+            "bad_box",
+            "pixels, and YOLO has fractions of the image: divide x and width by 40, y and height",
+        ),
+        ("0 4 4 20 4 20 14 4 14", "bad_box", "looks like pixels"),
     ],
 )
-def test_broken_lines_are_named(tmp_path: Path, line: str, kind: str, reason: str) -> None:
-    (tmp_path / "data.yaml").write_text(YAML)
-    write_image(tmp_path / "train/images/a.png")
-    write_labels(tmp_path / "train/labels/a.txt", f"0 0.5 0.5 0.5 0.5\n{line}\n")
-    data, findings = scan_split(find_layout(tmp_path).split("train"))
+def test_broken_lines_are_named_with_their_cause(tmp_path: Path, line: str, kind: str, cause: str) -> None:
+    data, findings = scan(write_labels(tmp_path, "0 0.5 0.5 0.5 0.5", line))
     assert findings.kinds("error") == [kind]
-    assert reason in str(findings.examples[kind][0])
-    assert "a.txt" in str(findings.examples[kind][0])
-    assert "line 2" in str(findings.examples[kind][0])
+    assert findings.counts[kind] == 1
+    finding = findings.examples[kind][0]
+    assert cause in finding.reason
+    assert "a.txt" in str(finding)
+    assert "line 2" in str(finding)
+    np.testing.assert_allclose(data.boxes_xywh, [[10, 5, 20, 10]])  # of the line before it
+
+
+def test_classes_that_count_from_1_are_seen(tmp_path: Path) -> None:
+    _, findings = scan(write_labels(tmp_path, "1 0.5 0.5 0.5 0.5", "2 0.5 0.5 0.5 0.5"))
+    (reason,) = reasons(findings, "unknown_category")
+    assert reason.endswith("The labels hold 1 to 2: YOLO counts from 0, so subtract 1 from each")
+    _, findings = scan(write_labels(tmp_path, "0 0.5 0.5 0.5 0.5", "2 0.5 0.5 0.5 0.5"))
+    (reason,) = reasons(findings, "unknown_category")
+    assert reason.endswith("has 2 classes, 0 to 1")
+
+
+def test_a_line_that_is_there_twice_counts_once_and_is_named(tmp_path: Path) -> None:
+    data, findings = scan(write_labels(tmp_path, "0 0.5 0.5 0.5 0.5", "1 0.5 0.5 0.5 0.5", "0 0.50 0.5 0.5 0.5"))
+    assert data.labels.tolist() == [0, 1]
+    assert [str(f) for f in findings.examples["duplicate_line"]] == [
+        f"{tmp_path}/train/labels/a.txt: line 3: repeats a line of the file"
+    ]
+    assert findings.kinds("error") == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "keypoints"), [("[3, 3]", HAND), ("[3, 2]", "0.1 0.2 0.2 0.3 0.15 0.25"), ("['3', 3.0]", HAND)]
+)
+def test_with_kpt_shape_the_first_four_values_are_the_box(tmp_path: Path, shape: str, keypoints: str) -> None:
+    yaml = f"{YAML}kpt_shape: {shape}\nflip_idx: [0, 2, 1]\n"
+    data, findings = scan(write_labels(tmp_path, f"1 0.5 0.5 0.25 0.5 {keypoints}", yaml=yaml))
+    np.testing.assert_allclose(data.boxes_xywh, [[15, 5, 10, 10]])
+    assert data.labels.tolist() == [1]
+    assert not findings.counts
+
+
+@pytest.mark.parametrize("line", ["1 0.5 0.5 0.25 0.5", "1 0.1 0.2 0.3 0.1 0.4 0.6", f"1 0.5 0.5 0.25 0.5 {HAND} 0.1"])
+def test_with_kpt_shape_another_length_is_an_error(tmp_path: Path, line: str) -> None:
+    good = f"0 0.5 0.5 0.25 0.5 {HAND}"
+    data, findings = scan(write_labels(tmp_path, good, line, yaml=f"{YAML}kpt_shape: [3, 3]\n"))
+    (reason,) = reasons(findings, "bad_annotation")
+    assert f"kpt_shape: [3, 3] makes 13 values after the class, and there are {len(line.split()) - 1}" in reason
+    assert "`class cx cy w h` and 3 keypoints of 3 values" in reason
     assert len(data.labels) == 1
 
 
+def test_two_keypoints_a_row_are_suspected_where_nothing_says_so(tmp_path: Path) -> None:
+    places = [(x, y) for x in (0.3, 0.5) for y in (0.3, 0.5, 0.7)]
+    rows = [f"0 {x} {y} 0.3 0.4 {x - 0.1} {y - 0.15} {x + 0.1} {y + 0.1} {x} {y - 0.1}" for x, y in places]
+    data, findings = scan(write_labels(tmp_path, *rows))
+    (reason,) = reasons(findings, "pose_suspected")
+    assert reason.startswith("all 6 polygons look like a box and 3 keypoints")
+    assert "kpt_shape: [3, 2]" in reason
+    assert findings.kinds("error") == ["pose_suspected"]
+    assert len(data.labels) == 6  # once it is accepted, they are polygons
+    data, findings = scan(write_labels(tmp_path, *rows, yaml=f"{YAML}kpt_shape: [3, 2]\n"))
+    assert not findings.counts
+    np.testing.assert_allclose(data.boxes_xywh[0], [0.15 * 40, 0.1 * 20, 12, 8])
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    (tmp_path / "data.yaml").write_text(YAML)
-    for name in ("a", "b", "c"):
-        write_image(tmp_path / "train/images" / f"{name}.png")
-    (tmp_path / "train/images/a.png").write_bytes(b"no image")
-    (tmp_path / "train/labels").mkdir()
-    (tmp_path / "train/labels/b.txt").write_bytes(b"\xff\xfe\x00")
-    data, findings = scan_split(find_layout(tmp_path).split("train"))
+    write_tree(tmp_path, {"data.yaml": YAML, **{f"train/images/{name}.png": None for name in "bc"}})
+    write_tree(tmp_path, {"train/images/a.png": b"no image", "train/labels/b.txt": b"\xff\xfe\x00"})
+    data, findings = scan(tmp_path)
     assert set(findings.kinds("error")) == {"unreadable_image", "unreadable_label"}
     assert data.file_names.tolist() == ["train/images/c.png"]  # a label file that cannot be read is no background
 
 
 @pytest.mark.parametrize(
-    ("yaml", "message"),
+    "content",
     [
-        ("nc: 2\n", "names must list the classes, not None"),
-        ("names: [cat, dog]\nnc: 5\n", "nc is 5, and names lists 2 classes"),
-        ("names: cat\n", "names must list the classes, not 'cat'"),
-        ("names: [cat, cat]\n", "the name 'cat' is listed twice"),
-        ("names: [1.5, cat]\n", "category 0: name must be text, not 1.5"),
-        ("train: {a: 1}\n" + YAML, "train must be a folder or a list of folders"),
-        ("a: &a [1]\nb: *a\n" + YAML, "aliases"),
-        ("names: !!python/object/apply:os.system [x]\n", "not valid YAML"),
+        b"\xef\xbb\xbf" + BOX.encode(),
+        BOX.encode("utf-16"),
+        BOX.replace("\n", "\r\n").encode(),
+        BOX.replace("\n", "\r").encode(),
+        BOX.replace(" ", "\t").encode() + b"\n \n",
+        BOX.rstrip().encode(),
     ],
 )
-def test_a_broken_description_is_refused(tmp_path: Path, yaml: str, message: str) -> None:
-    (tmp_path / "data.yaml").write_text(yaml)
-    write_image(tmp_path / "train/images/a.png")
-    with pytest.raises(DatasetError) as caught:
-        read(tmp_path)
-    assert message in str(caught.value)
-    assert "data.yaml" in str(caught.value)
+def test_label_files_of_other_systems_are_read(tmp_path: Path, content: bytes) -> None:
+    write_tree(tmp_path, {"data.yaml": YAML, "train/images/a.png": None, "train/labels/a.txt": content})
+    data, findings = scan(tmp_path)
+    np.testing.assert_allclose(data.boxes_xywh, [[15, 5, 10, 10]])
+    assert not findings.counts
 
 
-def test_paths_out_of_the_dataset_are_not_followed(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    (root / "data.yaml").write_text("train: ../../outside/images\n" + YAML)
-    write_image(tmp_path / "outside/images/a.png")
-    with pytest.raises(DatasetError, match="no images of the split train"):
-        read(root)
-    (root / "data.yaml").write_text("train: list.txt\n" + YAML)
-    for name in ("../outside/images/a.png", str(tmp_path / "outside/images/a.png"), "../outside/images/none.png"):
-        (root / "list.txt").write_text(f"{name}\n")
-        with pytest.raises(DatasetError, match="leaves the image folder"):  # whether there is such a file or not
-            read(root)
+def test_two_images_of_one_stem_share_a_label_file(tmp_path: Path) -> None:
+    data, findings = scan(write_tree(write_labels(tmp_path, BOX), {"train/images/a.jpg": None}))
+    assert data.file_names.tolist() == ["train/images/a.jpg", "train/images/a.png"]
+    assert data.objects_per_image().tolist() == [1, 1]
+    assert not findings.counts
 
 
-@pytest.mark.parametrize(
-    "text", ["names: [0x" + "f" * 5000 + "]\n", "names: 0x" + "f" * 5000, "train: 0x" + "f" * 5000]
-)
-def test_a_huge_number_in_a_description_is_answered(tmp_path: Path, text: str) -> None:
-    (tmp_path / "data.yaml").write_text(text + ("\n" + YAML if text.startswith("train") else ""))
-    write_image(tmp_path / "train/images/a.png")
-    with pytest.raises(DatasetError, match="data.yaml"):
-        read(tmp_path)
+@pytest.mark.parametrize("suffix", ["jfif", "JPE", "mpo", "apng", "JPG"])
+def test_every_suffix_that_can_be_decoded_is_an_image(tmp_path: Path, suffix: str) -> None:
+    data, findings = scan(write_labels(tmp_path, BOX, images=f"train/images/a.{suffix}"))
+    assert data.file_names.tolist() == [f"train/images/a.{suffix}"]
+    assert len(data.labels) == 1
+    assert not findings.counts
+    data.read(0)
+
+
+def test_hidden_files_and_directories_are_not_read(tmp_path: Path) -> None:
+    write_labels(tmp_path, BOX)
+    hidden = ("train/images/.ipynb_checkpoints/a.png", "train/images/._a.png", "__MACOSX/train/images/a.png")
+    write_tree(tmp_path, dict.fromkeys(hidden) | {".git/data.yaml": "nonsense", "train/labels/._a.txt": "x"})
+    data, findings = scan(tmp_path)
+    assert data.file_names.tolist() == ["train/images/a.png"]
+    assert not findings.counts
+
+
+def test_a_split_is_read_through_the_layout(tmp_path: Path) -> None:
+    layout = find_layout(write_labels(tmp_path, BOX))
+    assert layout.format == "yolo"
+    assert len(read_split(layout.split("train")).labels) == 1
+    with pytest.raises(DatasetError, match=r"has no test split; there is train \(data\.yaml\)"):
+        read_split(layout.split("test"))
