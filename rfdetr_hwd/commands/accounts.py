@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.data.account import Account
-from rfdetr_hwd.data.convert import Written
 from rfdetr_hwd.data.findings import KINDS, Findings
+from rfdetr_hwd.data.write import Written
 from rfdetr_hwd.terminal import say
 
 _HEADER = ("split", "images listed", "images used", "objects listed", "objects used")

@@ -17,12 +17,7 @@ SKIPS_IMAGE = (
 )
 """Kinds of finding for which reading skips an image, with its objects."""
 SKIPS_OBJECT = (
-    "bad_annotation",
-    "unknown_image",
-    "unknown_category",
-    "bad_box",
-    "negative_box",
-    "outside_box",
+    *("bad_annotation", "unknown_image", "unknown_category", "bad_box", "negative_box", "outside_box"),
     "duplicate_line",
 )
 """Kinds of finding for which reading skips an object."""

@@ -13,24 +13,22 @@
 The tests hold what is written against its loaders.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-import yaml
 
 from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.archive import new_folder, safe_parts
+from rfdetr_hwd.data.archive import new_folder
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.source import scan_counted
-from rfdetr_hwd.data.write import place_image, write_coco
-from rfdetr_hwd.data.yolo_label_files import label_file_of
+from rfdetr_hwd.data.write import Written, num_without_objects, write_coco
+from rfdetr_hwd.data.yolo_write import unify_classes, write_description, write_yolo
 
 Target = Literal["coco", "yolo"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -38,24 +36,6 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 
 FOLDERS: Mapping[Role, str] = {"train": "train", "val": "valid", "test": "test"}
 """Directory of each role in what is written, as Roboflow names them."""
-
-
-class Written(NamedTuple):
-    """One split that was written.
-
-    Attributes:
-        name: Its directory.
-        images: Images in it.
-        objects: Boxes in it.
-        skipped: Objects that the format cannot hold, by the reason.
-        notes: What is worth a look, with how often.
-    """
-
-    name: str
-    images: int
-    objects: int
-    skipped: dict[str, int]
-    notes: dict[str, int]
 
 
 class Conversion(NamedTuple):
@@ -116,20 +96,22 @@ def write_dataset(folder: Path, parts: Mapping[str, DetectionData], to: Target, 
         home: Directory of the dataset that they come from; links to images may lead anywhere in it.
 
     Raises:
-        DatasetError: Splits differ in their classes, which YOLO cannot hold; two images would share a file; an image is
-            missing or lies outside; or what was written is not what there was.
+        DatasetError: A split has classes that the first lacks, which YOLO cannot hold; two images would share a file;
+            an image is missing or lies outside; or what was written is not what there was.
     """
+    is_yolo = to == "yolo"
+    parts = unify_classes(parts) if is_yolo else parts
     written: list[Written] = []
     for name, data in parts.items():
         first_id = 1 + sum(result.objects for result in written)  # no two annotations of a dataset share one
-        is_yolo = to == "yolo"
-        result = _write_yolo(folder / name, data, home) if is_yolo else _write_coco(folder / name, data, home, first_id)
+        result = write_yolo(folder / name, data, home) if is_yolo else _write_coco(folder / name, data, home, first_id)
         lost = len(data) - result.images, len(data.labels) - result.objects - sum(result.skipped.values())
         if any(lost):
             raise DatasetError(f"{lost[0]} images and {lost[1]} objects of {data.name} were not written, for no reason")
         written.append(result)
-    if to == "yolo":
-        _write_data_yaml(folder, parts)
+    if is_yolo:
+        places: dict[str, str] = {role: f"{name}/images" for role, name in FOLDERS.items() if name in parts}
+        write_description(folder, places, next(iter(parts.values())).class_names)
     return written
 
 
@@ -138,26 +120,7 @@ def _write_coco(folder: Path, data: DetectionData, home: Path, first_id: int) ->
     if 0 in data.category_ids:
         data = replace(data, category_ids=tuple(range(1, len(data.class_names) + 1)))
     write_coco(folder, data, home, first_id)
-    return Written(folder.name, len(data), len(data.labels), {}, _without_objects(data))
-
-
-def _write_data_yaml(folder: Path, parts: Mapping[str, DetectionData]) -> None:
-    """Write the description of a YOLO dataset.
-
-    Raises:
-        DatasetError: The splits differ in their classes.
-    """
-    first, *others = parts.values()
-    for data in others:
-        if data.class_names != first.class_names:
-            raise DatasetError(
-                f"YOLO has one list of classes: those of {data.name} are {data.class_names}, those of {first.name} are "
-                f"{first.class_names}"
-            )
-    places: dict[str, Any] = {role: f"{name}/images" for role, name in FOLDERS.items() if name in parts}
-    content = {**places, "nc": len(first.class_names), "names": list(first.class_names)}
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    (folder / "data.yaml").write_text(text, encoding="utf-8")
+    return Written(folder.name, len(data), len(data.labels), {}, num_without_objects(data))
 
 
 def rooted(data: DetectionData) -> DetectionData:
@@ -168,51 +131,3 @@ def rooted(data: DetectionData) -> DetectionData:
         shared = shared.parent
     names = np.array([path.relative_to(shared).as_posix() for path in paths])
     return replace(data, images=data.images / shared, file_names=names)
-
-
-def _write_yolo(folder: Path, data: DetectionData, home: Path) -> Written:
-    """Write a split as YOLO: SPLIT/images, SPLIT/labels.
-
-    YOLO knows classes by their place in data.yaml, and boxes. Crowd regions are skipped, since they would become
-    objects; so are boxes without area in the image. Boxes are clipped to the image. Ids, areas and the like are lost.
-    """
-    taken: dict[Path, str] = {}
-    skipped: Counter[str] = Counter()
-    notes: Counter[str] = Counter()
-    num_objects = 0
-    (folder / "images").mkdir(parents=True)
-    (folder / "labels").mkdir()
-    for row, name in enumerate(map(str, data.file_names)):
-        place_image(data, row, folder / "images", home)
-        label_file = folder / label_file_of("/".join(["images", *safe_parts(name)]))
-        if label_file in taken:
-            raise DatasetError(f"the images {taken[label_file]!r} and {name!r} of {data.name} would share a label file")
-        taken[label_file] = name
-        lines = list(_yolo_lines(data, row, skipped, notes))
-        num_objects += len(lines)
-        label_file.parent.mkdir(parents=True, exist_ok=True)
-        label_file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return Written(folder.name, len(data), num_objects, dict(+skipped), dict(+notes) | _without_objects(data))
-
-
-def _yolo_lines(data: DetectionData, row: int, skipped: Counter[str], notes: Counter[str]) -> Iterator[str]:
-    """Yield `class cx cy w h`, shares of the image, for the objects of an image."""
-    height, width = data.sizes[row].tolist()
-    objects = slice(data.offsets[row], data.offsets[row + 1])
-    for (x, y, w, h), label, is_crowd in zip(
-        data.boxes_xywh[objects].tolist(), data.labels[objects].tolist(), data.crowd[objects].tolist(), strict=True
-    ):
-        x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)
-        if is_crowd:
-            skipped["crowd regions skipped"] += 1
-        elif x1 <= x0 or y1 <= y0:
-            skipped["boxes without area in the image skipped"] += 1
-        else:
-            notes["boxes clipped to the image"] += (x0, y0) != (x, y) or x1 < x + w or y1 < y + h
-            shares = ((x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
-            yield " ".join([str(label), *(f"{share:.12g}" for share in shares)])
-
-
-def _without_objects(data: DetectionData) -> dict[str, int]:
-    count = int((data.objects_per_image() == 0).sum())
-    return {"images without objects": count} if count else {}

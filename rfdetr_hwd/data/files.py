@@ -76,9 +76,11 @@ class FileList:
         """Return the same files, with more to say about paths that are not there."""
         return replace(self, hints=hints)
 
+    @cached_property
     def image_counts(self) -> Counter[str]:
-        """Return the folders that hold images themselves, `""` being the root, and how many."""
-        return Counter(name.rpartition("/")[0] for name in sorted(self.names) if name.lower().endswith(IMAGE_SUFFIXES))
+        """The folders that hold images themselves, `""` being the root, and how many."""
+        counts = Counter(name.rpartition("/")[0] for name in self.names if name.lower().endswith(IMAGE_SUFFIXES))
+        return Counter(dict(sorted(counts.items())))
 
     @cached_property
     def by_basename(self) -> Mapping[str, Sequence[str]]:
@@ -125,7 +127,7 @@ def _entries(folder: Path, prefix: str, closed: set[str]) -> Iterator["os.DirEnt
         return
     try:
         with os.scandir(folder) as entries:
-            yield from (entry for entry in entries if not is_hidden(entry.name))
+            yield from (entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX")
     except OSError:
         closed.add(prefix)
 

@@ -51,6 +51,7 @@ KINDS: Mapping[str, Kind] = {
     "outside_box": Kind("error", "the annotation is left out"),
     "bad_area": Kind("error", "the box's own area stands in"),
     "bad_crowd": Kind("error", "taken as no crowd"),
+    "missing_part": Kind("error", "the rest of the split is used"),
     "class_count": Kind("error", "the list of names counts"),
     "pose_suspected": Kind("error", "they are read as polygons"),
     "no_boxes": Kind("error", "there is nothing to learn or to measure", can_allow=False),

@@ -21,6 +21,7 @@ from rfdetr_hwd.data.layout import enumerate_some
 from rfdetr_hwd.data.roles import Role, role_of
 
 _SAMPLE = 50
+_FEW = 500  # directories, of which each is looked into
 _IMAGE_DIRECTORIES = ("images", "image", "imgs", "img", "jpegimages", "data", "photos", "pictures", "frames")
 _LOOKALIKES = re.compile(r"mask|label|annot|segment|depth|thumb|backup|old|copy|trash", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*/(.*)", re.DOTALL)
@@ -136,9 +137,12 @@ def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
 
 def _candidates(wanted: Sequence[str], owner: Owner, files: FileList) -> set[str]:
     """Return directories below which some of the names are, and those that are looked into first."""
-    step = max(1, len(wanted) // _SAMPLE)
+    sample = wanted[:: max(1, len(wanted) // _SAMPLE)]
     begins = {owner.directory, ""}
-    for name in wanted[::step]:
+    if len(files.image_counts) <= _FEW:
+        above = {str(parent) for folder in files.image_counts for parent in PurePosixPath(folder, "x").parents}
+        return begins | {d for d in above - {"."} if any(_join(d, name) in files.names for name in sample)}
+    for name in sample:
         for path in files.by_basename.get(name.rpartition("/")[2], ()):
             if path == name or path.endswith(f"/{name}"):
                 begins.add(path[: -len(name)].rstrip("/"))

@@ -16,6 +16,11 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """The decoders that may see a file."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff")
 """Suffixes of files that they decode; a `.mpo` is a JPEG with further pictures behind the first."""
+OTHER_IMAGE_SUFFIXES = (
+    *(".heic", ".heif", ".avif", ".gif", ".jp2", ".j2k", ".jxl", ".dng", ".nef", ".cr2", ".arw", ".raw"),
+    *(".pfm", ".ppm", ".pgm", ".tga", ".dib", ".ico", ".svg", ".psd", ".exr", ".hdr"),
+)
+"""Suffixes of images that are not read."""
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 """Pillow's own limit on decompression bombs, in force here whatever another library has set."""
 MAX_FILE_BYTES = 1 << 29
@@ -96,13 +101,17 @@ def read_size(path: Path, file: BinaryIO | None = None) -> tuple[tuple[int, int]
     return header.upright, header.orientation != 1
 
 
-def read_format(path: Path) -> str:
+def read_format(path: Path, file: BinaryIO | None = None) -> str:
     """Return the format of an image file, one of `IMAGE_FORMATS` or `MPO`, whatever its name says.
+
+    Args:
+        path: The file; its name in messages.
+        file: Read the image from here instead.
 
     Raises:
         ImageError: The file is missing, no image, of another format or too large to be true.
     """
-    with _opened(path, None) as image:
+    with _opened(path, file) as image:
         return str(image.format)
 
 

@@ -50,7 +50,7 @@ def describe_images(files: FileList) -> Iterator[str]:
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in IMAGE_SUFFIXES:
             kinds[name.rpartition("/")[0]].add(_NAMES.get(suffix, suffix[1:].upper()))
-    for folder, count in files.image_counts().most_common():
+    for folder, count in files.image_counts.most_common():
         what = "image" if len(kinds[folder]) > 1 else kinds[folder].pop()
         yield f"{_number(count, what)} in {folder or files.root}"
 
@@ -83,7 +83,7 @@ def _advise(root: Path, files: FileList) -> Iterator[str]:
     for known in foreign:
         yield f"It seems to be annotated in {known}: {_FOREIGN[known][1]}."
     annotated = [name for name in files.names if name.lower().endswith((".json", ".xml", ".txt", ".csv", ".tar"))]
-    if files.image_counts() and not annotated:
+    if files.image_counts and not annotated:
         yield "There are images and no annotations: `rfdetr-hwd predict` takes images without."
     elif annotated and not foreign:
         named = "'{annotations: FILE, images: DIRECTORY}'"

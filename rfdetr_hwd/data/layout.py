@@ -74,7 +74,7 @@ class Found(NamedTuple):
     Attributes:
         splits: All splits that are there; several may have one role, and some have none.
         notes: What is there and not used, as sentences.
-        missing: Why a split that is named is not there.
+        missing: Why a split is not there that the dataset says it has.
     """
 
     splits: tuple[Split, ...]
@@ -93,7 +93,7 @@ class Layout:
         notes: What is there and not used, as sentences.
         names: How the user names splits.
         image_counts: How many images lie in each directory, by its path from the root.
-        missing: Why a split that is named is not there.
+        missing: Why a split is not there that the dataset says it has.
     """
 
     root: Path

@@ -67,40 +67,42 @@ def find_layout(
         what = "it is a file: give the directory it lies in" if root.is_file() else f"there is no folder {root}{where}"
         raise DatasetError(f"data.root: {what}")
     files = FileList.scan(root)
-    asked: list[Format] = [known for known in READERS if known != "roboflow"] if format == "auto" else [format]
-    found = _ask(asked, root, files)
+    found, reasons = _ask(
+        [known for known in READERS if known != "roboflow"] if format == "auto" else [format], root, files
+    )
     if not found:
         if any(_is_path(name) for name in names.values()):
             return Layout(root, "coco" if format == "auto" else format, (), (), names)
-        other = next(iter(_ask(READERS, root, files)), None) if format != "auto" else None
+        if reasons:
+            raise DatasetError(reasons[0])
+        other = next(iter(_ask(READERS, root, files)[0]), None) if format != "auto" else None
         if other:
             raise DatasetError(f"{root} is not in the format {format} (data.format, --format): it is {other}")
         raise DatasetError(f"{root} has no layout that is known. {describe_contents(root, files)}")
     chosen = max(found, key=lambda known: len({split.role for split in found[known].splits} & {"train", "val"}))
     splits, notes, missing = found[chosen]
+    notes = (*notes, *reasons)
     others = [known for known in found if known != chosen]
     if others:
         notes = (*notes, f"it is {' and '.join(others)}, too: --format (data.format) reads it so")
     if chosen == "coco" and all(split.format == "roboflow" for split in splits):
         chosen = "roboflow"
-    return Layout(root, chosen, splits, notes, names, files.image_counts(), missing)
+    return Layout(root, chosen, splits, notes, names, files.image_counts, missing)
 
 
-def _ask(formats: Iterable[Format], root: Path, files: FileList) -> dict[Format, Found]:
-    """Return what formats find; an error of one of them, if none finds anything."""
+def _ask(formats: Iterable[Format], root: Path, files: FileList) -> tuple[dict[Format, Found], list[str]]:
+    """Return what each format finds, and why one that is there cannot be told."""
     found: dict[Format, Found] = {}
-    errors: list[DatasetError] = []
+    reasons = []
     for known in formats:
         try:
             splits = READERS[known].find(root, files)
         except DatasetError as error:
-            errors.append(error)
+            reasons.append(str(error))
             continue
         if splits is not None:
             found[known] = splits
-    if errors and not found:
-        raise errors[0]
-    return found
+    return found, reasons
 
 
 def scan_split(split: Split, findings: Findings, every_header: bool = False) -> DetectionData:

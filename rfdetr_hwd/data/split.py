@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import new_folder
-from rfdetr_hwd.data.convert import Target, Written, rooted, write_dataset
+from rfdetr_hwd.data.convert import Target, rooted, write_dataset
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.similar import MAX_DISTANCE, Hashes
+from rfdetr_hwd.data.write import Written
 
 SPLIT_NAMES = ("train", "valid", "test")
 

@@ -4,12 +4,31 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import safe_parts
 from rfdetr_hwd.data.findings import DatasetError
 
 ANNOTATIONS = "_annotations.coco.json"
+
+
+class Written(NamedTuple):
+    """One split that was written.
+
+    Attributes:
+        name: Its directory.
+        images: Images in it.
+        objects: Boxes in it.
+        skipped: Objects that the format cannot hold, by the reason.
+        notes: What is worth a look, with how often.
+    """
+
+    name: str
+    images: int
+    objects: int
+    skipped: dict[str, int]
+    notes: dict[str, int]
 
 
 def write_coco(folder: Path, data: DetectionData, home: Path, first_id: int = 1) -> None:
@@ -40,8 +59,14 @@ def write_coco(folder: Path, data: DetectionData, home: Path, first_id: int = 1)
         json.dump(truth, file, ensure_ascii=False, allow_nan=False)
 
 
-def place_image(data: DetectionData, row: int, folder: Path, home: Path) -> None:
-    """Link or copy an image to its own name below `folder`; from a shard, write it.
+def num_without_objects(data: DetectionData) -> dict[str, int]:
+    """Return a note of how many images have no objects, if any."""
+    count = int((data.objects_per_image() == 0).sum())
+    return {"images without objects": count} if count else {}
+
+
+def place_image(data: DetectionData, row: int, folder: Path, home: Path, new_name: str | None = None) -> None:
+    """Link or copy an image to a new name below `folder`, or else to its own; from a shard, write it.
 
     Raises:
         DatasetError: The name leads out of the directory, itself or through a link; there is no such file; or another
@@ -49,7 +74,7 @@ def place_image(data: DetectionData, row: int, folder: Path, home: Path) -> None
     """
     root, name = data.images, str(data.file_names[row])
     parts = safe_parts(name)
-    target = folder.joinpath(*parts)
+    target = folder / new_name if new_name is not None else folder.joinpath(*parts)
     if name == ANNOTATIONS:
         raise DatasetError(f"the image {name!r} of {root} has the name of the annotation file: rename it")
     if data.shards is None:

@@ -1,7 +1,9 @@
 """Turn what a YOLO description names for a split into its images: directories, lists of images, single images."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from posixpath import splitext
 from typing import NamedTuple
 
 from rfdetr_hwd.data.files import FileList
@@ -72,7 +74,7 @@ class EntryReader:
         for entry in entries:
             found = finder.find(entry, role)
             if found is None:
-                missing.append(f"{where.name} names {role}: {finder.explain(entry)}")
+                missing.append(f"{where.name} names {role}: {self._explain(entry, finder)}")
                 continue
             if found.name in self._files.names and not is_image(found.name):
                 listed = self._read_list(found.name, role, description)
@@ -88,8 +90,20 @@ class EntryReader:
                 what = f"{where.name} names {role}: {finder.shown(entry)}"
                 notes.append(f"{what} is not there; {found.name or 'the root'} is read")
         if images:  # or else the reason says it
-            problems += [Problem("missing_file", str(where), role, reason) for reason in missing]
+            problems += [Problem("missing_part", str(where), role, reason) for reason in missing]
         return Resolved(tuple(sorted(images)), is_guess, tuple(notes), tuple(problems), "; ".join(missing))
+
+    def _explain(self, entry: str, finder: PathFinder) -> str:
+        """Return why an entry has no images."""
+        for place in finder.places(entry):
+            links = [link for link in self._files.escaping if f"{place}/".startswith(link) or place == link]
+            if links:
+                return f"{finder.shown(entry)} is a link out of {self._root}, which is not followed"
+            inside = Counter(splitext(name)[1] for name in self._files.names if name.startswith(f"{place}/"))
+            if inside:
+                kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in inside.most_common(5))
+                return f"{finder.shown(entry)} holds no image of a format that is read, but these files: {kinds}"
+        return finder.explain(entry)
 
     def _images_in(self, name: str) -> Iterable[str]:
         if name in self._files.names:

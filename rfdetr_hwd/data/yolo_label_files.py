@@ -8,7 +8,7 @@ from pathlib import Path
 from posixpath import splitext
 
 from rfdetr_hwd.data.files import FileList
-from rfdetr_hwd.data.images import IMAGE_SUFFIXES
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 from rfdetr_hwd.data.roles import Role, role_of
 from rfdetr_hwd.data.text_file import read_lines
 from rfdetr_hwd.data.yolo_description import CLASS_LISTS
@@ -131,6 +131,17 @@ class LabelFiles:
             for label in sorted({label for labels in self._texts[directory].values() for label in labels}):
                 if label not in self._used and looks_like_labels(self._root / label):
                     yield label, self._why_unused(label, sorted(sources[directory]))
+
+    def unread(self, images: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield (directory, reason) of files beside images whose format is not read."""
+        directories = {image.rpartition("/")[0] for image in images}
+        counts = Counter(
+            (directory, splitext(last)[1])
+            for directory, _, last in (name.rpartition("/") for name in self._names)
+            if directory in directories and last.lower().endswith(OTHER_IMAGE_SUFFIXES)
+        )
+        for (directory, suffix), count in sorted(counts.items()):
+            yield directory, f"{count} files with {suffix} are not read: convert them to JPEG or PNG"
 
     def _label_of(self, image: str) -> str:
         usual = label_file_of(image)

@@ -5,10 +5,8 @@ them skip suffixes that they do not list, `.jfif` among them, and take the label
 share (`a.jpg`, `a.png`); on Windows and macOS also where stems differ in case alone.
 """
 
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-
-from rfdetr_hwd.data.images import read_format
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 
 _READ_BY_ALL = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".mpo")
 """Suffixes that Ultralytics, rfdetr and supervision read."""
@@ -17,20 +15,17 @@ _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP
 _MAX_STEM_BYTES = 200
 
 
-def flat_names(names: Sequence[str], root: Path) -> list[str]:
+def flat_names(names: Sequence[str], format_of: Callable[[int], str]) -> list[str]:
     """Return for each image a name in one directory; most names stay as they are.
 
     Directories become part of the name. A suffix that some reader skips becomes that of the file's format. Where two
     images would share a label file, the later one gets a number.
 
     Args:
-        names: Paths of the images below `root`, with `/`.
-        root: Directory that holds them.
-
-    Raises:
-        ImageError: An image whose suffix says nothing cannot be read.
+        names: Paths of the images, with `/`.
+        format_of: Returns the format of a file by its place in `names`; asked where the suffix says nothing.
     """
-    wanted = [_flat(name, root) for name in names]
+    wanted = [_flat(name, row, format_of) for row, name in enumerate(names)]
     order = sorted(range(len(names)), key=lambda row: wanted[row] != names[row])  # those that can stay come first
     taken: set[str] = set()
     chosen = list(wanted)
@@ -45,13 +40,13 @@ def flat_names(names: Sequence[str], root: Path) -> list[str]:
     return chosen
 
 
-def _flat(name: str, root: Path) -> str:
+def _flat(name: str, row: int, format_of: Callable[[int], str]) -> str:
     parts = [part for part in PurePosixPath(name).parts if part != "."]
     stem, suffix = _cut("_".join(parts))
     if suffix.lower() in _SAME_FORMAT:
         suffix = _SAME_FORMAT[suffix.lower()]
     elif suffix.lower() not in _READ_BY_ALL:  # it is part of the name: photo.v1
-        stem, suffix = f"{stem}{suffix}", _SUFFIXES[read_format(root / name)]
+        stem, suffix = f"{stem}{suffix}", _SUFFIXES[format_of(row)]
     while len(stem.encode()) > _MAX_STEM_BYTES:
         stem = stem[1:]
     return f"{stem.lstrip('.') or '_'}{suffix}"

@@ -93,16 +93,19 @@ class PathFinder:
             return Found(text, False)
         if _ADDRESS.match(text):
             return None
-        path = self._read(text)
-        for place in self._exact(path):
+        for place in self.places(text):
             if place in self._names:
                 return Found(place, False)
-        guesses = list(self._guesses(path, role))
+        guesses = list(self._guesses(self._read(text), role))
         name = next((place for place in guesses if place in self._names), None)
         if name is None:
             alike = (self._known.folded.get(fold(place)) for place in guesses)
             name = next((place for place in alike if place is not None), None)
         return None if name is None else Found(name, True)
+
+    def places(self, text: str) -> list[str]:
+        """Return where a path leads, as Ultralytics and rfdetr read it, below the root; nowhere if it leads out."""
+        return list(dict.fromkeys(self._exact(self._read(text))))
 
     def is_inside(self, text: str) -> bool:
         """Return whether a path stays in the dataset, whether anything is there or not."""

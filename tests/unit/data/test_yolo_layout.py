@@ -7,8 +7,10 @@ import pytest
 
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.layout_table import LAYOUTS, KnownLayout
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.data.yolo_layout import find_yolo_splits
+from tests.unit.data.pictures import HEIGHT, WIDTH, box_of, draw, num_right
 from tests.unit.data.yolo_files import BOX, YAML, find, reasons, scan, write_split, write_tree
 
 
@@ -119,8 +121,8 @@ def test_a_split_that_is_named_and_not_there_is_said(tmp_path: Path) -> None:
 def test_a_part_that_is_named_and_not_there_is_an_error_to_accept(tmp_path: Path) -> None:
     with_yaml(tmp_path, "train: [part1/images, part2/images]\n", "part1/images", "part3/images")
     data, findings = scan(tmp_path)
-    assert findings.kinds("error") == ["missing_file"]
-    assert reasons(findings, "missing_file") == ["data.yaml names train: 'part2/images' is not there"]
+    assert findings.kinds("error") == ["missing_part"]
+    assert reasons(findings, "missing_part") == ["data.yaml names train: 'part2/images' is not there"]
     assert data.file_names.tolist() == ["part1/images/a.png"]
     assert find(tmp_path).notes == ("part3/images holds 1 images, some of them labelled, that are in no split",)
 
@@ -202,8 +204,22 @@ def test_paths_out_of_the_dataset_are_not_followed_and_the_message_is_true(tmp_p
         with pytest.raises(DatasetError, match=r"list.txt lists no image that is there: line 1: .* is not in"):
             read_split(find_layout(root).split("train"))
     os.symlink(tmp_path / "outside", root / "link")
-    with pytest.raises(DatasetError, match="'link/images' is not there"):
+    with pytest.raises(DatasetError, match=f"'link/images' is a link out of {root}, which is not followed"):
         read_split(find_layout(with_yaml(root, "train: link/images\n")).split("train"))
+
+
+def test_a_directory_without_images_that_are_read_is_said_to_be_there(tmp_path: Path) -> None:
+    with_yaml(tmp_path, "train: train/images\nval: val/images\n", "train/images")
+    write_tree(tmp_path, {"val/images/a.heic": None, "val/images/b.heic": None, "val/images/c.txt": BOX})
+    assert find(tmp_path).missing == {
+        "val": "data.yaml names val: 'val/images' holds no image of a format that is read, but these files: "
+        "2 .heic, 1 .txt"
+    }
+    write_tree(tmp_path, {"train/images/x.gif": None, "train/images/y.HEIC": None, "train/images/z.heic": None})
+    _, findings = scan(tmp_path)
+    assert reasons(findings, "unlisted_image") == [
+        f"1 files with {suffix} are not read: convert them to JPEG or PNG" for suffix in (".HEIC", ".gif", ".heic")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -286,3 +302,47 @@ def test_images_of_a_test_directory_without_labels_are_no_split(tmp_path: Path) 
     with_yaml(tmp_path, "train: train/images\n", "train/images")
     write_tree(tmp_path, {"test_videos/a.png": None})
     assert images(tmp_path) == {"train": ["train/images/a.png"]}
+
+
+def describe(name: str, row: KnownLayout, splits: tuple[str, ...]) -> str:
+    """Return what a file of a row that describes the dataset holds: a YAML, Darknet's lines, or names of classes."""
+    is_listed = "SPLIT.txt" in row.annotations
+    paths = [f"{split}.txt" if is_listed else row.images.replace("SPLIT", split).rstrip("/") for split in splits]
+    entries = list(zip(("train", "val"), paths, strict=False))
+    if name.endswith(".yaml"):
+        return "".join(f"{key}: {path}\n" for key, path in entries) + "names: [cat]\n"
+    if name.endswith(".data"):
+        return "".join(f"{key} = data/{path}\n" for key, path in entries) + "names = data/obj.names\n"
+    return "cat\n"
+
+
+def write_layout(root: Path, row: KnownLayout, splits: tuple[str, ...]) -> None:
+    """Write three pictures a split, and what a row of the table says of them."""
+    for start, split in enumerate(splits):
+        place = row.images.replace("SPLIT", split).replace("./", "")
+        numbers = range(10 * start, 10 * start + 3)
+        for number in numbers:
+            draw(root / f"{place}im{number}.png", number)
+        for part in row.annotations.replace("NAME", "coco8").split(", "):
+            name = part.replace("SPLIT", split)
+            for number in numbers if "*" in name else ():
+                x, y, w, h = box_of(number)
+                line = f"0 {(x + w / 2) / WIDTH} {(y + h / 2) / HEIGHT} {w / WIDTH} {h / HEIGHT}\n"
+                write_tree(root, {name.replace("*", f"im{number}"): line})
+            if part == "SPLIT.txt":
+                write_tree(root, {name: "".join(f"data/{place}im{number}.png\n" for number in numbers)})
+            elif "*" not in name:
+                write_tree(root, {name: describe(name, row, splits)})
+
+
+@pytest.mark.parametrize("spelling", [("train", "valid"), ("Train", "Validation"), ("TRAINING", "val")])
+@pytest.mark.parametrize("row", [row for row in LAYOUTS if row.format == "yolo"], ids=lambda row: row.annotations)
+def test_each_layout_of_the_table_is_read_exactly(tmp_path: Path, row: KnownLayout, spelling: tuple[str, str]) -> None:
+    splits = spelling if "SPLIT" in row.annotations else ("train",)
+    write_layout(tmp_path / "below", row, splits)
+    for root in (tmp_path / "below", tmp_path):
+        layout = find_layout(root)
+        assert layout.format == "yolo"
+        data = {str(split.role): read_split(split) for split in layout.splits()}
+        expected = {"train": (3, 3), "val": (3, 3)} if "SPLIT" in row.annotations else {"train": (3, 3)}
+        assert {role: (len(split), num_right(split)) for role, split in data.items()} == expected
