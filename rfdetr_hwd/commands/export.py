@@ -10,11 +10,10 @@ from torch import Tensor
 from rfdetr_hwd.commands.export_metadata import describe_graph
 from rfdetr_hwd.commands.export_parity import check_released, check_runtime, compare_ap
 from rfdetr_hwd.commands.export_runtimes import RUNTIMES
-from rfdetr_hwd.commands.open_data import find_data
+from rfdetr_hwd.commands.run_data import read_validation
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
-from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.data.transforms import preprocess
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError, UserError
@@ -131,9 +130,8 @@ def _read_batch(detector: Detector, images: Path | None) -> Tensor:
 
 
 def _validation_data(detector: Detector) -> DetectionData:
-    settings = detector.config.data
     try:
-        return read_split(find_data(settings).split("val"), settings.allow)
+        return read_validation(detector.config.data, detector.checkpoint)
     except DatasetError as error:
         raise ConfigError(
             f"there are no images to compare on: {error}. Give data.root=FOLDER or --images FOLDER"
