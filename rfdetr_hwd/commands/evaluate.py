@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.commands.console import print_figures
+from rfdetr_hwd.commands.limits import say_ap_limit
 from rfdetr_hwd.commands.open_data import find_data
 from rfdetr_hwd.commands.run_data import read_validation
 from rfdetr_hwd.config import Config
@@ -59,6 +60,7 @@ def run(
             _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation, data))
             _write_images(folder, data)
             _say_classes(classes)
+            say_ap_limit(data, settings.evaluation.max_dets)
             if evaluation.unreadable:
                 say(f"images that cannot be read, their objects counted as missed: {len(evaluation.unreadable)}")
             print_figures(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from rfdetr_hwd.commands.caveats import say_caveats
 from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.commands.limits import say_limits, say_overlap
 from rfdetr_hwd.commands.run_data import HELD_OUT, recorded_held_out
 from rfdetr_hwd.commands.training_data import build_train_loader, read_data
 from rfdetr_hwd.config import Config
@@ -193,7 +193,9 @@ def _prepare(
     train_data, val_data, held_out = read_data(config, recorded_held_out(checkpoint))
     seed_all(config.train.seed)
     model = _build_model(config, train_data, is_fresh=checkpoint is None)
-    say_caveats(train_data, val_data, model.stock.config.num_queries)
+    if distributed.is_main():
+        say_limits(model, train_data, val_data, config.evaluation.max_dets)
+        say_overlap(train_data, val_data)
     model.network.to(device)
     prepare_solver(device)
     state = TrainState() if checkpoint is None else checkpoint.state

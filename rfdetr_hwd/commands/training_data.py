@@ -14,6 +14,7 @@ from rfdetr_hwd.data.holdout import HeldOut
 from rfdetr_hwd.data.layout import Split
 from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
 from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
+from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.shared_memory import foresee_shortage
 from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.workers import Workers
@@ -76,10 +77,8 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
     if distributed.is_main():
         names = ", ".join(train_data.class_names[:8]) + (", ..." if len(train_data.class_names) > 8 else "")
         say(f"data: {layout.root} ({layout.format}), {len(train_data)} training and {len(val_data)} validation images")
-        if data.held_out is None:
-            say_remarks(layout)
-        else:
-            say_remarks(layout, ("train",))
+        needed: tuple[Role, ...] = ("train", "val") if data.held_out is None else ("train",)
+        say_remarks(layout, needed)
         if data.held_out is not None:
             how = f"data.val_fraction={data.held_out.fraction:g}, data.val_seed={data.held_out.seed}"
             say(f"held out for validation: {len(val_data)} of {len(train_data) + len(val_data)} images ({how})")

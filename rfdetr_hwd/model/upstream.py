@@ -78,6 +78,13 @@ class StockModel:
         """Feature levels of the projector, in ascending order."""
         return tuple(self.config.projector_scale)
 
+    @property
+    def num_proposals(self) -> int:
+        """Boxes that the encoder proposes to the queries, one at each place of each level."""
+        side = self.resolution // self.config.patch_size
+        sides = {"P3": 2 * side, "P4": side, "P5": side // 2}
+        return sum(sides[level] ** 2 for level in self.levels)
+
 
 def build_stock_model(
     variant: str,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rfdetr_hwd.commands.caveats import say_caveats
+from rfdetr_hwd.commands.limits import say_overlap
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.overlap import count_shared
 from rfdetr_hwd.data.source import find_layout, read_split
@@ -41,19 +41,7 @@ def test_copies_and_links_of_one_name_are_counted_and_other_images_of_that_name_
 
 
 @pytest.mark.parametrize(("val", "num_shared"), [("valid", 0), ("train", 24)])
-def test_train_says_what_of_the_data_may_surprise(
-    root: Path, capsys: pytest.CaptureFixture[str], val: str, num_shared: int
-) -> None:
-    train_data, val_data = read(root, "train"), read(root, "val", val)
-    most = int(train_data.objects_per_image().max())
-    say_caveats(train_data, val_data, num_queries=most)
+def test_shared_images_are_said(root: Path, capsys: pytest.CaptureFixture[str], val: str, num_shared: int) -> None:
+    say_overlap(read(root, "train"), read(root, "val", val))
     shared = f"{val}: all {num_shared} validation images are training images: AP says nothing of new ones\n"
     assert capsys.readouterr().out == (shared if num_shared else "")
-    say_caveats(train_data, val_data, num_queries=most - 1)
-    beyond = [(data, int((data.objects_per_image() == most).sum())) for data in (train_data, val_data)]
-    about = f"have more objects than the model's {most - 1} queries, up to {most}"
-    expected = [f"{data.name}: {number} of {len(data)} images {about}" for data, number in beyond if number]
-    said = capsys.readouterr().out.splitlines()
-    assert len(expected) > 0
-    assert [line.partition("; it cannot")[0] for line in said[: len(expected)]] == expected
-    assert said[len(expected) :] == shared.splitlines()[: bool(num_shared)]

@@ -1,0 +1,73 @@
+"""Say what of a dataset limits a training: more objects than detections, or than AP counts; shared images."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.overlap import count_shared
+from rfdetr_hwd.model.build import BuiltModel
+from rfdetr_hwd.terminal import say
+
+_AP_DETECTIONS = 100
+"""Detections of one class in one image that COCO's AP counts."""
+
+
+def say_limits(model: BuiltModel, train_data: DetectionData, val_data: DetectionData, max_dets: int | None) -> None:
+    """Say what would cost recall in a training, whatever is learned.
+
+    Args:
+        model: The model.
+        train_data: The training split.
+        val_data: The validation split.
+        max_dets: Setting `evaluation.max_dets`.
+    """
+    lines = [*_of_queries(model), *_of_detections(model, train_data), *_of_detections(model, val_data)]
+    for line in lines:
+        say(line)
+    say_ap_limit(val_data, max_dets)
+
+
+def say_ap_limit(data: DetectionData, max_dets: int | None) -> None:
+    """Say how many images have more objects of one class than AP counts detections."""
+    image_rows = np.repeat(np.arange(len(data)), data.objects_per_image())
+    pairs, counts = np.unique(image_rows * len(data.class_names) + data.labels, return_counts=True)
+    most = int(counts.max(initial=0))
+    if most <= _AP_DETECTIONS:
+        return
+    num_images = len(np.unique(pairs[counts > _AP_DETECTIONS] // len(data.class_names)))
+    advice = f"see AP@{max_dets}" if max_dets and max_dets >= most else f"set evaluation.max_dets={most} for AP@{most}"
+    say(
+        f"{data.name}: AP counts {_AP_DETECTIONS} detections of a class in an image, and images with more objects of "
+        f"one class, up to {most}, are {num_images}: {advice}"
+    )
+
+
+def say_overlap(train_data: DetectionData, val_data: DetectionData) -> None:
+    """Say how many validation images are training images."""
+    shared = count_shared(train_data, val_data)
+    if shared:
+        images = f"{'all' if shared == len(val_data) else f'{shared} of'} {len(val_data)} validation images"
+        say(f"{val_data.name}: {images} are training images: AP says nothing of new ones")
+
+
+def _of_queries(model: BuiltModel) -> Iterator[str]:
+    num_queries, num_proposals = model.stock.config.num_queries, model.stock.num_proposals
+    if num_queries > num_proposals:
+        yield (
+            f"model.num_queries={num_queries}: at {model.stock.resolution} px the encoder proposes {num_proposals} "
+            "boxes, one at each place of its levels, and the queries beyond start without one. Raise model.resolution, "
+            "or add to model.levels"
+        )
+
+
+def _of_detections(model: BuiltModel, data: DetectionData) -> Iterator[str]:
+    config, counts = model.stock.config, data.objects_per_image()
+    limit = min(config.num_queries, config.num_select)
+    most = int(counts.max(initial=0))
+    if most > limit:
+        name = "model.num_queries" if config.num_queries <= config.num_select else "model.num_select"
+        yield (
+            f"{data.name}: the model finds at most {limit} objects in an image, and images with more, up to {most}, "
+            f"are {int((counts > limit).sum())}: set {name}={most} or more"
+        )

@@ -1,0 +1,138 @@
+"""A detector takes images as programs hold them; the command takes a folder, whatever is in it, in bounded memory."""
+
+import json
+import weakref
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import supervision as sv
+import torch
+
+from rfdetr_hwd.commands import predict as predict_command
+from rfdetr_hwd.data.images import ImageError, read_image
+from rfdetr_hwd.detector import Detector
+from rfdetr_hwd.errors import ConfigError
+from tests.integration.conftest import Run
+from tests.integration.test_bad_input import refused
+
+
+@pytest.fixture(scope="module")
+def detector(trained: Path) -> Detector:
+    """A detector of the tiny model."""
+    return Detector.load(trained)
+
+
+def paths(root: Path) -> list[Path]:
+    return sorted((root / "valid").glob("*.jpg"))
+
+
+def test_one_image_gives_its_detections_and_several_give_a_list(detector: Detector, shapes_root: Path) -> None:
+    path, other = paths(shapes_root)[:2]
+    pixels = np.asarray(read_image(path))
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    expected, of_other = detector.predict(path, threshold=0.0), detector.predict(other, threshold=0.0)
+    assert len(expected) > 0
+    with PIL.Image.open(path) as opened:
+        kinds = [str(path), opened, pixels, pixels / 255, tensor, tensor / 255]
+        for kind in [path, *kinds]:
+            found = detector.predict(kind, threshold=0.0)
+            assert isinstance(found, sv.Detections)
+            assert found == expected
+        mixed = detector.predict([*kinds, other], threshold=0.0)
+    batches = [[path], (path,), (p for p in [path]), pixels[None], tensor[None]]
+    for batch in batches:
+        (found,) = detector.predict(batch, threshold=0.0)
+        np.testing.assert_array_equal(found.xyxy, expected.xyxy)
+    for found in mixed[:-1]:
+        np.testing.assert_allclose(found.xyxy, expected.xyxy, atol=1e-3)  # of another batch, which rounds otherwise
+    np.testing.assert_allclose(mixed[-1].xyxy, of_other.xyxy, atol=1e-3)
+    assert detector.predict([]) == []
+
+
+class Alive:
+    """Counts the images that are in memory at once."""
+
+    def __init__(self) -> None:
+        self.references: list[weakref.ref[PIL.Image.Image]] = []
+        self.most = 0
+
+    def note(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        self.references.append(weakref.ref(image))
+        self.most = max(self.most, sum(reference() is not None for reference in self.references))
+        return image
+
+
+def test_images_are_taken_one_after_the_other_and_not_kept(detector: Detector) -> None:
+    alive = Alive()
+    images = (alive.note(PIL.Image.new("RGB", (64, 64), (value, 0, 0))) for value in range(20))
+    assert len(detector.predict(images)) == 20
+    assert alive.most <= 2
+
+
+def test_what_cannot_be_used_is_named_by_its_place(detector: Detector, shapes_root: Path) -> None:
+    path = paths(shapes_root)[0]
+    with pytest.raises(ImageError, match=r"images\[1\]: cannot decode no.jpg: No such file"):
+        detector.predict([path, "no.jpg"])
+    with pytest.raises(ImageError, match=r"images\[2\] is None"):
+        detector.predict([path, path, None])  # type: ignore[list-item]
+    with pytest.raises(ImageError, match=r"the image: the shape \(3, 8, 9\)"):
+        detector.predict(np.zeros((3, 8, 9), np.uint8))
+    with pytest.raises(ImageError, match="not of type int"):
+        detector.predict(7)  # type: ignore[call-overload]
+    with pytest.raises(ConfigError, match="threshold 1.5"):
+        detector.predict(path, threshold=1.5)
+
+
+def test_predict_does_what_can_be_done_and_names_the_rest(cli: Run, trained: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "photos", tmp_path / "out"
+    (source / "more").mkdir(parents=True)
+    for name, size in {"a.jpg": (40, 30), "c.PNG": (3000, 1), "more/a.jpg": (30, 40)}.items():
+        PIL.Image.new("RGB", size, "white").save(source / name)
+    (source / "b.jpg").write_bytes(b"broken")
+    (source / "notes.txt").write_text("no image")
+    arguments = ("predict", source, "--weights", trained, "--threshold", 0.0, "--out")
+    result = cli(*arguments, out)
+    refused(result, 1, "1 of 4 images could not be read or drawn")
+    assert f"left out: cannot decode {source / 'b.jpg'}" in result.stdout
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert written == {"a.jpg.png", "c.PNG.png", "more/a.jpg.png", "detections.json", "overview.png"}
+    entries = json.loads((out / "detections.json").read_text())
+    assert [entry["image"] for entry in entries] == [str(source / name) for name in ("a.jpg", "c.PNG", "more/a.jpg")]
+    assert all(entry["detections"] for entry in entries)
+    with PIL.Image.open(out / "overview.png") as overview:
+        assert overview.size == (3 * 320, 320)
+    refused(cli(*arguments, source), 2, "pictures go into a folder of their own")
+    (tmp_path / "empty").mkdir()
+    refused(cli("predict", tmp_path / "empty", "--weights", trained), 2, "empty holds no images")
+
+
+def test_predict_holds_few_images_at_once(
+    cli: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many and large they are: of the overview, too, only thumbnails are kept."""
+    for number in range(15):
+        PIL.Image.new("RGB", (40, 30)).save(tmp_path / f"{number:02}.png")
+    alive = Alive()
+    monkeypatch.setattr(predict_command, "read_image", lambda path: alive.note(read_image(path)))
+    monkeypatch.setattr(predict_command, "_BATCH_PIXELS", 2 * 40 * 30)
+    result = cli("predict", tmp_path, "--weights", trained, "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert alive.most <= 4  # two batches of two
+
+
+def test_num_select_reaches_every_road(cli: Run, trained: Path, shapes_root: Path, tmp_path: Path) -> None:
+    """Evaluation and prediction give as many detections as it says, not as there are queries."""
+    more = "model.num_select=25"  # of 10 queries
+    assert cli("evaluate", "--weights", trained, "--out", tmp_path / "e", more).returncode == 0
+    detections = json.loads((tmp_path / "e" / "predictions.json").read_text())
+    per_image = np.bincount([detection["image_id"] for detection in detections])
+    assert 10 < per_image.max() <= 25
+    assert json.loads((tmp_path / "e" / "metrics.json").read_text())["protocol"]["num_select"] == 25
+    source = ("predict", shapes_root / "valid", "--weights", trained, "--threshold", 0.0, "--out", tmp_path / "p")
+    assert cli(*source, more).returncode == 0
+    entries = json.loads((tmp_path / "p" / "detections.json").read_text())
+    assert [len(entry["detections"]) for entry in entries] == per_image[per_image > 0].tolist()
+    too_many = "model.num_select=41: 10 queries and 4 classes make 40 pairs"
+    refused(cli("evaluate", "--weights", trained, "model.num_select=41"), 2, too_many)

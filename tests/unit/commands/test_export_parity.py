@@ -1,0 +1,113 @@
+"""An exported graph is run at the batch sizes that it is for, and a difference at any of them is an error."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rfdetr_hwd.commands import export
+from rfdetr_hwd.commands.export_parity import ParityError, check_runtime
+from rfdetr_hwd.commands.export_runtimes import RUNTIMES, Array
+from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.model.release import BatchSize, ReleasedModel, loading_line
+
+
+class Network(nn.Module):
+    """Outputs that depend on the image alone."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        mean = images.mean(dim=(1, 2, 3))[:, None, None]
+        return {"pred_boxes": mean.expand(-1, 5, 4), "pred_logits": (2 * mean).expand(-1, 5, 3)}
+
+
+RELEASED = ReleasedModel(Network(), ["a", "b"], None)
+
+
+def replace_runtime(monkeypatch: pytest.MonkeyPatch, wrong_at: int | None, wrong: Array | float = 1.0) -> list[int]:
+    """Let onnxruntime be a function that is wrong in the last image of a batch of one size; return the sizes it saw."""
+    seen: list[int] = []
+
+    def run(path: Path, batches: list[Array]) -> list[tuple[Array, Array]]:
+        outputs = []
+        for batch in batches:
+            seen.append(len(batch))
+            out = Network()(torch.from_numpy(batch))
+            boxes, logits = (out[key].numpy().copy() for key in ("pred_boxes", "pred_logits"))
+            if len(batch) == wrong_at:
+                boxes[-1] += wrong
+            outputs.append((boxes, logits))
+        return outputs
+
+    monkeypatch.setitem(RUNTIMES, "onnx", replace(RUNTIMES["onnx"], run=run))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (BatchSize(), [1] * 4),
+        (BatchSize(3), [3, 3]),
+        (BatchSize(9), [9]),
+        (BatchSize(1, is_dynamic=True), [1] * 4 + [2] * 2 + [3] * 2 + [5]),
+        (BatchSize(7, is_dynamic=True), [1] * 4 + [2] * 2 + [3] * 2 + [5] + [7]),
+    ],
+)
+def test_every_image_is_compared_at_every_batch_size(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size: BatchSize, expected: list[int]
+) -> None:
+    seen = replace_runtime(monkeypatch, None)
+    check_runtime("onnx", Path("m.onnx"), RELEASED, torch.rand(4, 3, 8, 8), size)
+    assert seen == expected
+    assert "onnxruntime's outputs on 4 images differ by 0.0e+00, at batch size" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [1.0, np.nan])
+@pytest.mark.parametrize("wrong_at", [1, 2, 3, 5])
+def test_a_graph_that_is_wrong_at_one_batch_size_is_refused(
+    monkeypatch: pytest.MonkeyPatch, wrong_at: int, wrong: float
+) -> None:
+    replace_runtime(monkeypatch, wrong_at, wrong)
+    with pytest.raises(ParityError, match=f"outputs differ by .* at batch size {wrong_at}, more than"):
+        check_runtime("onnx", Path("m.onnx"), RELEASED, torch.rand(1, 3, 8, 8), BatchSize(1, is_dynamic=True))
+
+
+def test_a_graph_that_does_not_run_at_a_batch_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(path: Path, batches: list[Array]) -> list[tuple[Array, Array]]:
+        raise RuntimeError("Got: 2 Expected: 1")
+
+    monkeypatch.setitem(RUNTIMES, "onnx", replace(RUNTIMES["onnx"], run=run))
+    with pytest.raises(ParityError, match="does not run at batch size 2: Got: 2"):
+        check_runtime("onnx", Path("m.onnx"), RELEASED, torch.rand(1, 3, 8, 8), BatchSize(2))
+
+
+@pytest.mark.parametrize(
+    ("format", "size", "reason"),
+    [
+        ("rfdetr", BatchSize(2), "takes any number of images"),
+        ("tflite", BatchSize(2, is_dynamic=True), "upstream's tflite graphs take one number of images"),
+        ("tensorrt", BatchSize(1, is_dynamic=True), "give it as --batch"),
+        ("bogus", BatchSize(), "--format bogus is unknown"),
+    ],
+)
+def test_batch_sizes_that_a_format_does_not_take_are_refused(format: str, size: BatchSize, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        export._check_format(format, size)
+
+
+@pytest.mark.parametrize("format", [*export.DYNAMIC_FORMATS, "tflite", "coreml"])
+def test_the_batch_sizes_that_a_format_takes_are_accepted(format: str) -> None:
+    export._check_format(format, BatchSize(4))
+    if format in export.DYNAMIC_FORMATS:
+        export._check_format(format, BatchSize(4, is_dynamic=True))
+
+
+@pytest.mark.parametrize("name", ["stock.pth", "a b/it's.pth", '"q".pth', "~/x.pth", "/tmp/x.pth"])
+def test_the_line_that_loads_names_a_directory_and_is_quoted(name: str) -> None:
+    line = loading_line(Path(name))
+    prefix, _, argument = line.partition("from_checkpoint(")
+    assert prefix == "from rfdetr import RFDETR; model = RFDETR."
+    named = eval(argument.removesuffix(")"))
+    assert named == (name if name.startswith("/") else f"./{name}")
