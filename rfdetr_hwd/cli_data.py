@@ -41,6 +41,7 @@ def data_check(
     train: Annotated[str | None, typer.Option(help="Name of the training split, if it is not the usual one.")] = None,
     val: Annotated[str | None, typer.Option(help="Name of the validation split.")] = None,
     test: Annotated[str | None, typer.Option(help="Name of the test split.")] = None,
+    bit_depth: Annotated[str, typer.Option(help="Bits that the values of 16-bit files use: auto, 8 to 16.")] = "auto",
 ) -> None:
     """Find what would break or distort training; exit 1 if there are errors."""
     call_verb(
@@ -53,6 +54,7 @@ def data_check(
         allow=allow or [],
         json_file=json,
         names={"train": train, "val": val, "test": test},
+        bit_depth=bit_depth,
     )
 
 

@@ -17,7 +17,7 @@ from rfdetr_hwd.data.transforms import canvas_size, preprocess
 from rfdetr_hwd.engine.checkpoint import Checkpoint
 from rfdetr_hwd.model.build import BuiltModel, load_model
 from rfdetr_hwd.model.upstream import build_postprocess
-from rfdetr_hwd.recorded import find_checkpoint, read_record
+from rfdetr_hwd.recorded import find_checkpoint, read_options, read_record
 
 
 class Detector:
@@ -28,6 +28,7 @@ class Detector:
         class_names: Class names in label order.
         weights: Which weights it runs, `ema` or `plain`.
         checkpoint: Where it comes from.
+        options: How it reads images, which is how it was trained on them.
 
     Example:
         >>> detector = Detector.load("runs/demo")  # doctest: +SKIP
@@ -37,6 +38,7 @@ class Detector:
     def __init__(self, model: BuiltModel, config: Config, checkpoint: Checkpoint, weights: str) -> None:
         self.model, self.config, self.checkpoint, self.weights = model, config, checkpoint, weights
         self.class_names = model.class_names
+        self.options = read_options(config.data)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = model.network.to(self.device).eval()
         self.postprocess = build_postprocess(model.stock)
@@ -76,7 +78,7 @@ class Detector:
             `data["class_name"]` (K,), by falling confidence.
         """
         side, resize = self.resolution, self.model.resize
-        upright = [to_rgb(image) for image in images]
+        upright = [to_rgb(image, self.options) for image in images]
         batch = torch.stack([preprocess(image, side, resize) for image in upright]).to(self.device)
         sizes = torch.tensor(
             [canvas_size(image.height, image.width, side, resize) for image in upright], device=self.device

@@ -10,6 +10,7 @@ from rich.progress import track
 
 from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.data.check import Report, check_dataset
+from rfdetr_hwd.data.deep_images import BIT_DEPTHS
 from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.data.source import Format, Role, find_layout
@@ -49,6 +50,7 @@ def run_check(
     allow: list[str],
     json_file: Path | None,
     names: Mapping[Role, str | None],
+    bit_depth: str = "auto",
 ) -> None:
     """Check a dataset and print what was found.
 
@@ -60,15 +62,19 @@ def run_check(
         allow: Kinds of error to accept, as in `data.allow`.
         json_file: Also write the report here.
         names: Names of the splits; `None`: the usual one.
+        bit_depth: As `data.bit_depth`.
 
     Raises:
         DatasetError: There are errors that are not accepted.
     """
     if num_queries < 1:
         raise ConfigError(f"--queries {num_queries} is not positive")
+    if bit_depth not in ("auto", *map(str, BIT_DEPTHS)):
+        raise ConfigError(f"--bit-depth {bit_depth} is not one of auto, {', '.join(map(str, BIT_DEPTHS))}")
     check_allowed(allow)
     layout = find_layout(root, format)
-    report = check_dataset(layout, decode, num_queries, names, _watch)
+    depth = None if bit_depth == "auto" else int(bit_depth)
+    report = check_dataset(layout, decode, num_queries, names, _watch, depth)
     if json_file is not None:
         try:
             json_file.write_text(json.dumps(report.as_json(layout), indent=1), encoding="utf-8")

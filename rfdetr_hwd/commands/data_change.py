@@ -1,6 +1,7 @@
 """`rfdetr-hwd data convert`, `split` and `download`: make a new dataset folder out of something else."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import Unpacked
 from rfdetr_hwd.data.convert import Converted, coco_to_yolo, voc_to_coco, yolo_to_coco
+from rfdetr_hwd.data.decode import measure_split
 from rfdetr_hwd.data.fetch import fetch_and_unpack
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.roboflow import download
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.data.split import SplitResult, check_fractions, split_dataset
@@ -77,6 +80,7 @@ def run_split(source: Path, out: Path, fractions: str, seed: int) -> None:
         names = ", ".join(split.name for split in splits) or "none"
         raise DatasetError(f"{source} must have one annotated split to divide; it has {len(splits)}: {names}")
     data = read_split(splits[0])
+    data = replace(data, options=ReadOptions(measure_split(data, seed).bit_depth))  # dark images look alike
     say(f"comparing {len(data)} images of {splits[0].name} ...")
     _print_split(data, split_dataset(data, out, shares, seed))
     say(f"dataset: {out}")

@@ -6,14 +6,17 @@ from typing import Any, Literal
 
 from rfdetr_hwd.commands.console import print_figures
 from rfdetr_hwd.config import Config
-from rfdetr_hwd.data.annotations import ClassMap
+from rfdetr_hwd.data.annotations import ClassMap, DetectionData
+from rfdetr_hwd.data.decode import measure_split
+from rfdetr_hwd.data.deep_images import describe
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.metrics.coco import CocoMetric
-from rfdetr_hwd.read_config import load_config
+from rfdetr_hwd.read_config import load_config, with_bit_depth
+from rfdetr_hwd.recorded import read_options
 from rfdetr_hwd.safe_write import replace_text
 from rfdetr_hwd.terminal import say
 
@@ -42,15 +45,18 @@ def run(
     with distributed.process_group() as device:
         detector = Detector.load(weights, which, () if config else overrides)
         settings = load_config(config, overrides) if config else detector.config
+        settings = with_bit_depth(settings, detector.config.data.bit_depth)
         layout = find_layout(settings.data.root, settings.data.format)
         name = settings.data.val if split == "val" else settings.data.test
-        data = read_split(layout.split(split, name), settings.data.allow)
+        data = read_split(layout.split(split, name), settings.data.allow, read_options(settings.data))
         classes = data.map_classes(detector.class_names)
         evaluation = Evaluation.build(detector.model, data, settings, device)
         folder = _make_folder(out or _default_folder(weights, split))
         figures = evaluation.measure(detector.network)
         if distributed.is_main():
-            _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation, data.images))
+            for _, reason in describe(measure_split(data, settings.train.seed), data.options.bit_depth):
+                say(f"{data.name}: {reason}")
+            _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation, data))
             _say_classes(classes)
             if evaluation.unreadable:
                 say(f"images that cannot be read, their objects counted as missed: {len(evaluation.unreadable)}")
@@ -75,11 +81,12 @@ def _say_classes(classes: ClassMap) -> None:
         say(f"classes that only the dataset has, with an AP of 0 in the mean: {', '.join(classes.only_dataset)}")
 
 
-def _protocol(detector: Detector, settings: Config, evaluation: Evaluation, images: Path) -> dict[str, Any]:
+def _protocol(detector: Detector, settings: Config, evaluation: Evaluation, data: DetectionData) -> dict[str, Any]:
     return {
         **evaluation.metric.protocol,
         "images_unreadable": sorted(evaluation.unreadable),
-        "data": str(images),
+        "data": str(data.images),
+        "bit_depth": data.options.bit_depth,
         "resolution": detector.resolution,
         "preprocessing": f"{detector.model.resize} into a square, bilinear, antialiased",
         "precision": "bfloat16 mixed" if settings.amp and detector.device.type == "cuda" else "float32",

@@ -7,7 +7,7 @@ from typing import Any
 import PIL.Image
 import supervision as sv
 
-from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, ReadOptions, read_image
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.report.pictures import draw_detections, draw_overview
@@ -40,7 +40,7 @@ def run(source: Path, weights: Path, out: Path, threshold: float) -> None:
     entries: list[dict[str, Any]] = []
     shown: list[tuple[PIL.Image.Image, sv.Detections]] = []
     for start in range(0, len(paths), _BATCH):
-        readable = _read(paths[start : start + _BATCH])
+        readable = _read(paths[start : start + _BATCH], detector.options)
         if not readable:
             continue
         results = detector.predict([image for _, image in readable], threshold)
@@ -78,12 +78,12 @@ def _find_images(source: Path, out: Path) -> list[Path]:
     return paths
 
 
-def _read(paths: list[Path]) -> list[tuple[Path, PIL.Image.Image]]:
+def _read(paths: list[Path], options: ReadOptions) -> list[tuple[Path, PIL.Image.Image]]:
     """Decode images; say which cannot be, and leave them out."""
     readable = []
     for path in paths:
         try:
-            readable.append((path, read_image(path)))
+            readable.append((path, read_image(path, options=options)))
         except ImageError as error:
             say(f"left out: {error}")
     return readable

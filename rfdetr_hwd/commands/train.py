@@ -33,7 +33,7 @@ from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.model.weights import SourceWeights, load_weights
-from rfdetr_hwd.read_config import load_config, override_keys
+from rfdetr_hwd.read_config import load_config, override_keys, with_bit_depth
 from rfdetr_hwd.recorded import TRUST_VARIABLE, find_checkpoint, read_record
 from rfdetr_hwd.resume import restore
 from rfdetr_hwd.run_folder import RunFolder
@@ -175,6 +175,7 @@ def _prepare(
     """Put the parts of a run together and restore what a checkpoint holds. Nothing needs saving until this is done."""
     _claim(config, folder, stack)
     train_data, val_data = read_data(config)
+    config = with_bit_depth(config, train_data.options.bit_depth)
     seed_all(config.train.seed)
     checkpoint = _find_newest(folder)
     model = _build_model(config, train_data, is_fresh=checkpoint is None)

@@ -64,6 +64,8 @@ KINDS: Mapping[str, Kind] = {
     "image_without_boxes": Kind("notice", "used as background"),
     "unlisted_image": Kind("notice", "not used"),
     "rotated_image": Kind("notice", "turned upright as its EXIF orientation says"),
+    "low_bit_depth": Kind("notice", "read as values of data.bit_depth bits, which auto recognises"),
+    "clipped_values": Kind("notice", "clipped to what data.bit_depth has room for"),
     "similar_image": Kind("notice", "both are used; across splits it flatters the figures"),
 }
 

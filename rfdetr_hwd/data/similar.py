@@ -8,7 +8,6 @@ within 7 bits, unrelated ones differ in 31 on average.
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 
 import numpy as np
@@ -18,6 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.decode import decode_in_threads
 from rfdetr_hwd.data.images import read_image
 
 MAX_DISTANCE = 6
@@ -52,15 +52,17 @@ def hash_image(image: PIL.Image.Image) -> np.uint64:
     return np.uint64(int.from_bytes(bits.tobytes(), "big"))
 
 
-def hash_images(data: DetectionData, workers: int = 4) -> NDArray[np.uint64]:
+def hash_images(data: DetectionData) -> NDArray[np.uint64]:
     """Return the hashes of the images of a split, shape (N,), decoded in threads.
 
     Raises:
         ImageError: An image cannot be decoded.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        hashes = list(pool.map(lambda row: hash_image(read_image(data.path(row))), range(len(data))))
-    return np.array(hashes, dtype=np.uint64)
+
+    def look(row: int) -> np.uint64:
+        return hash_image(read_image(data.path(row), options=data.options))
+
+    return np.array(list(decode_in_threads(data, look, range(len(data)))), dtype=np.uint64)
 
 
 def near_duplicates(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> list[list[int]]:

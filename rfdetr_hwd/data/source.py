@@ -1,7 +1,7 @@
 """Find a detection dataset and read its splits: COCO and Roboflow folders, YOLO exports, WebDataset shards."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
@@ -10,6 +10,7 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.coco import read_coco
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.images import AS_STORED, ReadOptions
 from rfdetr_hwd.data.index import index_split
 from rfdetr_hwd.data.shards import index_name, read_shards
 from rfdetr_hwd.data.yolo import find_yaml, has_split, read_yolo
@@ -131,12 +132,13 @@ def find_layout(root: str | Path, format: Format | Literal["auto"] = "auto") -> 
     )
 
 
-def scan_split(split: Split, findings: Findings) -> DetectionData:
+def scan_split(split: Split, findings: Findings, options: ReadOptions = AS_STORED) -> DetectionData:
     """Read what can be used of the annotations of a split, whatever is wrong with single entries.
 
     Args:
         split: Where it lies.
         findings: Receives what is wrong, also where the split then cannot be read.
+        options: How its images are read.
 
     Raises:
         DatasetError: The split cannot be read at all, or nothing in it can be used.
@@ -151,21 +153,22 @@ def scan_split(split: Split, findings: Findings) -> DetectionData:
         files = FileList(split.images, frozenset(str(image["file_name"]) for image in raw.images))
     else:
         raw = read_coco(split.annotations)
-    return index_split(raw, split.name, files, findings)
+    return replace(index_split(raw, split.name, files, findings), options=options)
 
 
-def read_split(split: Split, allow: Sequence[str] = ()) -> DetectionData:
+def read_split(split: Split, allow: Sequence[str] = (), options: ReadOptions = AS_STORED) -> DetectionData:
     """Read the annotations of a split, and refuse those that would break or distort training or measurement.
 
     Args:
         split: Where it lies.
         allow: Kinds of error to accept, from `rfdetr_hwd.data.findings.KINDS`.
+        options: How its images are read.
 
     Raises:
         DatasetError: The split cannot be read, or entries are wrong; the message names them.
     """
     check_allowed(allow)
     findings = Findings()
-    data = scan_split(split, findings)
+    data = scan_split(split, findings, options)
     findings.refuse_errors(allow)
     return data
