@@ -9,9 +9,7 @@ import PIL.Image
 import pytest
 
 from rfdetr_hwd.commands import train as train_command
-from rfdetr_hwd.data.decode import measure_split
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
-from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine.checkpoint import open_checkpoint
 from rfdetr_hwd.engine.tracking import read_metrics
@@ -127,10 +125,3 @@ def test_the_pictures_show_what_the_model_sees(cli: Run, deep: Path, tmp_path: P
     assert cli("data", "show", deep, "--out", out, "--split", "val", "--count", "1").returncode == 0
     assert "Values of 16-bit files are read as 12 bits." in (out / "index.html").read_text()
     assert np.asarray(PIL.Image.open(out / "images-01.png").convert("L"))[60:250, 20:250].mean() > 60
-
-
-def test_near_duplicates_are_found_in_dark_files(cli: Run, deep: Path, tmp_path: Path) -> None:
-    data = read_split(find_layout(deep).split("train"))
-    assert measure_split(data, 0).bit_depth == 12
-    result = cli("data", "split", Path(data.images).parent, "--out", tmp_path / "x")
-    refused(result, 1, "must have one annotated split")
