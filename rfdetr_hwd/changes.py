@@ -27,6 +27,9 @@ REORDERING = (
 )
 """Changes after which the epoch under way is other images, so that it starts again."""
 
+REMEASURING = ("data.bit_depth",)
+"""Changes after which the validation images are not what they were, so that APs cannot be compared."""
+
 REFITTING = ("amp", "model.gradient_checkpointing", "train.micro_batch", "train.multi_scale", "train.ema")
 """Changes after which it is found out anew how many images fit into memory."""
 

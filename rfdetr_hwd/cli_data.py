@@ -53,6 +53,7 @@ def data_check(
     train: TrainOption = None,
     val: ValOption = None,
     test: TestOption = None,
+    bit_depth: Annotated[str, typer.Option(help="Bits that the values of 16-bit files use: auto, 8 to 16.")] = "auto",
 ) -> None:
     """Find what would break or distort training; exit 1 if there are errors."""
     call_verb(
@@ -65,6 +66,7 @@ def data_check(
         allow=allow or [],
         json_file=json,
         said={"train": train, "val": val, "test": test},
+        bit_depth=bit_depth,
     )
 
 

@@ -140,6 +140,11 @@ class DataSection(Section):
     """Seed of the choice of the images that are held out; the same for runs whose `train.seed` differs."""
     allow: tuple[str, ...] = ()
     """Kinds of error in the annotations to accept, as `rfdetr-hwd data check` names them."""
+    bit_depth: Literal["auto", 8, 10, 12, 14, 16] = "auto"
+    """Bits that the values of images with 16 bits a channel use; larger values are clipped. Cameras write 10, 12 or 14
+    into files of 16, which are almost black when they are read as 16. `auto`: the fewest of these numbers that hold
+    every value of the training images that are decoded before the first epoch (all, or 1,000 drawn by `train.seed`),
+    16 if none of them is such an image. The run records the number, and whatever reads images for its model uses it."""
     on_bad_image: Literal["quarantine", "fail"] = "quarantine"
     """Replace images that cannot be read and list them in quarantine.jsonl, or stop at the first."""
     workers: NonNegativeInt = 2

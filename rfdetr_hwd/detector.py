@@ -18,7 +18,7 @@ from rfdetr_hwd.engine.checkpoint import Checkpoint
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel, load_model
 from rfdetr_hwd.model.upstream import build_postprocess
-from rfdetr_hwd.recorded import find_checkpoint, read_record
+from rfdetr_hwd.recorded import find_checkpoint, read_options, read_record
 
 _BATCH = 8
 """Images of one forward pass."""
@@ -32,6 +32,7 @@ class Detector:
         class_names: Class names in label order.
         weights: Which weights it runs, `ema` or `plain`.
         checkpoint: Where it comes from.
+        options: How it reads images, which is how it was trained on them.
 
     Example:
         >>> detector = Detector.load("runs/demo")  # doctest: +SKIP
@@ -41,6 +42,7 @@ class Detector:
     def __init__(self, model: BuiltModel, config: Config, checkpoint: Checkpoint, weights: str) -> None:
         self.model, self.config, self.checkpoint, self.weights = model, config, checkpoint, weights
         self.class_names = model.class_names
+        self.options = read_options(config.data)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = model.network.to(self.device).eval()
         self.postprocess = build_postprocess(model.stock)
@@ -105,7 +107,7 @@ class Detector:
 
     def _prepare(self, image: object, name: str) -> tuple[Tensor, Tensor]:
         """Return an image (3, R, R) as the model sees it, and the sizes (2, 2) that its boxes are decoded with."""
-        upright, side, resize = as_rgb(image, name), self.resolution, self.model.resize
+        upright, side, resize = as_rgb(image, name, self.options), self.resolution, self.model.resize
         sizes = decoding_sizes(upright.height, upright.width, side, resize)
         return preprocess(upright, side, resize), torch.tensor(sizes)
 

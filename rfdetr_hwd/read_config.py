@@ -17,7 +17,7 @@ from rfdetr_hwd.config import Config
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.yaml_file import load_yaml, read_yaml
 
-FORMER: Mapping[str, Any] = {"train.last_batch": "keep"}
+FORMER: Mapping[str, Any] = {"train.last_batch": "keep", "data.bit_depth": 16}
 """Keys that came later, and what a configuration that was recorded without them meant."""
 
 
@@ -70,6 +70,13 @@ def keep_former(config: Config, recorded: Mapping[str, Any]) -> Config:
         if name not in recorded.get(section, {}) and name not in part.model_fields_set:
             config = config.model_copy(update={section: part.model_copy(update={name: former})})
     return config
+
+
+def with_bit_depth(config: Config, bit_depth: int | str) -> Config:
+    """Return the configuration with a number where `data.bit_depth` is to be recognised."""
+    if config.data.bit_depth != "auto":
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"bit_depth": bit_depth})})
 
 
 def _with_former(values: Mapping[str, Any]) -> Mapping[str, Any]:

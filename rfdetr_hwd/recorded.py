@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rfdetr_hwd.changes import MEASURABLE, changes, refuse
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config import Config, DataSection
+from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, newest_checkpoint, open_checkpoint
 from rfdetr_hwd.read_config import parse_recorded
 
@@ -65,6 +66,11 @@ def recorded_config(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> Co
     if not isinstance(config, dict):
         raise CheckpointError(f"{checkpoint.path} records no model: its record has no config")
     return parse_recorded(config, overrides, f"{checkpoint.path}/record.json")
+
+
+def read_options(data: DataSection) -> ReadOptions:
+    """Return how images are read; a bit depth that is still to be recognised is 16."""
+    return ReadOptions(bit_depth=16 if data.bit_depth == "auto" else data.bit_depth)
 
 
 def refuse_untrusted_class(config: Config, where: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfdetr_hwd.changes import ANNOTATIONS, REFITTING, REORDERING, check_changes
+from rfdetr_hwd.changes import ANNOTATIONS, REFITTING, REMEASURING, REORDERING, check_changes
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.engine import distributed
@@ -54,6 +54,7 @@ def restore(
     num_ranks = _load(checkpoint, learner, recorded.train.ema, config.train.seed)
     state = checkpoint.state
     is_measured_on_others = checkpoint.record.get(VALIDATION_DATA) != description[VALIDATION_DATA]
+    is_measured_on_others |= bool(changed & set(REMEASURING))
     if is_measured_on_others:
         state.is_evaluation_due |= bool(state.current_figures)
         state.forget_best()

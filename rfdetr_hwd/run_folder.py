@@ -31,7 +31,7 @@ from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial,
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.lock import locked
-from rfdetr_hwd.read_config import keep_former, parse_recorded
+from rfdetr_hwd.read_config import keep_former, parse_recorded, with_bit_depth
 from rfdetr_hwd.recorded import refuse_untrusted_class
 from rfdetr_hwd.safe_write import flush, replace_text
 from rfdetr_hwd.yaml_file import read_yaml
@@ -167,7 +167,8 @@ class RunFolder:
             ConfigError: A difference would change the updates of the run, and is not accepted.
         """
         values = read_yaml(self._config_file)
-        recorded, config = parse_recorded(values, origin=str(self._config_file)), keep_former(config, values)
+        recorded = parse_recorded(values, origin=str(self._config_file))
+        config = with_bit_depth(keep_former(config, values), recorded.data.bit_depth)
         changed = check_changes(recorded, config, accepted)
         for key in set(accepted) - changed - {ANNOTATIONS}:
             logger.warning("--accept %s: it is as it was", key)

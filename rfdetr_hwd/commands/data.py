@@ -9,6 +9,7 @@ from rfdetr_hwd.commands.accounts import print_accounts
 from rfdetr_hwd.commands.console import print_table, watch
 from rfdetr_hwd.commands.open_data import find_named, say_remarks
 from rfdetr_hwd.data.check import Report, check_dataset
+from rfdetr_hwd.data.deep_images import BIT_DEPTHS
 from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
 from rfdetr_hwd.data.layout import Format
 from rfdetr_hwd.data.roles import Role
@@ -49,6 +50,7 @@ def run_check(
     allow: list[str],
     json_file: Path | None,
     said: Mapping[Role, str | None],
+    bit_depth: str = "auto",
 ) -> None:
     """Check a dataset and print what was found.
 
@@ -60,15 +62,19 @@ def run_check(
         allow: Kinds of error to accept, as in `data.allow`.
         json_file: Also write the report here.
         said: What `--train`, `--val` and `--test` say.
+        bit_depth: As `data.bit_depth`.
 
     Raises:
         DatasetError: There are errors that are not accepted.
     """
     if num_queries < 1:
         raise ConfigError(f"--queries {num_queries} is not positive")
+    if bit_depth not in ("auto", *map(str, BIT_DEPTHS)):
+        raise ConfigError(f"--bit-depth {bit_depth} is not one of auto, {', '.join(map(str, BIT_DEPTHS))}")
     check_allowed(allow, "--allow")
     layout = find_named(root, format, said)
-    report = check_dataset(layout, decode, num_queries, watch)
+    depth = None if bit_depth == "auto" else int(bit_depth)
+    report = check_dataset(layout, decode, num_queries, watch, depth)
     if json_file is not None:
         try:
             json_file.write_text(json.dumps(report.as_json(layout), indent=1), encoding="utf-8")

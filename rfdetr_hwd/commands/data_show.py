@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ from rfdetr_hwd.commands.run_data import hold_out, refuse_val_split
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, Failure, SampleKey
-from rfdetr_hwd.data.findings import KINDS, Findings
-from rfdetr_hwd.data.images import ImageError
+from rfdetr_hwd.data.decode import measure_split
+from rfdetr_hwd.data.findings import KINDS, DatasetError, Findings
+from rfdetr_hwd.data.images import ImageError, ReadOptions
 from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.roles import ROLES, Role
 from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.read_config import override_keys, parse_config
+from rfdetr_hwd.recorded import read_options
 from rfdetr_hwd.report.dataset_page import DatasetFacts, build_dataset_page, draw_plots
 from rfdetr_hwd.report.objects import collect_objects
 from rfdetr_hwd.report.page import Picture, encode_png
@@ -81,7 +84,9 @@ def run_show(
     _check_out(out)
     settings = _read_settings(root, config, overrides)
     findings = Findings()
-    data = _scan(settings, find_data(settings.data, said), role, findings)
+    layout = find_data(settings.data, said)
+    data = _scan(settings, layout, role, findings)
+    data = replace(data, options=_find_options(settings, layout, data, role))
     resolution = settings.model.resolution or _own_resolution(settings)
     objects = collect_objects(data)
     input_sides = objects.input_sides(resolution, settings.model.resize == "letterbox")
@@ -90,7 +95,7 @@ def run_show(
     for reason in left_out:
         say(f"left out: {reason}")
     pictures = _draw_sheets(views, data.class_names) | draw_plots(objects, input_sides)
-    view = _describe_view(settings, resolution, role)
+    view = _describe_view(settings, resolution, role, data.options)
     name = f"{root.resolve().name}, {data.name}"
     facts = DatasetFacts(name, str(data.images), view, _tabulate(findings), left_out)
     page = build_dataset_page(facts, objects, input_sides, pictures)
@@ -143,6 +148,16 @@ def _read_settings(root: Path, config: Path | None, overrides: Sequence[str]) ->
         if isinstance(sections[section], Mapping):
             sections[section] = {**sections[section], key: value}
     return parse_config(sections, overrides, origin=str(config or "the command line"))
+
+
+def _find_options(settings: Config, layout: Layout, data: DetectionData, role: Role) -> ReadOptions:
+    """Return how a run of the configuration would read the images, which looks at its training split."""
+    if settings.data.bit_depth != "auto":
+        return read_options(settings.data)
+    if role != "train":
+        with suppress(DatasetError):  # there need not be one
+            data = scan_split(layout.split("train"), Findings())
+    return replace(read_options(settings.data), bit_depth=measure_split(data, settings.train.seed).bit_depth)
 
 
 def _own_resolution(settings: Config) -> int:
@@ -234,17 +249,18 @@ def _tabulate(findings: Findings) -> list[tuple[str, str, int, str, str]]:
     ]
 
 
-def _describe_view(settings: Config, resolution: int, role: Role) -> str:
+def _describe_view(settings: Config, resolution: int, role: Role, options: ReadOptions) -> str:
     fit = {"stretch": "stretched to", "letterbox": "fitted, with its aspect ratio, into"}[settings.model.resize]
     fitted = f"{fit} {resolution} x {resolution} pixels"
+    deep = f" Values of 16-bit files are read as {options.bit_depth} bits." if options.bit_depth < 16 else ""
     if role != "train":
-        return f"Each image is {fitted}; this split is not augmented."
+        return f"Each image is {fitted}; this split is not augmented.{deep}"
     augment = settings.data.augment
     sides = " The side of each update varies around it (train.multi_scale)." if settings.train.multi_scale else ""
     return (
         f"What a {settings.model.variant} run with train.seed {settings.train.seed} is given: each image is flipped "
         f"with probability {augment.flip}, cropped with probability {augment.crop} to no less than "
-        f"{augment.min_crop:.0%} of a side, and {fitted}. Each epoch draws anew.{sides}"
+        f"{augment.min_crop:.0%} of a side, and {fitted}. Each epoch draws anew.{sides}{deep}"
     )
 
 

@@ -1,6 +1,7 @@
 """`rfdetr-hwd evaluate`: measure a checkpoint on a split."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from rfdetr_hwd.commands.open_data import find_data
 from rfdetr_hwd.commands.run_data import read_validation
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
+from rfdetr_hwd.data.decode import measure_split
+from rfdetr_hwd.data.deep_images import describe
 from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine import distributed
@@ -18,7 +21,8 @@ from rfdetr_hwd.engine.joining import process_group
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.metrics.coco import CocoMetric
-from rfdetr_hwd.read_config import load_config
+from rfdetr_hwd.read_config import load_config, with_bit_depth
+from rfdetr_hwd.recorded import read_options
 from rfdetr_hwd.safe_write import replace_text
 from rfdetr_hwd.terminal import say
 
@@ -48,15 +52,19 @@ def run(
         of_model = [text for text in overrides if text.startswith("model.")]  # the file says nothing of the model
         detector = Detector.load(weights, which, of_model if config else overrides)
         settings = load_config(config, overrides) if config else detector.config
+        settings = with_bit_depth(settings, detector.config.data.bit_depth)
         if split == "val":
             data = read_validation(settings.data, detector.checkpoint)
         else:
             data = read_split(find_data(settings.data).split(split), settings.data.allow)
+        data = replace(data, options=read_options(settings.data))
         classes = data.map_classes(detector.class_names)
         evaluation = Evaluation.build(detector.model, data, settings, device)
         folder = _make_folder(out or _default_folder(weights, split))
         figures = evaluation.measure(detector.network)
         if distributed.is_main():
+            for _, reason in describe(measure_split(data, settings.train.seed), data.options.bit_depth):
+                say(f"{data.name}: {reason}")
             _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation, data))
             _write_images(folder, data)
             _say_classes(classes)
@@ -94,6 +102,7 @@ def _protocol(detector: Detector, settings: Config, evaluation: Evaluation, data
         "images_unreadable": sorted(evaluation.unreadable),
         "data": str(data.images),
         "split": data.name,
+        "bit_depth": data.options.bit_depth,
         "resolution": detector.resolution,
         "preprocessing": f"{detector.model.resize} into a square, bilinear, antialiased",
         **describe_precision(settings, detector.device),

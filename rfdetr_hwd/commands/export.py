@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -82,6 +83,12 @@ def run(
         shutil.move(written, out)  # a file, or the folder that some formats are
     if detector.model.resize == "letterbox":
         say("the model was trained on letterboxed images: give the released one such images, for it stretches others")
+    bits = detector.options.bit_depth
+    if bits < 16:
+        say(
+            f"the model was trained on values of {bits} bits (data.bit_depth={bits}): scale those of 16-bit files by "
+            f"255/{(1 << bits) - 1} before you give them to the released one"
+        )
     say(f"written: {out} ({detector.weights} weights of {detector.checkpoint.path})")
     if format == "rfdetr":
         say(f"to load it:\n{loading_line(out)}")
@@ -123,7 +130,7 @@ def _read_batch(detector: Detector, images: Path | None) -> Tensor:
     else:
         files = [images] if images.is_file() else images.rglob("*")
         paths = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)[:_NUM_IMAGES]
-        found = [read_image(path) for path in paths]
+        found = [read_image(path, options=detector.options) for path in paths]
     if not found:
         raise ConfigError(f"--images {images} is no image and no folder that holds images")
     return torch.stack([preprocess(image, detector.resolution, detector.model.resize) for image in found])
@@ -131,7 +138,7 @@ def _read_batch(detector: Detector, images: Path | None) -> Tensor:
 
 def _validation_data(detector: Detector) -> DetectionData:
     try:
-        return read_validation(detector.config.data, detector.checkpoint)
+        return replace(read_validation(detector.config.data, detector.checkpoint), options=detector.options)
     except DatasetError as error:
         raise ConfigError(
             f"there are no images to compare on: {error}. Give data.root=FOLDER or --images FOLDER"

@@ -11,7 +11,7 @@ import PIL.Image
 import supervision as sv
 
 from rfdetr_hwd.commands.legend import write_legend
-from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, ReadOptions, read_image
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError, UserError
 from rfdetr_hwd.report.lettering import drawable_names
@@ -64,7 +64,7 @@ def run(source: Path, weights: Path, out: Path, threshold: float, overrides: lis
         out.mkdir(parents=True, exist_ok=True)
         with _json_list(out / "detections.json") as write:
             names = drawable_names(detector.class_names)
-            for batch in _batches(_read(paths, done)):
+            for batch in _batches(_read(paths, detector.options, done)):
                 found = detector.predict([image for _, image in batch], threshold)
                 for (path, image), detections in zip(batch, found, strict=True):
                     picture = out / _picture_name(path, source)
@@ -100,11 +100,11 @@ def _find_images(source: Path, out: Path) -> list[Path]:
     return paths
 
 
-def _read(paths: Iterable[Path], done: _Progress) -> Iterator[tuple[Path, PIL.Image.Image]]:
+def _read(paths: Iterable[Path], options: ReadOptions, done: _Progress) -> Iterator[tuple[Path, PIL.Image.Image]]:
     """Decode images one by one; name those that cannot be, and leave them out."""
     for path in paths:
         try:
-            yield path, read_image(path)
+            yield path, read_image(path, options=options)
         except ImageError as error:
             say(f"left out: {error}")
             done.failed += 1

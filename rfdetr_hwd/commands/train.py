@@ -38,7 +38,7 @@ from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.source_weights import SourceWeights
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.model.weights import load_weights
-from rfdetr_hwd.read_config import load_config, override_keys
+from rfdetr_hwd.read_config import load_config, override_keys, with_bit_depth
 from rfdetr_hwd.recorded import TRUST_VARIABLE, find_checkpoint, read_record
 from rfdetr_hwd.resume import restore
 from rfdetr_hwd.run_folder import RunFolder
@@ -191,6 +191,7 @@ def _prepare(
     _claim(config, folder, stack)
     checkpoint = _find_newest(folder)
     train_data, val_data, held_out = read_data(config, recorded_held_out(checkpoint))
+    config = with_bit_depth(config, train_data.options.bit_depth)
     seed_all(config.train.seed)
     model = _build_model(config, train_data, is_fresh=checkpoint is None)
     if distributed.is_main():

@@ -1,6 +1,7 @@
 """What `train` reads before it starts: two splits that can be trained on, or an error that says why not."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,8 +10,11 @@ from rfdetr_hwd.commands.run_data import hold_out, refuse_val_split
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
+from rfdetr_hwd.data.decode import measure_split
+from rfdetr_hwd.data.deep_images import describe
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.holdout import HeldOut
+from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.layout import Split
 from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
 from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
@@ -22,6 +26,7 @@ from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.launch import num_local_ranks
 from rfdetr_hwd.model.build import BuiltModel
+from rfdetr_hwd.recorded import read_options
 from rfdetr_hwd.terminal import say
 
 _BYTES_OF_A_VALUE = 4  # images travel as float32
@@ -54,6 +59,9 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
         config: The configuration.
         recorded: Which images a run that is continued held out.
 
+    Returns:
+        The splits, which know how their images are read.
+
     Raises:
         ConfigError: Images are to be held out of a dataset that has a validation split.
         DatasetError: There are errors in them that are not accepted, or too many images that cannot be read.
@@ -85,6 +93,9 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
         say(f"classes: {len(train_data.class_names)} ({names})")
         if classes.only_model:
             say(f"classes without ground truth in {val_data.name}: {', '.join(classes.only_model)}")
+    options = _find_options(train_data, val_data, config) if distributed.is_main() else train_data.options
+    options = distributed.broadcast_object(options)
+    train_data, val_data = (replace(data, options=options) for data in (train_data, val_data))
     problem = _probe([train_data, val_data], config) if distributed.is_main() else ""
     problem = distributed.broadcast_object(problem)
     if problem:
@@ -95,7 +106,7 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
 def _read_split(split: Split, config: Config) -> DetectionData:
     """Read a split; images that cannot be read end the run as `data.on_bad_image` says, in every format alike."""
     findings = Findings()
-    data = scan_split(split, findings)
+    data = scan_split(split, findings, read_options(config.data))
     allow = list(config.data.allow)
     num_unreadable = findings.counts["unreadable_image"]  # of YOLO and shards, whose boxes need the image's size
     if config.data.on_bad_image == "quarantine" and num_unreadable <= MAX_SHARE * (len(data) + num_unreadable):
@@ -111,6 +122,19 @@ def _read_split(split: Split, config: Config) -> DetectionData:
     if notices and distributed.is_main():
         say(f"notices of {split.name}: {notices}; `rfdetr-hwd data check` explains them")
     return data
+
+
+def _find_options(train_data: DetectionData, val_data: DetectionData, config: Config) -> ReadOptions:
+    """Return how the images are read: what the training images show where the configuration leaves it open; say so."""
+    seed, options = config.train.seed, train_data.options
+    held, is_open = measure_split(train_data, seed), config.data.bit_depth == "auto"
+    if is_open:
+        options = replace(options, bit_depth=held.bit_depth)
+    for data, values, is_found in ((train_data, held, is_open), (val_data, measure_split(val_data, seed), False)):
+        for kind, reason in describe(values, options.bit_depth, is_found):
+            if data is train_data or kind == "clipped_values" or not is_open:
+                say(f"{data.name}: {reason}")
+    return options
 
 
 def _probe(splits: Sequence[DetectionData], config: Config) -> str:

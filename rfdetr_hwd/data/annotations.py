@@ -11,8 +11,9 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from rfdetr_hwd.data.deep_images import DeepValues
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.images import ImageError, check_file, read_image
+from rfdetr_hwd.data.images import AS_STORED, ImageError, ReadOptions, check_file, measure_depth, read_image
 
 
 def _clipped(boxes_xywh: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -74,6 +75,7 @@ class DetectionData:
         areas: Shape (M,) float64, in pixels.
         fingerprint: sha256 of the annotations and of the images that are used.
         shards: Where the images lie, if not in files of their own.
+        options: How the images are read.
     """
 
     name: str
@@ -90,6 +92,7 @@ class DetectionData:
     areas: NDArray[np.float64]
     fingerprint: str
     shards: Shards | None = None
+    options: ReadOptions = AS_STORED
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -131,14 +134,24 @@ class DetectionData:
             ImageError: It cannot be read, or does not have the size that the annotations say.
         """
         path, (height, width) = self.path(index), self.sizes[index].tolist()
-        try:
-            content = self.read_bytes(index)
-        except OSError as error:
-            raise ImageError(f"cannot read {path}: {error.strerror or error}") from None
-        image = read_image(path, io.BytesIO(content))
+        image = read_image(path, self._open(index), self.options)
         if (height, width) != (image.height, image.width):
             raise ImageError(f"{path} is annotated as {width}x{height} and decodes to {image.width}x{image.height}")
         return image
+
+    def measure(self, index: int) -> DeepValues:
+        """Return what an image with more than 8 bits a channel holds; see `rfdetr_hwd.data.images.measure_depth`.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
+        return measure_depth(self.path(index), self._open(index))
+
+    def _open(self, index: int) -> io.BytesIO:
+        try:
+            return io.BytesIO(self.read_bytes(index))
+        except OSError as error:
+            raise ImageError(f"cannot read {self.path(index)}: {error.strerror or error}") from None
 
     def read_bytes(self, index: int) -> bytes:
         """Return an image file as it is.

@@ -3,8 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +11,10 @@ import numpy as np
 
 from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.decode import decode_in_threads, measure_split
+from rfdetr_hwd.data.deep_images import DeepValues, describe, join
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.images import ImageError, read_image, read_size
+from rfdetr_hwd.data.images import ImageError, ReadOptions, measure_depth, read_image, read_size
 from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, near_duplicates
 from rfdetr_hwd.data.source import scan_counted
@@ -76,6 +77,7 @@ class _Look(NamedTuple):
     is_rotated: bool
     digest: bytes
     hash: np.uint64
+    depth: DeepValues = DeepValues()
 
 
 def check_dataset(
@@ -83,6 +85,7 @@ def check_dataset(
     decode: bool,
     num_queries: int,
     watch: Callable[[str, int, Iterator[Any]], Iterator[Any]] = lambda _, __, images: images,
+    bit_depth: int | None = None,
 ) -> Report:
     """Check all splits of a dataset.
 
@@ -91,6 +94,7 @@ def check_dataset(
         decode: Also decode every image: is it readable, of the annotated size, and in one split only?
         num_queries: Object queries of the model, the most objects that it can find in an image.
         watch: Given (what is done, number of images, images), returns the images, and may show progress.
+        bit_depth: Bits that the values of 16-bit files use; `None`: what the first split shows, as training takes it.
 
     Raises:
         DatasetError: The dataset has no split that is used, or one that is named is not there.
@@ -101,6 +105,7 @@ def check_dataset(
         raise DatasetError(f"{layout.root} has no split whose use is known. {' '.join(layout.remarks())}")
     found: list[tuple[DetectionData, list[_Look]]] = []
     accounts: list[tuple[DetectionData, Account]] = []
+    options: ReadOptions | None = None
     for split in splits:
         try:
             data, account = scan_counted(split, report.findings, every_header=decode)
@@ -108,11 +113,15 @@ def check_dataset(
             report.findings.add("unreadable_split", split.annotations, split.name, str(error))
             continue
         _check_contents(data, num_queries, report.findings, is_learned=split.role in _LEARNED)
+        if decode:
+            options = options or ReadOptions(bit_depth or measure_split(data, seed=0).bit_depth)
+            data = replace(data, options=options)
         counts = np.bincount(data.labels, minlength=len(data.class_names)).tolist()
         objects = dict(zip(data.class_names, counts, strict=True))
         report.splits.append(SplitReport(data.name, len(data), objects, account))
         looks = list(watch(f"decoding {data.name}", len(data), _look_at_all(data))) if decode else []
         _check_images(data, looks, report.findings)
+        _check_depth(data, looks, report.findings, is_recognised=bit_depth is None, is_first=not found)
         found.append((data, looks))
         accounts.append((data, account))
     _check_classes([data for data, _ in found], report.findings)
@@ -148,9 +157,8 @@ def _check_contents(data: DetectionData, num_queries: int, findings: Findings, i
 
 
 def _look_at_all(data: DetectionData) -> Iterator[_Look]:
-    """Yield what decoding shows of every image, decoded in threads: Pillow does not hold the interpreter."""
-    with ThreadPoolExecutor() as pool:
-        yield from pool.map(lambda row: _look(data, row), range(len(data)))
+    """Yield what decoding shows of every image."""
+    yield from decode_in_threads(data, lambda row: _look(data, row), range(len(data)))
 
 
 def _look(data: DetectionData, row: int) -> _Look:
@@ -158,10 +166,12 @@ def _look(data: DetectionData, row: int) -> _Look:
     try:
         content = data.read_bytes(row)
         _, is_rotated = read_size(path, io.BytesIO(content))
-        image = read_image(path, io.BytesIO(content))
+        depth = measure_depth(path, io.BytesIO(content))
+        image = read_image(path, io.BytesIO(content), data.options)
     except (ImageError, OSError) as error:
         return _Look(str(error), (0, 0), False, b"", np.uint64(0))
-    return _Look("", (image.height, image.width), is_rotated, hashlib.sha256(content).digest(), hash_image(image))
+    size, digest = (image.height, image.width), hashlib.sha256(content).digest()
+    return _Look("", size, is_rotated, digest, hash_image(image), depth)
 
 
 def _check_images(data: DetectionData, looks: list[_Look], findings: Findings) -> None:
@@ -171,6 +181,21 @@ def _check_images(data: DetectionData, looks: list[_Look], findings: Findings) -
             findings.add("unreadable_image", path, who, look.problem.removeprefix(f"cannot decode {path}: "))
         elif look.is_rotated and look.size == tuple(data.sizes[row].tolist()):
             findings.add("rotated_image", path, who, "is stored turned, and annotated upright")
+
+
+def _check_depth(
+    data: DetectionData, looks: list[_Look], findings: Findings, is_recognised: bool, is_first: bool
+) -> None:
+    """Find values with other bits than they are read with: each image that is clipped, and splits that are dark."""
+    bit_depth = data.options.bit_depth
+    for row, look in enumerate(looks):
+        for kind, reason in describe(look.depth, bit_depth):
+            if kind == "clipped_values":
+                findings.add(kind, data.path(row), _name(data, row), reason)
+    if is_first or not is_recognised:
+        for kind, reason in describe(join(look.depth for look in looks), bit_depth, is_recognised):
+            if kind == "low_bit_depth":
+                findings.add(kind, data.images, data.name, reason)
 
 
 def _check_classes(splits: list[DetectionData], findings: Findings) -> None:

@@ -91,6 +91,8 @@ KINDS: Mapping[str, Kind] = {
     "rotated_image": Kind("notice", "turned upright as its EXIF orientation says"),
     "unrotated_image": Kind("notice", "read as it is stored, as it was annotated"),
     "repeated_image": Kind("notice", "both are used"),
+    "low_bit_depth": Kind("notice", "read as values of data.bit_depth bits, which auto recognises"),
+    "clipped_values": Kind("notice", "clipped to what data.bit_depth has room for"),
     "similar_image": Kind("notice", "both are used; across splits it flatters the figures"),
 }
 

@@ -10,7 +10,7 @@ import PIL.Image
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rfdetr_hwd.data.images import ImageError, read_image, to_rgb
+from rfdetr_hwd.data.images import AS_STORED, ImageError, ReadOptions, read_image, to_rgb
 
 ImageLike = str | os.PathLike[str] | PIL.Image.Image | NDArray[Any] | Tensor
 """One image.
@@ -42,23 +42,24 @@ def check_images(images: object) -> Iterable[object]:
     raise ImageError(f"expected an image or a list of images, not {_named(images)}; an image is {_KINDS}")
 
 
-def as_rgb(image: object, name: str) -> PIL.Image.Image:
+def as_rgb(image: object, name: str, options: ReadOptions = AS_STORED) -> PIL.Image.Image:
     """Return an image as upright 8-bit RGB.
 
     Args:
         image: An `ImageLike`.
         name: What it is called in messages.
+        options: How files and PIL images are read.
 
     Raises:
         ImageError: It is of another kind, type, shape or range, or cannot be decoded.
     """
     try:
         if isinstance(image, str | os.PathLike):
-            return read_image(Path(image))
+            return read_image(Path(image), options=options)
         if isinstance(image, PIL.Image.Image):
             if not image.width or not image.height:
                 raise ImageError(f"it has no pixels: {image.width}x{image.height}")
-            return to_rgb(image)
+            return to_rgb(image, options)
         if isinstance(image, Tensor):
             return _from_array(_to_array(image), "channels, height, width")
         if isinstance(image, np.ndarray):

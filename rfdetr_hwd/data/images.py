@@ -3,13 +3,14 @@
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
-import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
+from rfdetr_hwd.data.deep_images import DeepValues, is_deep, is_grey_deep, measure, to_8_bits, upright_values
 from rfdetr_hwd.errors import UserError
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -34,8 +35,38 @@ class ImageError(UserError):
     """An image file that cannot be decoded; the message says which and why."""
 
 
-def read_image(path: Path, file: BinaryIO | None = None) -> PIL.Image.Image:
+@dataclass(frozen=True)
+class ReadOptions:
+    """How image files become RGB pixels, where that is open; a model has its images read one way, which it records.
+
+    Attributes:
+        bit_depth: Bits that the values of images with more than 8 bits a channel use.
+    """
+
+    bit_depth: int = 16
+
+
+AS_STORED = ReadOptions()
+"""Values of 16-bit files use 16 bits."""
+
+
+def read_image(path: Path, file: BinaryIO | None = None, options: ReadOptions = AS_STORED) -> PIL.Image.Image:
     """Decode an image file as RGB, turned upright as its EXIF orientation says.
+
+    Args:
+        path: The file; its name in messages.
+        file: Read the image from here instead.
+        options: How its values are understood.
+
+    Raises:
+        ImageError: The file is missing, truncated, no image, of another format or too large to be true.
+    """
+    with _opened(path, file) as image:
+        return to_rgb(image, options)
+
+
+def measure_depth(path: Path, file: BinaryIO | None = None) -> DeepValues:
+    """Return what an image file with more than 8 bits a channel holds; of any other nothing is decoded.
 
     Args:
         path: The file; its name in messages.
@@ -45,7 +76,7 @@ def read_image(path: Path, file: BinaryIO | None = None) -> PIL.Image.Image:
         ImageError: The file is missing, truncated, no image, of another format or too large to be true.
     """
     with _opened(path, file) as image:
-        return to_rgb(image)
+        return measure(image)
 
 
 class Header(NamedTuple):
@@ -115,21 +146,25 @@ def read_format(path: Path, file: BinaryIO | None = None) -> str:
         return str(image.format)
 
 
-def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+def to_rgb(image: PIL.Image.Image, options: ReadOptions = AS_STORED) -> PIL.Image.Image:
     """Turn an image upright as its EXIF orientation says, and convert it to 8-bit RGB.
 
-    16-bit grey is scaled by a fixed factor, where Pillow alone would clip it; transparency is dropped.
+    More than 8 bits a channel are scaled by a fixed factor, where Pillow alone would clip grey ones; transparency is
+    dropped. Of colours with 16 bits a channel Pillow keeps the high bytes, which is that factor if all 16 are used.
+
+    Args:
+        image: Of any size and mode. Colours that use fewer than 16 bits of 16 must not have been decoded yet.
+        options: How its values are understood.
 
     Raises:
         ImageError: The pixels are floating-point numbers, which have no fixed range.
     """
-    upright = PIL.ImageOps.exif_transpose(image)
-    if upright.mode == "F":
+    if image.mode == "F":
         raise ImageError("floating-point pixels have no fixed range: store them with 8 or 16 bits")
-    if upright.mode == "I" or upright.mode.startswith("I;16"):
-        pixels = np.asarray(upright).astype(np.int64)
-        upright = PIL.Image.fromarray((pixels.clip(0, 65535) // 257).astype(np.uint8))
-    return upright.convert("RGB")
+    if is_grey_deep(image) or options.bit_depth < 16 and is_deep(image):
+        return PIL.Image.fromarray(to_8_bits(upright_values(image), options.bit_depth)).convert("RGB")
+    upright = PIL.ImageOps.exif_transpose(image)  # a copy
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
 def check_file(path: Path) -> None:

@@ -4,21 +4,17 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import BadImage, DetectionDataset, Failure, SampleKey
+from rfdetr_hwd.data.decode import decode_in_threads, probed_rows
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.safe_write import open_without_links
 
 MAX_SHARE = 0.05
 """Share of unreadable images above which a run does not start, or does not go on."""
-NUM_PROBED = 1000
-"""Images of a split that are decoded before the first epoch; all of them where there are no more."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,14 +69,12 @@ def _read_ids(path: Path) -> set[int]:
 
 
 def probe_images(data: DetectionData, seed: int) -> list[BadImage]:
-    """Decode images of a split, at most `NUM_PROBED` drawn by the seed, and return those that cannot be used.
+    """Decode images of a split, those of `probed_rows`, and return what cannot be used.
 
     Raises:
         DatasetError: More than `MAX_SHARE` of them cannot be used.
     """
-    rows = np.arange(len(data))
-    if len(rows) > NUM_PROBED:
-        rows = np.random.default_rng(seed).choice(rows, NUM_PROBED, replace=False)
+    rows = probed_rows(len(data), seed)
     dataset = DetectionDataset(data, on_bad_image="quarantine")
 
     def probe(row: int) -> Iterable[BadImage]:
@@ -89,8 +83,7 @@ def probe_images(data: DetectionData, seed: int) -> list[BadImage]:
             raise DatasetError(sample.reason)
         return sample.bad
 
-    with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter
-        bad = [image for found in pool.map(probe, rows.tolist()) for image in found]
+    bad = [image for found in decode_in_threads(data, probe, rows.tolist()) for image in found]
     refuse_too_many(len(bad), len(rows), bad)
     return bad
 

@@ -9,7 +9,6 @@ within 7 bits, unrelated ones differ in 31 on average.
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.decode import decode_in_threads
 from rfdetr_hwd.data.images import ImageError, read_image
 
 MAX_DISTANCE = 6
@@ -80,18 +80,18 @@ def hash_images(data: DetectionData, watch: Callable[[Iterator[Any]], Iterator[A
     """
     values = np.zeros(len(data), dtype=np.uint64)
     unreadable: dict[int, str] = {}
-    with ThreadPoolExecutor() as pool:
-        for row, (value, reason) in enumerate(watch(pool.map(lambda row: _hash(data, row), range(len(data))))):
-            values[row] = value
-            if reason:
-                unreadable[row] = reason
+    hashes = decode_in_threads(data, lambda row: _hash(data, row), range(len(data)))
+    for row, (value, reason) in enumerate(watch(hashes)):
+        values[row] = value
+        if reason:
+            unreadable[row] = reason
     return Hashes(values, unreadable)
 
 
 def _hash(data: DetectionData, row: int) -> tuple[np.uint64, str]:
     path = data.path(row)
     try:
-        return hash_image(read_image(path, io.BytesIO(data.read_bytes(row)))), ""
+        return hash_image(read_image(path, io.BytesIO(data.read_bytes(row)), data.options)), ""
     except ImageError as error:
         return np.uint64(0), str(error)
     except OSError as error:

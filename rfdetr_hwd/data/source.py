@@ -1,6 +1,7 @@
 """Find a detection dataset and read its splits, whatever its format."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -10,6 +11,7 @@ from rfdetr_hwd.data.coco import RawSplit
 from rfdetr_hwd.data.coco_layout import find_coco, read_coco_split
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.images import AS_STORED, ReadOptions
 from rfdetr_hwd.data.index import index_split
 from rfdetr_hwd.data.inventory import describe_contents
 from rfdetr_hwd.data.layout import USUAL_NAMES, Format, Found, Layout, Split, SplitFiles, SplitName
@@ -105,18 +107,21 @@ def _ask(formats: Iterable[Format], root: Path, files: FileList) -> tuple[dict[F
     return found, reasons
 
 
-def scan_split(split: Split, findings: Findings, every_header: bool = False) -> DetectionData:
+def scan_split(
+    split: Split, findings: Findings, options: ReadOptions = AS_STORED, every_header: bool = False
+) -> DetectionData:
     """Read what can be used of the annotations of a split, whatever is wrong with single entries.
 
     Args:
         split: Where it lies.
         findings: Receives what is wrong, also where the split then cannot be read.
+        options: How its images are read.
         every_header: Compare the annotated size of every image with its file's, not only of a sample.
 
     Raises:
         DatasetError: The split cannot be read at all, or nothing in it can be used.
     """
-    return scan_counted(split, findings, every_header)[0]
+    return replace(scan_counted(split, findings, every_header)[0], options=options)
 
 
 def scan_counted(split: Split, findings: Findings, every_header: bool = False) -> tuple[DetectionData, Account]:
@@ -135,12 +140,15 @@ def scan_counted(split: Split, findings: Findings, every_header: bool = False) -
         findings.include(own)
 
 
-def read_split(split: Split, allow: Sequence[str] = (), every_header: bool = False) -> DetectionData:
+def read_split(
+    split: Split, allow: Sequence[str] = (), options: ReadOptions = AS_STORED, every_header: bool = False
+) -> DetectionData:
     """Read the annotations of a split, and refuse those that would break or distort training or measurement.
 
     Args:
         split: Where it lies.
         allow: Kinds of error to accept, from `rfdetr_hwd.data.findings.KINDS`.
+        options: How its images are read.
         every_header: As in `scan_split`.
 
     Raises:
@@ -148,7 +156,7 @@ def read_split(split: Split, allow: Sequence[str] = (), every_header: bool = Fal
     """
     check_allowed(allow)
     findings = Findings()
-    data = scan_split(split, findings, every_header)
+    data = scan_split(split, findings, options, every_header)
     findings.refuse_errors(allow)
     return data
 

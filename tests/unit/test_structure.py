@@ -36,7 +36,7 @@ ALLOWED = {
     "metrics": set(),
     "report": set(),
     "changes": {"config", "read_config"},
-    "recorded": {"changes", "config", "engine", "read_config"},
+    "recorded": {"changes", "config", "data", "engine", "read_config"},
     "best_link": {"engine"},
     "run_log": set(),
     "run_folder": {"best_link", "changes", "config", "engine", "lock", "read_config", "recorded"},

@@ -1,0 +1,166 @@
+"""Images with more than 8 bits a channel: their values, how many bits these use, and how they become 8 bits.
+
+Cameras and scanners write 10, 12 or 14 bits into files of 16. Read as 16 bits, such an image is almost black. How many
+bits its values use stands nowhere that can be relied on: PNG's sBIT chunk speaks of values that were scaled up to the
+full range, which need nothing, and TIFF declares 16 bits for most of them. So the values themselves tell.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from numpy.typing import NDArray
+
+BIT_DEPTHS = (8, 10, 12, 14, 16)
+"""Bits that values may use."""
+
+_BITS_PER_SAMPLE = 258
+_LOW_BYTES = {  # of colours with 16 bits a channel, of which Pillow keeps the high bytes
+    "RGB;16B": "RGB;16L",
+    "RGB;16L": "RGB;16B",
+    "RGB;16N": "RGB;16B",
+    "RGBA;16B": "RGBA;16L",
+    "RGBA;16L": "RGBA;16B",
+    "RGBA;16N": "RGBA;16B",
+}
+_HIGH_BYTES = {"RGB;16N": "RGB;16L", "RGBA;16N": "RGBA;16L"}
+_GREY_ALPHA = "LA;16B"
+
+
+class DeepValues(NamedTuple):
+    """What images with more than 8 bits a channel hold.
+
+    Attributes:
+        num_images: How many such images there are.
+        largest: Their largest value.
+        declared: Most bits that one of them declares, where that is neither 8 nor 16 (TIFF); 0: none does.
+    """
+
+    num_images: int = 0
+    largest: int = 0
+    declared: int = 0
+
+    @property
+    def bit_depth(self) -> int:
+        """Fewest bits of `BIT_DEPTHS` that hold all values; 16 where nothing is known."""
+        needed = max(self.largest.bit_length(), self.declared)
+        return next((bits for bits in BIT_DEPTHS if bits >= needed), 16) if self.largest else 16
+
+
+def join(found: Iterable[DeepValues]) -> DeepValues:
+    """Return what several images, or several such results, hold together."""
+    total = DeepValues()
+    for values in found:
+        number = total.num_images + values.num_images
+        total = DeepValues(number, max(total.largest, values.largest), max(total.declared, values.declared))
+    return total
+
+
+def describe(values: DeepValues, bit_depth: int, is_recognised: bool = False) -> list[tuple[str, str]]:
+    """Return what is to be said of images that are read with so many bits: kinds of finding, and the reasons.
+
+    Args:
+        values: What the images hold.
+        bit_depth: Bits that their values are read with.
+        is_recognised: These bits were found in these values, and set by nobody.
+    """
+    top, files = (1 << bit_depth) - 1, f"{values.num_images} images with 16 bits a channel"
+    if not values.num_images:
+        return []
+    if values.largest > top:
+        return [
+            (
+                "clipped_values",
+                f"{files} hold values of up to {values.largest}, more than {top}, the largest of "
+                f"{bit_depth} bits (data.bit_depth)",
+            )
+        ]
+    if is_recognised and bit_depth < 16:
+        return [
+            (
+                "low_bit_depth",
+                f"{files} hold values of up to {values.largest}: they use {bit_depth} bits, and are "
+                f"read so (data.bit_depth={bit_depth})",
+            )
+        ]
+    if values.bit_depth < bit_depth and values.largest:
+        return [
+            (
+                "low_bit_depth",
+                f"{files} hold values of up to {values.largest}: they use {values.bit_depth} bits. "
+                f"Read as {bit_depth} bits they are dark, at most {values.largest * 255 // top} of 255; data.bit_depth="
+                f"{values.bit_depth} reads them in full",
+            )
+        ]
+    return []
+
+
+def is_grey_deep(image: PIL.Image.Image) -> bool:
+    """Return whether an image is grey with more than 8 bits, which Pillow decodes in full."""
+    return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def is_deep(image: PIL.Image.Image) -> bool:
+    """Return whether an image has more than 8 bits a channel; it is not decoded."""
+    return is_grey_deep(image) or _raw_mode(image) in {_GREY_ALPHA, *_LOW_BYTES}
+
+
+def measure(image: PIL.Image.Image) -> DeepValues:
+    """Return what one image holds; nothing where it has 8 bits, and is then not decoded."""
+    if not is_deep(image):
+        return DeepValues()
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))
+    declared = max(bits if isinstance(bits, tuple) else (bits,))
+    largest = int(upright_values(image).max(initial=0))
+    return DeepValues(1, max(0, largest), declared if 8 < declared < 16 else 0)
+
+
+def upright_values(image: PIL.Image.Image) -> NDArray[Any]:
+    """Decode a deep image, turned as its EXIF orientation says: shape (H, W), or (H, W, 3) of a colour image."""
+    raw_mode = _raw_mode(image)
+    if is_grey_deep(image) or raw_mode is None:
+        return np.asarray(PIL.ImageOps.exif_transpose(image))
+    if raw_mode == _GREY_ALPHA:  # four bytes a pixel: grey, high and low, and alpha
+        pixels = np.asarray(_decode(image, "RGBA", "RGBA"))
+        return _combine(pixels[..., 0], pixels[..., 1])
+    high = np.asarray(_decode(image, image.mode, _HIGH_BYTES.get(raw_mode, raw_mode)))
+    return _combine(high[..., :3], np.asarray(_decode(image, image.mode, _LOW_BYTES[raw_mode]))[..., :3])
+
+
+def to_8_bits(values: NDArray[Any], bit_depth: int) -> NDArray[np.uint8]:
+    """Scale values of so many bits to 0 to 255 by a fixed factor; larger ones are clipped."""
+    top = (1 << bit_depth) - 1
+    table = (np.arange(1 << 16, dtype=np.uint32).clip(0, top) * 255 // top).astype(np.uint8)
+    if values.itemsize > 2:  # of 32 bits, of which those above 16 are clipped
+        values = np.clip(values, 0, (1 << 16) - 1)
+    scaled: NDArray[np.uint8] = table[values]  # a look-up takes a byte a value, arithmetic a dozen
+    return scaled
+
+
+def _combine(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    values = high.astype(np.uint16)
+    values *= 256
+    values += low
+    return values
+
+
+def _raw_mode(image: PIL.Image.Image) -> str | None:
+    """Return how the pixels lie in the file of an image that is not decoded yet; `None`: it is, or they lie apart."""
+    tiles = getattr(image, "tile", None) or []
+    modes = {tile[3][0] if isinstance(tile[3], tuple) else tile[3] for tile in tiles}
+    return str(modes.pop()) if len(modes) == 1 else None
+
+
+def _decode(image: PIL.Image.Image, mode: str, raw_mode: str) -> PIL.Image.Image:
+    """Decode the file of an image anew, as if its pixels lay otherwise; turned as its EXIF orientation says."""
+    file: Any = image.fp  # type: ignore[attr-defined]
+    file.seek(0)
+    other: Any = PIL.Image.open(file, formats=[str(image.format)])
+    other._mode = mode
+    other.tile = [
+        tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
+        for tile in other.tile
+    ]
+    return PIL.ImageOps.exif_transpose(other)
