@@ -47,7 +47,7 @@ def describe_images(files: FileList) -> Iterator[str]:
     """Yield how many images lie in each directory, and of which kind, as in `80 JPEGs in photos`."""
     kinds: defaultdict[str, set[str]] = defaultdict(set)
     for name in files.names:
-        suffix = PurePosixPath(name).suffix.lower()
+        suffix = f".{name.lower().rpartition('.')[2]}"
         if suffix in IMAGE_SUFFIXES:
             kinds[name.rpartition("/")[0]].add(_NAMES.get(suffix, suffix[1:].upper()))
     for folder, count in files.image_counts.most_common():
