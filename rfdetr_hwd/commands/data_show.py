@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from rfdetr_hwd.commands.legend import write_legend
 from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_data
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
@@ -93,6 +94,7 @@ def run_show(
     facts = DatasetFacts(name, str(data.images), view, _tabulate(findings), left_out)
     page = build_dataset_page(facts, objects, input_sides, pictures)
     _write(out, pictures, page)
+    write_legend(out, data.class_names)
     say(f"page: {out / 'index.html'}\npictures: {len(pictures)} PNG files beside it")
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from rfdetr_hwd.commands.console import print_figures
 from rfdetr_hwd.commands.open_data import find_data
 from rfdetr_hwd.config import Config
-from rfdetr_hwd.data.annotations import ClassMap
+from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine import distributed
@@ -27,7 +27,7 @@ def run(
     which: Literal["auto", "ema", "plain"],
     overrides: list[str],
 ) -> None:
-    """Evaluate a checkpoint and write `metrics.json` and `predictions.json`.
+    """Evaluate a checkpoint and write `metrics.json`, `predictions.json` and `images.json`.
 
     Args:
         weights: Run folder (its best checkpoint) or checkpoint folder.
@@ -50,11 +50,13 @@ def run(
         figures = evaluation.measure(detector.network)
         if distributed.is_main():
             _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation, data.images))
+            _write_images(folder, data)
             _say_classes(classes)
             if evaluation.unreadable:
                 say(f"images that cannot be read, their objects counted as missed: {len(evaluation.unreadable)}")
             print_figures(f"{data.images}\n{detector.weights} weights of {detector.checkpoint.path}", figures)
             say(f"figures: {folder / 'metrics.json'}\ndetections: {folder / 'predictions.json'}")
+            say(f"their images and categories, by id: {folder / 'images.json'}")
 
 
 def _make_folder(folder: Path) -> Path:
@@ -93,6 +95,16 @@ def _write(folder: Path, figures: dict[str, float], metric: CocoMetric, protocol
     contents = {"predictions.json": metric.detections, "metrics.json": {"figures": figures, "protocol": protocol}}
     for name, content in contents.items():
         replace_text(folder / name, json.dumps(content, indent=2 if name == "metrics.json" else None))
+
+
+def _write_images(folder: Path, data: DetectionData) -> None:
+    """Write what the ids in `predictions.json` stand for: COCO's format of results names neither file nor class."""
+    truth = data.ground_truth()
+    images = [
+        {**image, "file_name": str(name)} for image, name in zip(truth["images"], data.file_names.tolist(), strict=True)
+    ]
+    content = {"root": str(data.images), "images": images, "categories": truth["categories"]}
+    replace_text(folder / "images.json", json.dumps(content))
 
 
 def _default_folder(weights: Path, split: str) -> Path:

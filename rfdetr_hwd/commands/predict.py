@@ -7,9 +7,11 @@ from typing import Any
 import PIL.Image
 import supervision as sv
 
+from rfdetr_hwd.commands.legend import write_legend
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, read_image
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.report.lettering import drawable_names
 from rfdetr_hwd.report.pictures import draw_detections, draw_overview
 from rfdetr_hwd.terminal import say
 
@@ -37,6 +39,7 @@ def run(source: Path, weights: Path, out: Path, threshold: float) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out: cannot write to {out}: {error.strerror}") from None
+    names = drawable_names(detector.class_names)
     entries: list[dict[str, Any]] = []
     shown: list[tuple[PIL.Image.Image, sv.Detections]] = []
     for start in range(0, len(paths), _BATCH):
@@ -45,7 +48,7 @@ def run(source: Path, weights: Path, out: Path, threshold: float) -> None:
             continue
         results = detector.predict([image for _, image in readable], threshold)
         for (path, image), detections in zip(readable, results, strict=True):
-            picture = draw_detections(image, detections)
+            picture = draw_detections(image, detections, names)
             target = out / _picture_name(path, source)
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -58,9 +61,10 @@ def run(source: Path, weights: Path, out: Path, threshold: float) -> None:
         raise ImageError(f"none of the {len(paths)} images of {source} can be decoded")
     try:
         (out / "detections.json").write_text(json.dumps(entries, indent=2), encoding="utf-8")
-        draw_overview(shown, columns=4, side=320).save(out / "overview.png")
+        draw_overview(shown, names, columns=4, side=320).save(out / "overview.png")
     except OSError as error:
         raise ConfigError(f"--out: cannot write to {out}: {error.strerror or error}") from None
+    write_legend(out, detector.class_names)
     found = sum(len(entry["detections"]) for entry in entries)
     say(f"{found} detections in {len(entries)} of {len(paths)} images with {detector.weights} weights")
     say(f"pictures: {out}\noverview: {out / 'overview.png'}\ndetections: {out / 'detections.json'}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from rfdetr_hwd.commands.caveats import say_caveats
 from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.commands.training_data import build_train_loader, read_data
 from rfdetr_hwd.config import Config
@@ -28,7 +29,8 @@ from rfdetr_hwd.engine.trainer import LoopParts, Plan, fit, is_over
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.launch import launcher
-from rfdetr_hwd.model.build import BuiltModel, build_model
+from rfdetr_hwd.layers.registry import check_downsample
+from rfdetr_hwd.model.build import BuiltModel, build_model, downsample_options
 from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.model.weights import SourceWeights, load_weights
@@ -82,6 +84,7 @@ def run(
         raise ConfigError("--accept goes with a run that is continued: there is none yet")
     if "tensorboard" in settings.output.trackers and importlib.util.find_spec("tensorboard") is None:
         raise ConfigError("output.trackers: run `pip install tensorboard` first, or leave tensorboard out")
+    check_downsample(settings.downsample.name, **downsample_options(settings.downsample))
     if settings.train.deterministic:
         make_deterministic()
     stop, stage = StopRequest(settings.train.max_hours), None
@@ -173,6 +176,7 @@ def _prepare(
     seed_all(config.train.seed)
     checkpoint = _find_newest(folder)
     model = _build_model(config, train_data, is_fresh=checkpoint is None)
+    say_caveats(train_data, val_data, model.stock.config.num_queries)
     model.network.to(device)
     state = TrainState() if checkpoint is None else checkpoint.state
     folder = folder or _create_folder(config, stack)

@@ -66,27 +66,29 @@ def take_account(raw: RawSplit, data: DetectionData, by_reader: Counter[str], fo
     Raises:
         DatasetError: More is missing than the findings say.
     """
-    listed_images = len(raw.images) + len(raw.skipped)
+    by_index = found - by_reader
+    skipped_images = Counter(raw.skipped.values()) + Counter({kind: by_index[kind] for kind in SKIPS_IMAGE})
+    skipped_objects = Counter({kind: found[kind] for kind in SKIPS_OBJECT})
+    lost = len(raw.images) - len(data) - sum(by_index[kind] for kind in SKIPS_IMAGE)
+    if lost > 0:
+        raise DatasetError(f"{raw.where}: {lost} images of {data.name} are lost, and no finding says why")
     listed_objects = len(raw.annotations) + raw.skipped_objects + sum(by_reader[kind] for kind in SKIPS_OBJECT)
-    named = {kind: found[kind] for kind in (*SKIPS_IMAGE, *SKIPS_OBJECT) if found[kind]}
-    lost_images, lost_objects = listed_images - len(data), listed_objects - len(data.labels)
-    if lost_images > sum(named.get(kind, 0) for kind in SKIPS_IMAGE):
-        raise DatasetError(f"{raw.where}: {lost_images} images of {data.name} are lost, and no finding says why")
-    skipped = {f"{'images' if kind in SKIPS_IMAGE else 'objects'} skipped, {kind}": named[kind] for kind in named}
-    with_others = lost_objects - sum(named.get(kind, 0) for kind in SKIPS_OBJECT)
+    with_others = listed_objects - len(data.labels) - skipped_objects.total()
+    if with_others > 0 and not skipped_images and not any(found[kind] for kind in _SKIPS_OTHERS):
+        raise DatasetError(f"{raw.where}: {with_others} objects of {data.name} are lost, and no finding says why")
+    skipped = {f"images skipped, {kind}": count for kind, count in skipped_images.items() if count}
+    skipped |= {f"objects skipped, {kind}": count for kind, count in skipped_objects.items() if count}
     if with_others > 0:
-        if not lost_images and not any(found[kind] for kind in _SKIPS_OTHERS):
-            raise DatasetError(f"{raw.where}: {with_others} objects of {data.name} are lost, and no finding says why")
         skipped["objects skipped with their image, class or file"] = with_others
     names = {str(image.get("file_name")) for image in raw.images if isinstance(image, dict)}
     return Account(
-        data.name,
-        listed_images,
-        len(data),
-        listed_objects,
-        len(data.labels),
-        skipped,
-        frozenset(names.union(raw.skipped)),
+        name=data.name,
+        listed_images=len(raw.images) + len(raw.skipped),
+        images=len(data),
+        listed_objects=listed_objects,
+        objects=len(data.labels),
+        skipped=skipped,
+        names=frozenset(names.union(raw.skipped)),
     )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class RawSplit:
         fingerprint: sha256 of what was read.
         places: How each annotation is called in messages; by its id where this is empty.
         shards: By image id, where the images lie in tar files, if they do.
-        skipped: Files of images that the reader skips, each with a finding.
+        skipped: Images that the reader skips, by their files, with the kind of finding that says why.
         skipped_objects: Objects of these images, as far as they can be read.
         is_measured: Whether the sizes of the images are those of their files already.
     """
@@ -39,7 +39,7 @@ class RawSplit:
     fingerprint: str
     places: Sequence[str] = ()
     shards: tuple[tuple[Path, ...], Mapping[int, tuple[int, int, int]]] | None = None
-    skipped: Sequence[str] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
     skipped_objects: int = 0
     is_measured: bool = False
 

@@ -60,6 +60,8 @@ def read_shards(root: Path, split: str, files: FileList, findings: Findings) -> 
     images: list[dict[str, Any]] = []
     annotations: list[Any] = []
     members: dict[int, tuple[int, int, int]] = {}
+    skipped: dict[str, str] = {}
+    num_skipped = 0
     for number, name in enumerate(names):
         kind, reason = files.problem(name) if isinstance(name, str) else ("missing_file", f"is named {shown(name)}")
         if kind:
@@ -68,16 +70,23 @@ def read_shards(root: Path, split: str, files: FileList, findings: Findings) -> 
         with (root / name).open("rb") as file:
             for key, parts in samples.items():
                 entry = _read_sample(file, root / name, key, parts, digest, findings)
-                if entry is None:
+                if isinstance(entry, str):
+                    skipped[f"{name}/{key}"] = entry
                     continue
                 image, objects, (offset, size) = entry
                 images.append(image)
                 if image["id"] not in members:  # or the objects would land on another sample's picture
                     members[image["id"]] = (number, offset, size)
                     annotations += objects
+                else:
+                    num_skipped += len(objects)
     paths = tuple(root / str(name) for name in names)
     return RawSplit(
-        str(path), categories, images, annotations, digest.hexdigest(), shards=(paths, members), is_measured=True
+        *(str(path), categories, images, annotations, digest.hexdigest()),
+        shards=(paths, members),
+        is_measured=True,
+        skipped=skipped,
+        skipped_objects=num_skipped,
     )
 
 
@@ -99,13 +108,13 @@ def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
 
 def _read_sample(
     file: BinaryIO, shard: Path, key: str, parts: dict[str, tuple[int, int]], digest: Any, findings: Findings
-) -> tuple[dict[str, Any], list[Any], tuple[int, int]] | None:
-    """Return the image entry, the annotations, and the image's place; none where the sample is left out."""
+) -> tuple[dict[str, Any], list[Any], tuple[int, int]] | str:
+    """Return the image entry, the annotations, and the image's place; where it is skipped, the kind of finding."""
     who = f"sample {shown(key)}"
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in parts), None)
     if suffix is None or ".json" not in parts:
         findings.add("bad_image", shard, who, f"needs an image and a .json, and has {shown(sorted(parts))}")
-        return None
+        return "bad_image"
     text = _read_member(file, *parts[".json"]) if parts[".json"][1] <= _MAX_SIDECAR_BYTES else b""
     digest.update(text)
     try:
@@ -115,13 +124,13 @@ def _read_sample(
             raise ValueError("image_id must be a whole number and annotations a list")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         findings.add("bad_image", shard, who, f"its .json cannot be read: {error!r}")
-        return None
+        return "bad_image"
     name = f"{key}{suffix}"
     try:
         height, width = _read_size(file, shard / name, *parts[suffix])
     except ImageError as error:
         findings.add("unreadable_image", shard, who, str(error))
-        return None
+        return "unreadable_image"
     image = {"id": image_id, "file_name": name, "width": width, "height": height}
     return image, [_owned(entry, image_id) for entry in objects], parts[suffix]
 

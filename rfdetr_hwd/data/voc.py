@@ -92,7 +92,7 @@ def _read_part(root: Path, split: VocSplit, pairs: Pairs, labels: Sequence[str],
     if not categories:
         raise DatasetError(f"{root} has no object in its {len(labels)} annotation files")
     origin = 0 if any(min(thing.corners[:2]) < 1 for thing in things) else 1
-    skipped: list[tuple[str, int]] = []
+    skipped: dict[str, tuple[str, int]] = {}
     images = list(_read_images(root, split, pairs, findings, skipped))
     annotations: list[dict[str, Any]] = []
     places: list[str] = []
@@ -113,28 +113,30 @@ def _read_part(root: Path, split: VocSplit, pairs: Pairs, labels: Sequence[str],
     classes = [{"id": i, "name": name} for name, i in categories.items()]
     read = json.dumps([[image.path, image.file.digest if image.file else ""] for image in images])
     digest = hashlib.sha256(f"{list(categories)} {origin} {read}".encode()).hexdigest()
-    names, objects = [name for name, _ in skipped if name], sum(count for _, count in skipped)
-    return RawSplit(str(root), classes, entries, annotations, digest, places, skipped=names, skipped_objects=objects)
+    num_objects = sum(count for _, count in skipped.values())
+    reasons = {path: kind for path, (kind, _) in skipped.items() if kind != "duplicate_label"}
+    read_before = (str(root), classes, entries, annotations, digest, places)
+    return RawSplit(*read_before, skipped=reasons, skipped_objects=num_objects)
 
 
 def _read_images(
-    root: Path, split: VocSplit, pairs: Pairs, findings: Findings, skipped: list[tuple[str, int]]
+    root: Path, split: VocSplit, pairs: Pairs, findings: Findings, skipped: dict[str, tuple[str, int]]
 ) -> Iterator[_Image]:
     """Yield the images that can be used, with what their annotation files say; enter everything else.
 
-    Images that are skipped are entered by name, with the number of their objects.
+    What is skipped is entered by its path: the kind of finding, and the number of its objects.
     """
     for image, label, kind, reason, where in split.entries:
         file = pairs.read(root, label) if label and label not in pairs.unsafe else None
         num_objects = len(file.objects) if file else 0
         if kind:
             findings.add(kind, root / where, "", reason)
-            skipped.append(("" if kind == "duplicate_label" else image or where, num_objects))
+            skipped[image or label or f"{where}: {reason}"] = kind, num_objects
             continue
         for problem, who, why in file.problems if file else ():
             findings.add(problem, root / label, who, why)
         if file is not None and not file.is_readable:
-            skipped.append((image, 0))
+            skipped[image] = "unreadable_label", 0
             continue
         if file is None:
             findings.add("unlabelled_image", root / image, "", "has no annotation file")

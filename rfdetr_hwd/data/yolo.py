@@ -76,7 +76,7 @@ class _Reader:
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._places: list[str] = []
-        self._skipped: list[str] = []
+        self._skipped: dict[str, str] = {}
         self._num_skipped_objects = 0
 
     def read(self) -> RawSplit:
@@ -147,7 +147,7 @@ class _Reader:
     def _skip(self, image: str, kind: str, file: str, reason: str) -> None:
         """Leave an image out, for what is wrong with one of its files."""
         self._findings.add(kind, self._files.root / file, "", reason)
-        self._skipped.append(image)
+        self._skipped[image] = kind
 
     def _report_before(self) -> None:
         """Report what is known of the split before its labels are read."""
@@ -155,7 +155,7 @@ class _Reader:
         for problem in split.problems:
             self._findings.add(*problem)
             if problem.kind != "missing_part":
-                self._skipped.append(f"{problem.where} {problem.who}")
+                self._skipped[f"{problem.where} {problem.who}"] = problem.kind
         if split.description.wrong_count:
             self._findings.add("class_count", where, "", split.description.wrong_count)
         for note in (*split.notes, *self._labels.notes(split.images)):

@@ -7,7 +7,7 @@ Contract of a downsampler: built with `(in_channels, out_channels, **options)`; 
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -89,20 +89,42 @@ def build_downsample(name: str, in_channels: int, out_channels: int, **options: 
         DownsampleError: The name is unknown, an option is not accepted, or the contract is not kept; the message says
             which.
     """
-    builder = _import_class(name) if ":" in name else _find(name)
-    try:
-        inspect.signature(builder).bind(in_channels, out_channels, **options)
-    except TypeError as error:
-        accepted = ", ".join(list(inspect.signature(builder).parameters)[2:]) or "none"
-        raise DownsampleError(f"the downsampler {name!r}: {error}; its options are {accepted}") from None
-    module = builder(in_channels, out_channels, **options)
+    module = _find_builder(name, options)(in_channels, out_channels, **options)
     _check_contract(module, name, in_channels, out_channels)
     return module
+
+
+def check_downsample(name: str, **options: object) -> None:
+    """Refuse a name or an option that `build_downsample` would refuse, whatever the channels.
+
+    A class that is imported is not built: it may suit the channels of its site alone.
+
+    Args:
+        name: As in `build_downsample`.
+        options: The downsampler's own.
+
+    Raises:
+        DownsampleError: The name is unknown, or an option is not accepted.
+    """
+    builder = _find_builder(name, options)
+    if ":" not in name:
+        builder(4, 4, **options)
 
 
 def list_downsamples() -> dict[str, Registered]:
     """Return what is registered, in order of registration."""
     return dict(_REGISTRY)
+
+
+def _find_builder(name: str, options: Mapping[str, object]) -> Callable[..., nn.Module]:
+    """Return the class of a downsampler that accepts these options."""
+    builder = _import_class(name) if ":" in name else _find(name)
+    try:
+        inspect.signature(builder).bind(4, 4, **options)
+    except TypeError as error:
+        accepted = ", ".join(list(inspect.signature(builder).parameters)[2:]) or "none"
+        raise DownsampleError(f"the downsampler {name!r}: {error}; its options are {accepted}") from None
+    return builder
 
 
 def _find(name: str) -> Callable[..., nn.Module]:

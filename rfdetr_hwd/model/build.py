@@ -59,11 +59,17 @@ def build_model(model: ModelSection, downsample: DownsampleSection, class_names:
         freeze_encoder=model.freeze_encoder,
         gradient_checkpointing=model.gradient_checkpointing,
     )
+    options = downsample_options(downsample)
+    replacements = swap_downsample(stock.network, downsample.name, downsample.site, downsample.init, **options)
+    return BuiltModel(stock, tuple(class_names), replacements, model.resize)
+
+
+def downsample_options(downsample: DownsampleSection) -> dict[str, str | int | float | bool]:
+    """Return the options that the downsampler is built with: its own, and the backend where there is a choice."""
     options = dict(downsample.options)
     if downsample.name in ("hwd", "dwt"):
         options.setdefault("backend", downsample.backend)
-    replacements = swap_downsample(stock.network, downsample.name, downsample.site, downsample.init, **options)
-    return BuiltModel(stock, tuple(class_names), replacements, model.resize)
+    return options
 
 
 def load_model(

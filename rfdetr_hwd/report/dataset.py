@@ -11,10 +11,12 @@ import PIL.Image
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from rfdetr_hwd.report.lettering import drawable_names, font_of, plain
 from rfdetr_hwd.report.objects import (
     ASPECT_LIMIT,
     ASPECT_STEPS,
@@ -26,7 +28,7 @@ from rfdetr_hwd.report.objects import (
     count_sizes,
     side_edges,
 )
-from rfdetr_hwd.report.samples import PALETTE, plain
+from rfdetr_hwd.report.samples import PALETTE
 
 _BAR, _INK, _GRID = "#4a7fb5", "#2b3138", "#dfe3e8"
 _MAX_BARS = 40
@@ -37,7 +39,8 @@ def plot_labels(objects: Objects) -> Figure:
     counts = objects.per_class
     order = np.argsort(-counts, kind="stable")[:_MAX_BARS]
     left = f" (the {_MAX_BARS} most frequent of {len(counts)})" if len(counts) > _MAX_BARS else ""
-    names = [plain(objects.class_names[label], 28) for label in order]
+    drawn = drawable_names(objects.class_names)
+    names = [plain(drawn[label], 28) for label in order]
     figure, axes = _axes(f"Objects of each class{left}", "objects", "", height=1.3 + 0.26 * len(order))
     _horizontal_bars(axes, names, counts[order], len(objects), [PALETTE[label % len(PALETTE)] for label in order])
     return figure
@@ -172,6 +175,8 @@ def _horizontal_bars(
     rows = np.arange(len(names))
     axes.barh(rows, counts, height=0.72, color=colours)
     axes.set_yticks(rows, names, parse_math=False)
+    for label, name in zip(axes.get_yticklabels(), names, strict=True):
+        label.set_fontproperties(FontProperties(fname=font_of(name), size=9))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, 1.28 * max(1, counts.max(initial=0)))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

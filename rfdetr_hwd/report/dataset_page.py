@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfdetr_hwd.report import dataset
+from rfdetr_hwd.report.lettering import drawable_names
 from rfdetr_hwd.report.objects import Objects, count_sizes
 from rfdetr_hwd.report.page import Picture, Section, Table, build_page
 
@@ -119,11 +120,13 @@ def _overview(objects: Objects) -> Table:
 def _class_table(objects: Objects, input_sides: NDArray[np.float64]) -> Table:
     """Return a row a class: objects, images, median sizes."""
     rows = []
+    drawn = drawable_names(objects.class_names)
     for label, name in enumerate(objects.class_names):
         mine = objects.labels == label
         images = len(np.unique(objects.image_rows[mine]))
         medians = _median(objects.sides[mine]), _median(input_sides[mine])
-        rows.append((name, int(mine.sum()), images, *medians))
+        shown = name if drawn[label] == name else f"{drawn[label]} {name}"  # as it is called in the pictures
+        rows.append((shown, int(mine.sum()), images, *medians))
     header = ("class", "objects", "images with it", "median side, pixels on disk", "at the model's input")
     return Table(header, rows)
 

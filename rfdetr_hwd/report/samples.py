@@ -1,20 +1,17 @@
 """Draw annotated images on sheets: boxes in the colour of their class, a caption beneath each, a legend on top."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
-import PIL.ImageFont
 import PIL.ImageOps
 import supervision as sv
 from numpy.typing import NDArray
 
-from rfdetr_hwd.report.pictures import draw_overview
+from rfdetr_hwd.report.lettering import drawable_names, drawable_text, load_font, plain
+from rfdetr_hwd.report.pictures import annotate_labels, draw_overview
 
 PALETTE = (
     *("#e6412e", "#1f78d1", "#f5a800", "#18a058", "#9b4fd3", "#00b3c4"),
@@ -23,7 +20,6 @@ PALETTE = (
 """Colours of the classes, in label order and again from the first."""
 
 _COLOURS = sv.ColorPalette.from_hex(list(PALETTE))
-_FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 _INK, _SOFT = "#1d2127", "#5d6672"
 _CAPTION, _HEADING = 20, 26  # heights in pixels
 _GAP = 4  # pixels between two cells
@@ -57,10 +53,9 @@ def draw_sample(sample: Sample, class_names: Sequence[str]) -> PIL.Image.Image:
     detections = sv.Detections(xyxy=sample.boxes_xyxy, class_id=sample.labels)
     drawn: PIL.Image.Image = sv.BoxAnnotator(_COLOURS, thickness).annotate(sample.image.copy(), detections)
     if len(class_names) > len(PALETTE):
-        annotator = sv.RichLabelAnnotator(
-            _COLOURS, font_path=str(_FONT), font_size=10, text_padding=2, smart_position=True
-        )
-        drawn = annotator.annotate(drawn, detections, labels=[plain(class_names[i], 20) for i in sample.labels])
+        names = drawable_names(class_names)
+        labels = [plain(names[label], 20) for label in sample.labels]
+        drawn = annotate_labels(drawn, detections, labels, 10, _COLOURS, are_spread=True)
     return drawn
 
 
@@ -77,9 +72,8 @@ def draw_sheet(
         headings: What is written above each column.
     """
     nothing = sv.Detections.empty()  # the boxes are drawn already, beneath them is the caption
-    nothing.data["class_name"] = np.zeros(0, dtype=str)
     cells = [_draw_cell(sample, class_names, side - _GAP) for sample in samples]
-    tiles = draw_overview([(cell, nothing) for cell in cells], columns, side)
+    tiles = draw_overview([(cell, nothing) for cell in cells], (), columns, side)
     strips = [_draw_legend(class_names, tiles.width)] if len(class_names) <= len(PALETTE) else []
     if headings:
         strips.append(_draw_headings(headings, side, tiles.width))
@@ -89,14 +83,6 @@ def draw_sheet(
         sheet.paste(part, (0, top))
         top += part.height
     return sheet
-
-
-def plain(text: str, limit: int) -> str:
-    """Return text of at most `limit` printable characters, with an ellipsis for what is left out of its middle."""
-    shown = "".join(character if character.isprintable() else "?" for character in text)
-    if len(shown) <= limit:
-        return shown
-    return f"{shown[: (limit - 1) // 2]}…{shown[len(shown) - limit // 2 :]}"
 
 
 def _draw_cell(sample: Sample, class_names: Sequence[str], side: int) -> PIL.Image.Image:
@@ -109,7 +95,7 @@ def _draw_cell(sample: Sample, class_names: Sequence[str], side: int) -> PIL.Ima
     boxes_xyxy = sample.boxes_xyxy * scale + [left, 0, left, 0]
     cell = PIL.Image.new("RGB", (side, image.height + _CAPTION), "white")
     cell.paste(draw_sample(replace(sample, image=canvas, boxes_xyxy=boxes_xyxy), class_names))
-    text = plain(sample.caption, side // 7)
+    text = drawable_text(plain(sample.caption, side // 7))
     _write(cell, (side / 2, image.height + _CAPTION / 2), text, "mm", size=11, colour=_SOFT)
     return cell
 
@@ -124,8 +110,8 @@ def _draw_headings(headings: Sequence[str], side: int, width: int) -> PIL.Image.
 def _draw_legend(class_names: Sequence[str], width: int) -> PIL.Image.Image:
     """Return a strip with the colour of each class, in as many lines as it takes."""
     places, x, line = [], 8.0, 0
-    for name in (plain(name, 32) for name in class_names):
-        needed = 18 + _font(13).getlength(name) + 18
+    for name in (plain(name, 32) for name in drawable_names(class_names)):
+        needed = 18 + load_font(name, 13).getlength(name) + 18
         if x > 8 and x + needed > width:
             x, line = 8.0, line + 1
         places.append((x, line, name))
@@ -140,9 +126,4 @@ def _draw_legend(class_names: Sequence[str], width: int) -> PIL.Image.Image:
 
 
 def _write(image: PIL.Image.Image, place: tuple[float, float], text: str, anchor: str, size: int, colour: str) -> None:
-    PIL.ImageDraw.Draw(image).text(place, text, fill=colour, font=_font(size), anchor=anchor)
-
-
-@functools.cache
-def _font(size: int) -> PIL.ImageFont.FreeTypeFont:
-    return PIL.ImageFont.truetype(_FONT, size, layout_engine=PIL.ImageFont.Layout.BASIC)
+    PIL.ImageDraw.Draw(image).text(place, text, fill=colour, font=load_font(text, size), anchor=anchor)

@@ -29,7 +29,18 @@ def files(folder: Path) -> set[str]:
     [
         (["--config", "nowhere.yaml"], 2, ["nowhere.yaml", "No such file"]),
         (["--config", "{config}", "train.epocs=3"], 2, ["train.epocs", "train.epochs"]),
-        (["--config", "{config}", "downsample.name=hdw"], 2, ["unknown downsampler 'hdw'", "did you mean hwd"]),
+        (["--config", "{config}", "downsample.name=hdw", "data.root=nowhere"], 2, ["'hdw'; did you mean hwd?"]),
+        (["--config", "{config}", "downsample.options={{wavelt: db2}}", "data.root=nowhere"], 2, ["wavelt", "backend"]),
+        (
+            [
+                "--config",
+                "{config}",
+                "downsample.name=dwt",
+                "downsample.options={{wavelet: db99}}",
+                "data.root=nowhere",
+            ],
+            *(2, ["dwt: 'db99' is no discrete wavelet"]),
+        ),
         (["--config", "{config}", "model.levels=[P4]"], 2, ["would replace nothing", "model.levels=[P4,P5]"]),
         (["--config", "{config}", "data.root=nowhere"], 1, ["no folder nowhere"]),
         (["--config", "{config}", "data.val=nowhere"], 1, ["no image folder", "nowhere: set data.val"]),

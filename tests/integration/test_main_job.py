@@ -10,6 +10,7 @@ import PIL.Image
 import pytest
 import torch
 import yaml
+from pycocotools.coco import COCO
 
 from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
@@ -64,6 +65,10 @@ def test_evaluate_equals_the_evaluation_in_training(trained: Path, command: Run,
     assert (protocol["max_dets"], protocol["resolution"]) == ([1, 10, 100], 64)
     detections = json.loads((tmp_path / "predictions.json").read_text())
     assert len(detections) > 10
+    truth = COCO(tmp_path / "images.json")  # what their ids stand for; they are results in COCO's format
+    assert len(truth.loadRes(str(tmp_path / "predictions.json")).anns) == len(detections)
+    assert {i: image["file_name"] for i, image in truth.imgs.items()} == {i: f"valid_{i:05d}.jpg" for i in range(8)}
+    assert {i: c["name"] for i, c in truth.cats.items()} == {1: "circle", 2: "square", 3: "triangle", 4: "star"}
     assert {d["category_id"] for d in detections} <= {1, 2, 3, 4}
 
 

@@ -62,6 +62,10 @@ def copy_across(root: Path) -> None:
     shutil.copy(image(root, 3), root / "valid" / "valid_00001.jpg")
 
 
+def copy_within(root: Path) -> None:
+    shutil.copy(image(root, 3), image(root, 5))
+
+
 def resave_across(root: Path) -> None:
     picture = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8))
     picture.resize((96, 80)).save(image(root, 3))
@@ -104,6 +108,9 @@ def rename(content: dict) -> None:
         (shrink, "size_mismatch", 1, ["train_00003.jpg", "annotated as 96x80 and decodes to 50x40"]),
         (turn, "rotated_image", 1, ["train_00003.jpg", "stored turned"]),
         (copy_across, "same_image", 1, ["valid_00001.jpg", "train_00003.jpg", "across splits"]),
+        (copy_across, "repeated_image", 0, []),
+        (copy_within, "repeated_image", 1, ["train_00005.jpg", "train_00003.jpg", "in one split"]),
+        (copy_within, "same_image", 0, []),
         (resave_across, "similar_image", 1, ["valid_00001.jpg", "train_00003.jpg", "across splits"]),
         (remove, "missing_file", 1, ["_annotations.coco.json", "image 3", "no file 'train_00003.jpg'"]),
         (add_file, "unlisted_image", 1, ["extra.png"]),
@@ -123,8 +130,8 @@ def test_findings_name_file_entry_and_reason(
     change(root)
     findings = check(root).findings
     assert findings.counts[kind] == before.counts[kind] + count
-    new = [str(example) for example in findings.examples[kind] if example not in before.examples.get(kind, [])]
-    assert any(all(part in text for part in parts) for text in new), new
+    new = [str(example) for example in findings.examples.get(kind, []) if example not in before.examples.get(kind, [])]
+    assert not count or any(all(part in text for part in parts) for text in new), new
     assert (kind in findings.kinds("error")) == (KINDS[kind].level == "error")
 
 
@@ -150,6 +157,16 @@ def test_the_report_is_json(root: Path) -> None:
     (entry,) = [entry for entry in report["findings"] if entry["level"] == "error"]
     assert (entry["kind"], entry["count"]) == ("unreadable_image", 1)
     assert entry["examples"][0]["who"] == "image 3"
+
+
+def test_a_split_that_cannot_be_read_gives_its_own_reason(root: Path) -> None:
+    edit(root, "train", lambda content: content["images"].append({"id": 99, "file_name": "none.jpg"}))
+    edit(root, "valid", lambda content: content["images"].clear())
+    (unreadable,) = check(root, decode=False).findings.examples["unreadable_split"]
+    assert unreadable.reason.endswith("lists no images")
+    edit(root, "valid", lambda content: content["images"].append({"id": 1, "file_name": 7}))
+    (unreadable,) = check(root, decode=False).findings.examples["unreadable_split"]
+    assert unreadable.reason.endswith("image 1: file_name must be text of at most 1024 characters, not 7")
 
 
 def test_splits_whose_names_say_nothing_are_an_error_that_names_them(tmp_path: Path) -> None:

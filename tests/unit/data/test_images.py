@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from rfdetr_hwd.data.images import ImageError, read_image, read_size
+from rfdetr_hwd.data.images import ImageError, read_header, read_image, read_size
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -107,6 +107,28 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: s
     assert upright.size == expected.shape[::-1]
     np.testing.assert_allclose(np.asarray(upright)[..., 0].astype(int), expected, atol=12)
     assert read_size(tmp_path / f"a.{suffix}") == (expected.shape, orientation != 1)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
+def test_an_orientation_that_exif_does_not_have_turns_nothing(tmp_path: Path, orientation: object) -> None:
+    image = PIL.Image.fromarray(RAMP[:8]).convert("RGB")
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.png", image, exif=exif)
+    assert np.array_equal(np.asarray(read_image(path)), np.asarray(image))
+    assert read_size(path) == ((8, 16), False)
+    assert read_header(path) == ((8, 16), 1)
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_a_header_tells_the_stored_size(tmp_path: Path, orientation: int, suffix: str) -> None:
+    image = PIL.Image.new("RGB", (30, 20))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    header = read_header(save(tmp_path / f"a.{suffix}", image, exif=exif))
+    assert header == ((20, 30), orientation)
+    assert header.upright == ((30, 20) if orientation in (5, 6, 7, 8) else (20, 30))
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_file_that_is_no_coco_file_is_refused(tmp_path: Path, content: object,
         (with_image(id=""), "bad_image", "image at place 1", "id must be a whole number or text, not ''"),
         (with_image(id=2.5), "bad_image", "image at place 1", "not 2.5"),
         (with_image(id=2.0**60), "bad_image", "image at place 1", "not 1.15"),  # no longer exact
-        (with_image(id="5"), "duplicate_image", "image '5'", "listed twice"),
+        (with_image(id="5", file_name="b.jpg"), "duplicate_image", "image '5'", "listed twice"),
         (with_image(id=True), "bad_image", "image at place 1", "not True"),
         (with_image(id=10**30), "bad_image", "image at place 1", "whole number"),
         (with_image(file_name=...), "bad_image", "image 2", "file_name must be text"),

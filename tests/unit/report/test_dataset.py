@@ -8,6 +8,7 @@ import PIL.ImageColor
 import pytest
 
 from rfdetr_hwd.report import dataset
+from rfdetr_hwd.report.lettering import plain
 from rfdetr_hwd.report.objects import (
     Objects,
     collect_objects,
@@ -17,7 +18,7 @@ from rfdetr_hwd.report.objects import (
     count_sizes,
     side_edges,
 )
-from rfdetr_hwd.report.samples import PALETTE, Sample, draw_sample, draw_sheet, plain
+from rfdetr_hwd.report.samples import PALETTE, Sample, draw_sample, draw_sheet
 
 # Three images, the second without objects. Boxes xyxy, and what follows from them:
 #                 side   share of the image    centre in percent   width / height

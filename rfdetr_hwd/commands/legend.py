@@ -1,0 +1,28 @@
+"""The names of classes that are numbered in pictures, because no font here has their characters."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.report.lettering import legend
+from rfdetr_hwd.terminal import say
+
+
+def write_legend(out: Path, class_names: Sequence[str]) -> None:
+    """Write `legend.txt` if any class is numbered, and say so.
+
+    Args:
+        out: Directory of the pictures.
+        class_names: Class names in label order.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    lines = legend(class_names)
+    if not lines:
+        return
+    try:
+        (out / "legend.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--out: cannot write to {out}: {error.strerror or error}") from None
+    say(f"no font here has the characters of {len(lines)} class names: they are numbered, see {out / 'legend.txt'}")
