@@ -62,6 +62,11 @@ class Split:
         """Where its annotations lie, from the root, for messages."""
         return shown_path(self.annotations, self.root)
 
+    @property
+    def title(self) -> str:
+        """Its place, or its name where that is the root."""
+        return self.name if self.annotations == self.root else self.place
+
     def is_called(self, name: str) -> bool:
         """Return whether a user may mean this split: by its name, or by the path of its directory or its file."""
         plain = Path(self.root, name)
@@ -117,7 +122,7 @@ class Layout:
             return self._named(role, name)
         chosen = [split for split in self.found if split.role == role]
         if len(chosen) > 1:
-            there = enumerate_some([split.place for split in chosen])
+            there = enumerate_some([split.title for split in chosen])
             raise DatasetError(f"{self.root} has several splits for {role}: {there}. Name one with {_option(role)}")
         if not chosen:
             reason = f": {self.missing[role]}" if role in self.missing else ""
@@ -139,7 +144,7 @@ class Layout:
         """Return, as sentences, what is there and not used, and what `train` would still need."""
         used = list(self.splits())
         places = {split.annotations for split in used}
-        unused = [split.place for split in self.found if split.annotations not in places]
+        unused = [split.title for split in self.found if split.annotations not in places]
         remarks = [f"not used: {enumerate_some(unused)}; {_option('train')} and the like choose"] if unused else []
         missing = [role for role in needed if role not in {split.role for split in used}]
         if missing:
@@ -184,11 +189,15 @@ class Layout:
         if not images.is_dir():
             raise DatasetError(f"{_option(role)}: there is no image directory {images}")
         format: Format = "coco" if annotations.is_file() else self.format
+        if format == "yolo":
+            raise DatasetError(
+                f"{_option(role)}: YOLO's labels are found beside the images: name these alone, as DIRECTORY"
+            )
         name = files.annotations if role_of(annotations.stem) is None else annotations.stem
         return Split(role, name, format, self.root, images, annotations, files.images is not None)
 
     def _there(self) -> str:
-        splits = [f"{split.name} ({split.place})" if split.place != "." else split.name for split in self.found]
+        splits = [f"{split.name} ({split.place})" if split.title != split.name else split.name for split in self.found]
         return f"; there {'is' if len(splits) == 1 else 'are'} {enumerate_some(splits)}" if splits else ""
 
     def _advice(self, role: Role) -> str:

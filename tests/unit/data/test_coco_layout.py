@@ -213,6 +213,15 @@ def test_annotations_and_images_are_named_apart(tmp_path: Path) -> None:
             find_layout(tmp_path / "a", names={"val": wrong}).split("val")
 
 
+def test_labels_of_yolo_are_not_named_apart(tmp_path: Path) -> None:
+    draw(tmp_path / "images" / "train" / "a.png", 0)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cat]\n")
+    layout = find_layout(tmp_path)
+    with pytest.raises(DatasetError, match="YOLO's labels are found beside the images: name these alone"):
+        layout.split("train", SplitFiles("labels", "images/train"))
+
+
 def test_images_that_are_named_are_looked_for_nowhere_else(tmp_path: Path) -> None:
     write(tmp_path, "all.json", "photos")
     (tmp_path / "empty").mkdir()

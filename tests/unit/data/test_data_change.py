@@ -26,7 +26,7 @@ def shapes(tmp_path: Path) -> Path:
 def test_convert_both_ways(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_convert(shapes, "yolo", tmp_path / "yolo")
     said = capsys.readouterr().out
-    assert "roboflow to yolo: written" in said
+    assert "roboflow to yolo" in said
     assert {line.split()[1] for line in said.splitlines() if line.startswith("│")} == {"train", "valid", "test"}
     run_convert(tmp_path / "yolo", "coco", tmp_path / "coco")
     assert f"dataset: {tmp_path / 'coco'}" in capsys.readouterr().out
@@ -34,11 +34,8 @@ def test_convert_both_ways(shapes: Path, tmp_path: Path, capsys: pytest.CaptureF
         assert len(list((tmp_path / "coco" / split).glob("*.jpg"))) == count
     with pytest.raises(ConfigError, match="--to voc: the formats to write are coco and yolo"):
         run_convert(shapes, "voc", tmp_path / "voc")
-    for source, to in ((shapes, "coco"), (tmp_path / "yolo", "yolo")):
-        with pytest.raises(DatasetError, match=f"from that there is no way to {to}"):
-            run_convert(source, to, tmp_path / "same")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="is not a Pascal VOC dataset: looked for"):
+    with pytest.raises(DatasetError, match="has no layout that is known. Found no files"):
         run_convert(tmp_path / "empty", "coco", tmp_path / "same")
     assert not (tmp_path / "same").exists()
     with pytest.raises(DatasetError, match="there is no folder"):
