@@ -5,9 +5,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
+from rfdetr_hwd.commands import data_change
 from rfdetr_hwd.commands.data_change import run_convert, run_download, run_split
+from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.errors import ConfigError
@@ -92,3 +96,16 @@ def test_importing_the_commands_loads_no_torch() -> None:
     code = "import sys, rfdetr_hwd.commands.data_change; print('torch' in sys.modules, 'supervision' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
+
+
+def test_dark_files_are_divided_by_what_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shapes(tmp_path / "shapes", ShapesSpec(train=4, valid=1, test=1, width=64, height=48))
+    for name in ("valid", "test"):
+        (tmp_path / "shapes" / name).rename(tmp_path / name)
+    for path in (tmp_path / "shapes" / "train").glob("*.jpg"):
+        PIL.Image.fromarray(np.full((48, 64), 3000, dtype=np.uint16)).save(path, "PNG")
+    seen: list[DetectionData] = []
+    monkeypatch.setattr(data_change, "split_dataset", lambda data, *_: seen.append(data))
+    monkeypatch.setattr(data_change, "_print_split", lambda *_: None)
+    run_split(tmp_path / "shapes", tmp_path / "out", "0.5,0.25,0.25", 0)
+    assert [data.options.bit_depth for data in seen] == [12]

@@ -1,6 +1,7 @@
 """Perceptual hashes: the same picture is found in another form, blank images are not all one, groups are complete."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, near_duplicates
+from rfdetr_hwd.data.images import ReadOptions
+from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, hash_images, near_duplicates
+from rfdetr_hwd.data.source import find_layout, read_split
 
 
 def distance(a: PIL.Image.Image, b: PIL.Image.Image) -> int:
@@ -111,3 +114,23 @@ def test_real_photographs_under_compression(tmp_path: Path) -> None:
         again.append(PIL.Image.open(tmp_path / f"{number}.jpg"))
     hashes = np.array([hash_image(image) for image in [*originals, *again]])
     assert near_duplicates(hashes, MAX_DISTANCE) == [[i, i + 30] for i in range(30)]
+
+
+def test_files_of_12_bits_are_compared_like_those_of_8(tmp_path: Path) -> None:
+    """Read as 16 bits they are so dark that hardly one differs from another."""
+    hashes = {}
+    for bits, name in ((8, "grey"), (12, "deep")):
+        root = tmp_path / name / "train"
+        root.mkdir(parents=True)
+        entries = []
+        for number in range(4):
+            grey = np.asarray(scene(number).convert("L")).astype(np.int64) // 2
+            values = grey.astype(np.uint8) if bits == 8 else (-(-grey * 4095 // 255)).astype(np.uint16)
+            PIL.Image.fromarray(values).save(root / f"{number}.png")
+            entries.append({"id": number, "file_name": f"{number}.png", "width": 160, "height": 160})
+        content = {"images": entries, "annotations": [], "categories": [{"id": 1, "name": "a"}]}
+        (root / "_annotations.coco.json").write_text(json.dumps(content))
+        data = read_split(find_layout(root.parent).split("train"), options=ReadOptions(12))
+        hashes[name] = hash_images(data).tolist()
+    assert hashes["grey"] == hashes["deep"]
+    assert len(set(hashes["deep"])) == 4
