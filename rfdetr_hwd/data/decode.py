@@ -1,10 +1,8 @@
 """Decode many images of a split in few threads, within a bound on their memory."""
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +17,8 @@ NUM_PROBED = 1000
 MAX_THREADS = 4
 """Threads that decode. Pillow does so without holding the interpreter; more of them take memory more than they help."""
 MEMORY = 1 << 30
-"""Bytes that all images which are being decoded may take together; a larger one is decoded alone."""
+"""Bytes that the images in these threads may take together. An image that takes more than its part is decoded in a
+further thread, one such image after another: each thread keeps what it once needed, so waiting would not do."""
 _BYTES_PER_PIXEL = 16
 """What Pillow holds of an image while it is decoded, turned upright and converted: four copies of four bytes."""
 
@@ -53,17 +52,17 @@ def decode_in_threads(data: DetectionData, look: Callable[[int], Found], rows: I
         look: Decodes the image of a row; called in a thread.
         rows: Rows of the images.
     """
-    budget = _Budget(MEMORY)
+    pool, large = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)), ThreadPoolExecutor(1)
 
     def bounded(row: int) -> Found:
-        with budget.taken(_estimate_bytes(data, row)):
-            return look(row)
+        is_large = _estimate_bytes(data, row) > MEMORY // MAX_THREADS
+        return large.submit(look, row).result() if is_large else look(row)
 
-    pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     try:
         yield from pool.map(bounded, rows)
     finally:
         pool.shutdown(cancel_futures=True)  # whoever is asked to stop does not decode the rest
+        large.shutdown()
 
 
 def _estimate_bytes(data: DetectionData, row: int) -> int:
@@ -76,24 +75,3 @@ def _estimate_bytes(data: DetectionData, row: int) -> int:
         return path.stat().st_size + height * width * _BYTES_PER_PIXEL
     except (ImageError, OSError):
         return 0
-
-
-class _Budget:
-    """Lets threads wait until what they will take is free."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self._taken = total, 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def taken(self, amount: int) -> Iterator[None]:
-        amount = min(amount, self.total)
-        with self._changed:
-            self._changed.wait_for(lambda: self._taken + amount <= self.total)
-            self._taken += amount
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._taken -= amount
-                self._changed.notify_all()

@@ -1,18 +1,26 @@
 """A dataset with 12-bit values in 16-bit files is trained on, measured and used like the same images with 8 bits."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
+from rfdetr_hwd.commands import export as export_command
 from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.commands.training_data import read_data
+from rfdetr_hwd.config import Config
+from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine.checkpoint import open_checkpoint
 from rfdetr_hwd.engine.tracking import read_metrics
+from rfdetr_hwd.read_config import load_config, parse_config
 from rfdetr_hwd.run_folder import RunFolder
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
@@ -43,52 +51,98 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_grey(tmp_path_factory.mktemp("deep") / "data", as_12_bits)
 
 
-def test_the_same_images_are_the_same_run(cli: Run, config_file: Path, deep: Path, tmp_path: Path) -> None:
-    """Also evaluated elsewhere, predicted on, and exported, with what the run has recorded."""
-    roots = {"grey": write_grey(tmp_path / "data", lambda grey: grey), "deep": deep}
-    metrics, found = {}, {}
-    for name, root in roots.items():
-        run, out = tmp_path / name, tmp_path / f"{name}-out"
-        result = cli("train", "--config", config_file, f"output.dir={run}", f"data.root={root}", *SHORT)
-        assert result.returncode == 0, result.stderr
-        assert ("train: 4 images with 16 bits a channel hold values of up to 4095" in result.stdout) == (name == "deep")
-        bits = {"grey": 16, "deep": 12}[name]
-        assert RunFolder.open(run).config([]).data.bit_depth == bits
-        assert open_checkpoint((run / "best").resolve()).record["config"]["data"]["bit_depth"] == bits
-        # a configuration that leaves it open, and a split that alone would be taken for one of fewer bits
-        dark = write_grey(
-            tmp_path / f"{name}-dark", {"grey": lambda g: g // 8, "deep": lambda g: as_12_bits(g // 8)}[name]
-        )
-        options = ["--config", config_file, f"output.dir={run}", f"data.root={dark}", "--out", out]
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_grey(tmp_path_factory.mktemp("grey") / "data", lambda grey: grey)
+
+
+@pytest.fixture(scope="module")
+def trained_on_deep(config_file: Path, deep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one step."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    train_command.run(config_file, None, [f"data.root={deep}", f"output.dir={run}", *SHORT])
+    return run
+
+
+def test_the_model_gets_the_same_pixels(tiny_config: Config, deep: Path, grey: Path) -> None:
+    samples = []
+    for root in (grey, deep):
+        config = parse_config(tiny_config.model_dump(), [f"data.root={root}"])
+        splits = read_data(config)
+        assert {data.options.bit_depth for data in splits} == {12 if root is deep else 16}
+        datasets = [DetectionDataset(data, Augmentation(3, 0.5, 0.5, 0.5)) for data in splits]
+        samples.append([dataset[SampleKey(row, 1, 64)].images for dataset in datasets for row in range(len(dataset))])
+    assert len(samples[0]) == 6
+    assert all(torch.equal(one, other) for one, other in zip(*samples, strict=True))
+
+
+@pytest.mark.slow
+def test_the_same_images_are_the_same_run(
+    cli: Run, config_file: Path, grey: Path, trained_on_deep: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    result = cli("train", "--config", config_file, f"output.dir={run}", f"data.root={grey}", *SHORT)
+    assert result.returncode == 0, result.stderr
+    assert read_metrics(run / "metrics.jsonl") == read_metrics(trained_on_deep / "metrics.jsonl")
+
+
+def test_a_run_records_the_bits_and_uses_them(
+    cli: Run,
+    config_file: Path,
+    deep: Path,
+    grey: Path,
+    trained_on_deep: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On images that alone would be taken for ones of fewer bits, by a configuration that leaves it open."""
+    run, detector = trained_on_deep, Detector.load(trained_on_deep)
+    monkeypatch.setattr(Detector, "load", classmethod(lambda *_: detector))  # once is enough
+    assert RunFolder.open(run).config([]).data.bit_depth == 12
+    assert open_checkpoint((run / "best").resolve()).record["config"]["data"]["bit_depth"] == 12
+    dark = {
+        "deep": write_grey(tmp_path / "dark-deep", lambda grey: as_12_bits(grey // 8)),
+        "grey": write_grey(tmp_path / "dark-grey", lambda grey: grey // 8),
+    }
+    found = {}
+    for name, root in dark.items():
+        out = tmp_path / f"{name}-out"
+        options = ["--config", config_file, f"output.dir={run}", f"data.root={root}", "--out", out]
         assert cli("evaluate", "--weights", run, *options).returncode == 0
-        measured = json.loads((out / "metrics.json").read_text())
-        assert measured["protocol"]["bit_depth"] == bits
-        assert cli("predict", root / "test", "--weights", run, "--out", out, "--threshold", "0").returncode == 0
-        predicted = [entry["detections"] for entry in json.loads((out / "detections.json").read_text())]
-        with PIL.Image.open(root / "test" / "test_00000.png") as image:
-            (detections,) = Detector.load(run).predict([image], 0.0)
-        metrics[name] = [read_metrics(run / "metrics.jsonl"), measured["figures"]]
-        found[name] = [json.loads((out / "predictions.json").read_text()), predicted, detections.xyxy.tolist()]
-    assert metrics["grey"] == metrics["deep"]
-    assert found["grey"] == found["deep"]
-    result = cli("export", "--weights", tmp_path / "deep", "--out", tmp_path / "x.pth")
+        assert json.loads((out / "metrics.json").read_text())["protocol"]["bit_depth"] == 12
+        found[name] = json.loads((out / "predictions.json").read_text())
+    assert found["deep"] == found["grey"]
+    shutil.copytree(deep / "test", tmp_path / "photos" / "deep")
+    shutil.copytree(grey / "test", tmp_path / "photos" / "grey")
+    assert cli("predict", tmp_path / "photos", "--weights", run, "--out", out, "--threshold", "0").returncode == 0
+    predicted = [entry["detections"] for entry in json.loads((out / "detections.json").read_text())]
+    assert len(predicted) == 2
+    assert predicted[0] == predicted[1]
+    images = [PIL.Image.open(root / "test" / "test_00000.png") for root in (deep, grey)]
+    one, other = detector.predict(images, 0.0)
+    np.testing.assert_array_equal(one.xyxy, other.xyxy)
+    assert len(one) > 0
+    monkeypatch.setattr(export_command, "load_released", lambda _: None)
+    monkeypatch.setattr(export_command, "_check_released", lambda *_: None)
+    result = cli("export", "--weights", run, "--out", tmp_path / "x.pth")
+    assert result.returncode == 0, result.stderr
     assert "scale those of 16-bit files by 255/4095" in result.stdout
 
 
 def test_the_bits_of_a_run_stay(
-    cli: Run, config_file: Path, deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Run, config_file: Path, deep: Path, trained_on_deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    train = ["train", "--config", config_file, f"output.dir={run}", f"data.root={deep}", *SHORT]
-    assert cli(*train).returncode == 0
+    shutil.copytree(trained_on_deep, run, symlinks=True, copy_function=os.link)
     resumed = ["train", "--resume", run]
-    refused(
-        cli(*resumed, "data.bit_depth=16"), 2, "data.bit_depth (was 12, is 16) cannot be changed", "--accept data.bit"
-    )
+    message = "data.bit_depth (was 12, is 16) cannot be changed"
+    refused(cli(*resumed, "data.bit_depth=16"), 2, message, "--accept data.bit_depth")
     monkeypatch.setattr(train_command, "_fit", lambda *_: None)
-    for arguments in (resumed, [*resumed, "data.bit_depth=auto"], [*train, "--auto-resume"]):
-        assert cli(*arguments).returncode == 0
-        assert RunFolder.open(run).config([]).data.bit_depth == 12
+    folder = RunFolder.open(run)
+    started = load_config(config_file, [f"output.dir={run}", f"data.root={deep}", *SHORT])  # as --auto-resume reads it
+    assert started.data.bit_depth == "auto"
+    assert folder.check(started) == folder.config(["data.bit_depth=auto"]) == folder.config([])
+    assert folder.config([]).data.bit_depth == 12
     result = cli(*resumed, "--accept", "data.bit_depth", "data.bit_depth=10")
     assert result.returncode == 0, result.stderr
     assert "hold values of up to 4095, more than 1023" in result.stdout
