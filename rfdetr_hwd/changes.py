@@ -21,7 +21,10 @@ ACCEPTABLE = ("data.", "train.", "amp", "model.dropout", "model.drop_path", "mod
 ANNOTATIONS = "annotations"
 """What `--accept` calls the training annotations. The classes are never accepted: the class head would mean others."""
 
-REORDERING = ("data.train", "data.format", "train.batch_size", "train.seed", ANNOTATIONS)
+REORDERING = (
+    *("data.train", "data.format", "data.val_fraction", "data.val_seed"),
+    *("train.batch_size", "train.seed", ANNOTATIONS),
+)
 """Changes after which the epoch under way is other images, so that it starts again."""
 
 REFITTING = ("amp", "model.gradient_checkpointing", "train.micro_batch", "train.multi_scale", "train.ema")

@@ -121,7 +121,7 @@ class DataSection(Section):
 
     root: str
     """Directory of the dataset."""
-    format: Literal["auto", "coco", "roboflow", "yolo", "webdataset"] = "auto"
+    format: Literal["auto", "coco", "roboflow", "yolo", "webdataset", "voc"] = "auto"
     """Format of the dataset; `auto` recognises it."""
     train: SplitName = None
     """The training split: its name, its annotation file, or `{annotations: FILE, images: DIRECTORY}`; `null`: the one
@@ -130,6 +130,12 @@ class DataSection(Section):
     """The validation split, likewise; `null`: the one that is called val, valid, validation, val2017 or the like."""
     test: SplitName = None
     """The test split, likewise; `null`: the one that is called test, test2017 or the like."""
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Fraction of the training images that is held out for validation, for a dataset without a validation split:
+    stratified by class, with images that look alike on one side. A new run then decodes every image once before it
+    starts. `null`: the dataset has a validation split."""
+    val_seed: NonNegativeInt = 0
+    """Seed of the choice of the images that are held out; the same for runs whose `train.seed` differs."""
     allow: tuple[str, ...] = ()
     """Kinds of error in the annotations to accept, as `rfdetr-hwd data check` names them."""
     on_bad_image: Literal["quarantine", "fail"] = "quarantine"

@@ -12,11 +12,13 @@ import torch
 
 from rfdetr_hwd.commands.legend import write_legend
 from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_data
+from rfdetr_hwd.commands.run_data import hold_out, refuse_val_split
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, Failure, SampleKey
 from rfdetr_hwd.data.findings import KINDS, Findings
 from rfdetr_hwd.data.images import ImageError
+from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.roles import ROLES, Role
 from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -79,8 +81,7 @@ def run_show(
     _check_out(out)
     settings = _read_settings(root, config, overrides)
     findings = Findings()
-    place = find_data(settings.data, said).split(role)
-    data = scan_split(place, findings)
+    data = _scan(settings, find_data(settings.data, said), role, findings)
     resolution = settings.model.resolution or _own_resolution(settings)
     objects = collect_objects(data)
     input_sides = objects.input_sides(resolution, settings.model.resize == "letterbox")
@@ -96,6 +97,15 @@ def run_show(
     _write(out, pictures, page)
     write_legend(out, data.class_names)
     say(f"page: {out / 'index.html'}\npictures: {len(pictures)} PNG files beside it")
+
+
+def _scan(settings: Config, layout: Layout, role: Role, findings: Findings) -> DetectionData:
+    """Return a split as a run has it: its own, or what is left and what is held out of the training images."""
+    if settings.data.val_fraction is None or role == "test":
+        return scan_split(layout.split(role), findings)
+    refuse_val_split(layout)
+    parts = hold_out(scan_split(layout.split("train"), findings), settings.data, None)
+    return parts.train if role == "train" else parts.val
 
 
 def _check_arguments(split: str, count: int, seed: int) -> Role:

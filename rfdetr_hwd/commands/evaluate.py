@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from rfdetr_hwd.commands.console import print_figures
 from rfdetr_hwd.commands.open_data import find_data
+from rfdetr_hwd.commands.run_data import read_validation
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.source import read_split
@@ -43,18 +44,23 @@ def run(
     with distributed.process_group() as device:
         detector = Detector.load(weights, which, () if config else overrides)
         settings = load_config(config, overrides) if config else detector.config
-        data = read_split(find_data(settings.data).split(split), settings.data.allow)
+        if split == "val":
+            data = read_validation(settings.data, detector.checkpoint)
+        else:
+            data = read_split(find_data(settings.data).split(split), settings.data.allow)
         classes = data.map_classes(detector.class_names)
         evaluation = Evaluation.build(detector.model, data, settings, device)
         folder = _make_folder(out or _default_folder(weights, split))
         figures = evaluation.measure(detector.network)
         if distributed.is_main():
-            _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation, data.images))
+            _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation, data))
             _write_images(folder, data)
             _say_classes(classes)
             if evaluation.unreadable:
                 say(f"images that cannot be read, their objects counted as missed: {len(evaluation.unreadable)}")
-            print_figures(f"{data.images}\n{detector.weights} weights of {detector.checkpoint.path}", figures)
+            print_figures(
+                f"{data.images}, {data.name}\n{detector.weights} weights of {detector.checkpoint.path}", figures
+            )
             say(f"figures: {folder / 'metrics.json'}\ndetections: {folder / 'predictions.json'}")
             say(f"their images and categories, by id: {folder / 'images.json'}")
 
@@ -76,11 +82,12 @@ def _say_classes(classes: ClassMap) -> None:
         say(f"classes that only the dataset has, with an AP of 0 in the mean: {', '.join(classes.only_dataset)}")
 
 
-def _protocol(detector: Detector, settings: Config, evaluation: Evaluation, images: Path) -> dict[str, Any]:
+def _protocol(detector: Detector, settings: Config, evaluation: Evaluation, data: DetectionData) -> dict[str, Any]:
     return {
         **evaluation.metric.protocol,
         "images_unreadable": sorted(evaluation.unreadable),
-        "data": str(images),
+        "data": str(data.images),
+        "split": data.name,
         "resolution": detector.resolution,
         "preprocessing": f"{detector.model.resize} into a square, bilinear, antialiased",
         "precision": "bfloat16 mixed" if settings.amp and detector.device.type == "cuda" else "float32",

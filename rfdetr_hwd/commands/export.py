@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rfdetr_hwd.commands.open_data import find_data
+from rfdetr_hwd.commands.run_data import read_validation
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
-from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.data.transforms import preprocess
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError, UserError
@@ -108,9 +107,8 @@ def _read_batch(detector: Detector, images: Path | None) -> Tensor:
 
 
 def _validation_data(detector: Detector) -> DetectionData:
-    settings = detector.config.data
     try:
-        return read_split(find_data(settings).split("val"), settings.allow)
+        return read_validation(detector.config.data, detector.checkpoint)
     except DatasetError as error:
         raise ConfigError(
             f"there are no images to compare on: {error}. Give data.root=FOLDER or --images FOLDER"

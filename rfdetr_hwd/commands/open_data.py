@@ -1,6 +1,6 @@
 """Find the dataset that a configuration or the command line names, and say what of it is not used."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -49,9 +49,9 @@ def find_named(root: Path, format: Format | Literal["auto"], said: Mapping[Role,
     return find_layout(root, format, {role: _parse_name(role, text) for role, text in said.items()})
 
 
-def say_remarks(layout: Layout) -> None:
+def say_remarks(layout: Layout, needed: Collection[Role] = ("train", "val")) -> None:
     """Print what of a dataset is not used, and what `train` would still need."""
-    for remark in layout.remarks():
+    for remark in layout.remarks(needed):
         say(f"note: {remark}")
 
 

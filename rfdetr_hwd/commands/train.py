@@ -13,6 +13,7 @@ import torch
 
 from rfdetr_hwd.commands.caveats import say_caveats
 from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.commands.run_data import HELD_OUT, recorded_held_out
 from rfdetr_hwd.commands.training_data import build_train_loader, read_data
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
@@ -172,9 +173,9 @@ def _prepare(
 ) -> _Stage:
     """Put the parts of a run together and restore what a checkpoint holds. Nothing needs saving until this is done."""
     _claim(config, folder, stack)
-    train_data, val_data = read_data(config)
-    seed_all(config.train.seed)
     checkpoint = _find_newest(folder)
+    train_data, val_data, held_out = read_data(config, recorded_held_out(checkpoint))
+    seed_all(config.train.seed)
     model = _build_model(config, train_data, is_fresh=checkpoint is None)
     say_caveats(train_data, val_data, model.stock.config.num_queries)
     model.network.to(device)
@@ -183,7 +184,8 @@ def _prepare(
     quarantine = folder.quarantine_file(distributed.rank())
     loader = build_train_loader(config, model, train_data, quarantine, stop.check_alone)
     learner = build_learner(config.train, model, loader.updates_per_epoch, state)
-    description = describe_model(config, train_data, val_data)
+    recorded = {HELD_OUT: held_out.as_record()} if held_out else {}
+    description = {**describe_model(config, train_data, val_data), **recorded}
     criterion = DetectionLoss(model.stock).to(device)
     if config.train.epochs < state.epoch:
         raise ConfigError(f"train.epochs={config.train.epochs}: the run has {state.epoch} epochs behind it already")
@@ -203,7 +205,7 @@ def _prepare(
     if distributed.is_main():
         folder.retire_best(state)
         folder.write_config(config)
-        folder.add_start(describe_run(config, learner, loader, train_data, val_data, state))
+        folder.add_start({**describe_run(config, learner, loader, train_data, val_data, state), **recorded})
     parts = LoopParts(
         loader=loader,
         criterion=criterion,

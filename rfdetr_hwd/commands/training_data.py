@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rfdetr_hwd.commands.open_data import find_data, say_remarks
+from rfdetr_hwd.commands.run_data import hold_out, refuse_val_split
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.holdout import HeldOut
 from rfdetr_hwd.data.layout import Split
 from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
 from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
+from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
@@ -18,20 +22,41 @@ from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.terminal import say
 
 
-def read_data(config: Config) -> tuple[DetectionData, DetectionData]:
+class RunData(NamedTuple):
+    """What a run trains on and is measured on.
+
+    Attributes:
+        train: The training split.
+        val: The validation split.
+        held_out: Which images were held out of the training split for validation, if any were.
+    """
+
+    train: DetectionData
+    val: DetectionData
+    held_out: HeldOut | None = None
+
+
+def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
     """Read the annotations, and decode as many images as it takes to know that the dataset can be trained on.
 
-    Returns:
-        The training and the validation split.
+    Args:
+        config: The configuration.
+        recorded: Which images a run that is continued held out.
 
     Raises:
+        ConfigError: Images are to be held out of a dataset that has a validation split.
         DatasetError: There are errors in them that are not accepted, or too many images that cannot be read.
     """
     settings = config.data
     check_allowed(settings.allow)
     layout = find_data(settings)
-    train_split, val_split = layout.split("train"), layout.split("val")
-    train_data, val_data = _read_split(train_split, config), _read_split(val_split, config)
+    if settings.val_fraction is None:
+        train_split, val_split = layout.split("train"), layout.split("val")
+        data = RunData(_read_split(train_split, config), _read_split(val_split, config))
+    else:
+        refuse_val_split(layout)
+        data = RunData(*hold_out(_read_split(layout.split("train"), config), settings, recorded))
+    train_data, val_data, _ = data
     classes = val_data.map_classes(train_data.class_names)
     if classes.only_dataset and "classes_differ" not in settings.allow:
         raise DatasetError(
@@ -41,7 +66,11 @@ def read_data(config: Config) -> tuple[DetectionData, DetectionData]:
     if distributed.is_main():
         names = ", ".join(train_data.class_names[:8]) + (", ..." if len(train_data.class_names) > 8 else "")
         say(f"data: {layout.root} ({layout.format}), {len(train_data)} training and {len(val_data)} validation images")
-        say_remarks(layout)
+        needed: tuple[Role, ...] = ("train", "val") if data.held_out is None else ("train",)
+        say_remarks(layout, needed)
+        if data.held_out is not None:
+            how = f"data.val_fraction={data.held_out.fraction:g}, data.val_seed={data.held_out.seed}"
+            say(f"held out for validation: {len(val_data)} of {len(train_data) + len(val_data)} images ({how})")
         say(f"classes: {len(train_data.class_names)} ({names})")
         if classes.only_model:
             say(f"classes without ground truth in {val_data.name}: {', '.join(classes.only_model)}")
@@ -49,7 +78,7 @@ def read_data(config: Config) -> tuple[DetectionData, DetectionData]:
     problem = distributed.broadcast_object(problem)
     if problem:
         raise DatasetError(problem)
-    return train_data, val_data
+    return data
 
 
 def _read_split(split: Split, config: Config) -> DetectionData:

@@ -1,7 +1,7 @@
 """Where the splits of a dataset lie: what all formats say about it, and how a split is named and chosen."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -135,13 +135,13 @@ class Layout:
             if name is not None or any(split.role == role for split in self.found):
                 yield self.split(role, name)
 
-    def remarks(self, names: Mapping[Role, SplitName] = USUAL_NAMES) -> list[str]:
+    def remarks(self, needed: Collection[Role] = ("train", "val")) -> list[str]:
         """Return, as sentences, what is there and not used, and what `train` would still need."""
-        used = list(self.splits(names))
+        used = list(self.splits())
         places = {split.annotations for split in used}
         unused = [split.place for split in self.found if split.annotations not in places]
         remarks = [f"not used: {enumerate_some(unused)}; {_option('train')} and the like choose"] if unused else []
-        missing = [role for role in ROLES if role != "test" and role not in {split.role for split in used}]
+        missing = [role for role in needed if role not in {split.role for split in used}]
         if missing:
             remarks.append(
                 f"there is no {' and no '.join(missing)} split, which `train` needs. {self._advice(missing[0])}"

@@ -49,7 +49,7 @@ def epoch_of(config: Config, workers: int, first: int):  # type: ignore[no-untyp
             "train": config.train.model_copy(update={"batch_size": 2, "multi_scale": True}),
         }
     )
-    data, _ = read_data(changed)
+    data = read_data(changed).train
     model = train_command._build_model(changed, data, is_fresh=False)
     for update in build_train_loader(changed, model, data, Path(os.devnull), lambda: None).epoch(1, first):
         yield from update

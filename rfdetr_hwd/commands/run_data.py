@@ -1,0 +1,101 @@
+"""The splits of a run: the dataset's own, or a validation split that is held out of the training images."""
+
+from typing import NamedTuple
+
+from rfdetr_hwd.commands.console import watch
+from rfdetr_hwd.commands.open_data import find_data
+from rfdetr_hwd.config import DataSection
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
+from rfdetr_hwd.data.layout import Layout
+from rfdetr_hwd.data.source import read_split
+from rfdetr_hwd.engine import distributed
+from rfdetr_hwd.engine.checkpoint import Checkpoint
+from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.terminal import say
+
+HELD_OUT = "held_out"
+"""Entry of a checkpoint's record that lists the images held out of training."""
+
+
+class Parts(NamedTuple):
+    """A split that is divided for training and validation."""
+
+    train: DetectionData
+    val: DetectionData
+    held_out: HeldOut
+
+
+def recorded_held_out(checkpoint: Checkpoint | None) -> HeldOut | None:
+    """Return which images a run held out, if it did."""
+    return HeldOut.from_record(checkpoint.record.get(HELD_OUT)) if checkpoint else None
+
+
+def refuse_val_split(layout: Layout) -> None:
+    """Refuse to hold images out where the dataset has a validation split.
+
+    Raises:
+        ConfigError: It has one, or one is named.
+    """
+    own = layout.names.get("val") is not None or any(split.role == "val" for split in layout.found)
+    if own:
+        name = layout.split("val").name
+        raise ConfigError(
+            f"data.val_fraction: {layout.root} has a validation split, {name}. To use it, leave data.val_fraction out "
+            "(null)"
+        )
+
+
+def hold_out(whole: DetectionData, settings: DataSection, recorded: HeldOut | None) -> Parts:
+    """Divide a split as `data.val_fraction` says. Rank 0 chooses, unless a checkpoint has recorded the choice.
+
+    Args:
+        whole: The training split.
+        settings: Of a run that holds images out.
+        recorded: What the run held out before.
+
+    Raises:
+        DatasetError: The split cannot be divided so.
+    """
+    fraction, seed = settings.val_fraction or 0.0, settings.val_seed
+    if recorded is not None and recorded[:3] == (fraction, seed, whole.fingerprint):
+        return Parts(*part_held_out(whole, recorded), recorded)
+    found: HeldOut | str = ""
+    if distributed.is_main():
+        say(f"data.val_fraction: comparing {len(whole)} images, so that none held out looks like one to train on ...")
+        try:
+            found = choose_held_out(whole, fraction, seed, lambda images: watch("comparing images", len(whole), images))
+        except DatasetError as error:
+            found = str(error)
+    found = distributed.broadcast_object(found)
+    if isinstance(found, str):
+        raise DatasetError(found)
+    return Parts(*part_held_out(whole, found), found)
+
+
+def read_validation(settings: DataSection, checkpoint: Checkpoint) -> DetectionData:
+    """Read the validation split to measure a checkpoint on: what its training held out, if it did.
+
+    Raises:
+        ConfigError: Images are to be held out that were not held out in training.
+        DatasetError: The split cannot be read, has errors, or is not the one that the images were held out of.
+    """
+    layout = find_data(settings)
+    if settings.val_fraction is None:
+        return read_split(layout.split("val"), settings.allow)
+    refuse_val_split(layout)
+    recorded = recorded_held_out(checkpoint)
+    if recorded is None or recorded[:2] != (settings.val_fraction, settings.val_seed):
+        did = f"held out {recorded.fraction:g} with seed {recorded.seed}" if recorded else "held out nothing"
+        raise ConfigError(
+            f"data.val_fraction: the training of {checkpoint.path} {did}; other images were trained on. Leave "
+            "data.val_fraction and data.val_seed as they were, or set data.val_fraction=null and data.val=NAME"
+        )
+    whole = read_split(layout.split("train"), settings.allow)
+    if recorded.sha256 != whole.fingerprint:
+        raise DatasetError(
+            f"{layout.root} is not the data of which {checkpoint.path} held out its validation images. To measure on "
+            "other data, set data.val_fraction=null and data.val=NAME"
+        )
+    return part_held_out(whole, recorded)[1]

@@ -1,0 +1,131 @@
+"""Images are held out of training by class, look-alikes together, and a run finds the very same ones again."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rfdetr_hwd.commands import run_data
+from rfdetr_hwd.commands.run_data import HELD_OUT, read_validation
+from rfdetr_hwd.commands.training_data import read_data
+from rfdetr_hwd.config import Config
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
+from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.read_config import parse_config
+from tests.unit.data.test_split import write
+from tests.unit.data.voc_files import boxes_of
+
+Configure = Callable[..., Config]
+
+
+@pytest.fixture
+def configure(shapes_root: Path, tmp_path: Path) -> Configure:
+    """A configuration on the training images of the built-in dataset alone."""
+    shutil.copytree(shapes_root / "train", tmp_path / "single" / "train")
+
+    def configured(**data: object) -> Config:
+        settings = {"root": str(tmp_path / "single"), "val_fraction": 0.25, **data}
+        return parse_config({"data": settings, "output": {"dir": "x"}})
+
+    return configured
+
+
+def whole(root: Path) -> DetectionData:
+    return read_split(find_layout(root).split("train"))
+
+
+def test_classes_are_divided_and_look_alikes_are_on_one_side(tmp_path: Path) -> None:
+    data = whole(write(tmp_path))
+    held_out = choose_held_out(data, 0.25, 0)
+    assert held_out == choose_held_out(data, 0.25, 0)
+    assert held_out.image_ids != choose_held_out(data, 0.25, 1).image_ids
+    train, val = part_held_out(data, held_out)
+    assert (len(train), len(val)) == (34, 11)
+    assert boxes_of(train) | boxes_of(val) == boxes_of(data)
+    assert not boxes_of(train).keys() & boxes_of(val).keys()
+    for first in range(5):  # images 100 to 104 and 140 to 144 show the same
+        assert (100 + first in held_out.image_ids) == (140 + first in held_out.image_ids)
+    for label in range(2):
+        images = [
+            len({*np.repeat(np.arange(len(part)), part.objects_per_image())[part.labels == label]})
+            for part in (train, val)
+        ]
+        assert abs(images[1] - 0.25 * sum(images)) <= 1.5
+    assert len({train.fingerprint, val.fingerprint, data.fingerprint}) == 3
+
+
+def test_an_image_that_cannot_be_read_is_on_one_side_and_stops_nothing(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    (root / "train/0.png").write_bytes(b"no image")
+    train, val = part_held_out(whole(root), choose_held_out(whole(root), 0.25, 0))
+    assert len(train) + len(val) == 45
+
+
+def test_the_record_is_json_and_any_other_is_none() -> None:
+    held_out = HeldOut(0.25, 3, "abc", (5, 1))
+    record = json.loads(json.dumps(held_out.as_record()))
+    assert HeldOut.from_record(record) == held_out
+    for other in (None, [], {}, {**record, "image_ids": ["1"]}, {**record, "image_ids": 5}, {**record, "more": 1}):
+        assert HeldOut.from_record(other) is None
+
+
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"data.val_fraction=0.1: 2 images of train, 0 groups .* 0 would be held out"
+    ):
+        choose_held_out(whole(write(tmp_path, 2, 0)), 0.1, 0)
+
+
+def test_a_part_without_any_object_is_refused(tmp_path: Path) -> None:
+    data = whole(write(tmp_path, 12, 0))  # images 100 and 110 have no object
+    with pytest.raises(DatasetError, match="the 2 images of train .held out. have no object"):
+        part_held_out(data, HeldOut(0.2, 0, "", (100, 110)))
+
+
+def test_a_run_finds_the_same_images_again_without_comparing_any(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = read_data(configure())
+    assert (len(first.train), len(first.val)) == (18, 6)
+    assert first.held_out is not None
+    checkpoint = SimpleNamespace(record={HELD_OUT: json.loads(json.dumps(first.held_out.as_record()))}, path="run")
+    monkeypatch.setattr(run_data, "choose_held_out", lambda *_: pytest.fail("the images are compared again"))
+    again = read_data(configure(), first.held_out)
+    assert (again.train.fingerprint, again.val.fingerprint) == (first.train.fingerprint, first.val.fingerprint)
+    measured = read_validation(configure().data, checkpoint)
+    assert measured.fingerprint == first.val.fingerprint
+    assert measured.image_ids.tolist() == sorted(first.held_out.image_ids)
+
+
+def test_images_that_were_trained_on_are_not_measured(configure: Configure, shapes_root: Path) -> None:
+    config = configure()
+    held_out = read_data(config).held_out
+    assert held_out is not None
+    run = SimpleNamespace(record={HELD_OUT: held_out.as_record()}, path="run")
+    with pytest.raises(
+        ConfigError, match=r"the training of run held out 0.25 with seed 0; other images were trained on"
+    ):
+        read_validation(configure(val_seed=1).data, run)
+    with pytest.raises(ConfigError, match="the training of run held out nothing"):
+        read_validation(config.data, SimpleNamespace(record={}, path="run"))
+    with pytest.raises(ConfigError, match=r"has a validation split, valid. To use it, leave data.val_fraction out"):
+        read_validation(configure(root=str(shapes_root)).data, run)
+    annotations = Path(config.data.root) / "train/_annotations.coco.json"
+    annotations.write_text(annotations.read_text() + " ")
+    with pytest.raises(DatasetError, match="is not the data of which run held out its validation images"):
+        read_validation(config.data, run)
+    assert len(read_validation(configure(val_fraction=None, val="train").data, run)) == 24
+
+
+def test_a_dataset_with_a_validation_split_is_refused(configure: Configure, shapes_root: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data.val_fraction: .* has a validation split, valid"):
+        read_data(configure(root=str(shapes_root)))
+    with pytest.raises(ConfigError, match=r"data.val_fraction: .* has a validation split, train"):
+        read_data(configure(val="train"))
