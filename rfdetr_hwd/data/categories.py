@@ -12,12 +12,12 @@ class Category(NamedTuple):
     """A class.
 
     Attributes:
-        key: Its id, as annotations refer to it.
-        id: Its id as a number.
+        keys: Its ids, as annotations refer to them.
+        id: The first of them as a number.
         name: Its name.
     """
 
-    key: Id
+    keys: tuple[Id, ...]
     id: int
     name: str
 
@@ -25,8 +25,9 @@ class Category(NamedTuple):
 def index_categories(raw: RawSplit, findings: Findings) -> list[Category]:
     """Return the classes, ascending by id.
 
-    A category 0 without annotations that only groups the others (Roboflow's) is none. Where no categories are listed,
-    the ids in the annotations stand in for names, once that is accepted.
+    A category 0 without annotations that only groups the others (Roboflow's) is none. One with annotations whose group
+    has its name is one class with it. Where no categories are listed, the ids in the annotations stand in for names,
+    once that is accepted.
 
     Args:
         raw: The entries.
@@ -41,7 +42,7 @@ def index_categories(raw: RawSplit, findings: Findings) -> list[Category]:
         entries = [{"id": key, "name": str(key)} for key in used]
     groups = [category.get("supercategory") for category in entries if isinstance(category, dict)]
     places: dict[Id, int] = {}
-    names: dict[Id, str] = {}
+    keys: dict[str, list[Id]] = {}
     for number, category in enumerate(entries):
         who, problem = name_entry("category", number, category), _problem(category)
         key = None if problem else read_id(category["id"])
@@ -53,14 +54,17 @@ def index_categories(raw: RawSplit, findings: Findings) -> list[Category]:
             continue
         for kind, reason in _notices(category, key):
             findings.add(kind, raw.where, who, reason)
-        if key in names:
+        if key in places:
             findings.add("duplicate_category", raw.where, who, "the id is listed twice")
-        elif name in names.values():
-            findings.add("duplicate_category", raw.where, who, f"the name {shown(name)} is listed twice")
+        elif name not in keys:
+            places[key], keys[name] = number, [key]
+        elif category.get("supercategory") == name:
+            keys[name].append(key)
+            findings.add("group_name", raw.where, who, f"has the name of its group, {shown(name)}")
         else:
-            places[key], names[key] = number, name
-    numbers = number_ids(places)
-    classes = [Category(key, number, names[key]) for key, number in zip(places, numbers, strict=True)]
+            findings.add("duplicate_category", raw.where, who, f"the name {shown(name)} is listed twice")
+    numbers = dict(zip(places, number_ids(places), strict=True))
+    classes = [Category(tuple(same), numbers[same[0]], name) for name, same in keys.items()]
     return sorted(classes, key=lambda category: category.id)
 
 

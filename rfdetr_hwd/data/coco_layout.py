@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 from rfdetr_hwd.data.coco import RawSplit, read_coco
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, shown
-from rfdetr_hwd.data.image_places import Owner, choose_directory, place_images
+from rfdetr_hwd.data.image_directory import Owner, choose_directory
+from rfdetr_hwd.data.image_places import place_images
 from rfdetr_hwd.data.layout import Format, Found, Split, enumerate_some, shown_path
 from rfdetr_hwd.data.roles import role_of
 
@@ -29,6 +30,7 @@ _MAX_RECODED_BYTES = 64 << 20
 _MAX_FILES = 10_000
 """JSON files that are looked into: per-image files of other tools come in great numbers."""
 _MAX_NAMES = 64
+_MANY = 10
 _COLON = re.compile(rb"\s*:")
 _FILE_NAME = re.compile(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 
@@ -75,6 +77,8 @@ def find_coco(root: Path, files: FileList) -> Found | None:
         notes.append(f"not used: {enumerate_some(lacking)}")
     nearly = {path: peek for path, peek in parts.items() if len(peek.keys) == len(KEYS) - 1}
     splits = [_to_split(root, path, peek, files, linked) for path, peek in (whole or nearly).items()]
+    if len(splits) >= _MANY and not any(split.role for split in splits):
+        notes.append(f"{len(splits)} annotation files name no split: if each is of one image, merge them into one")
     return Found(tuple(_settle_roles(splits)), tuple(notes)) if splits else None
 
 
@@ -190,13 +194,13 @@ def _linked_directories(root: Path, files: FileList) -> dict[str, FileList]:
 def _to_split(root: Path, path: str, peek: Peek, files: FileList, linked: Mapping[str, FileList]) -> Split:
     """Return the split of an annotation file: what it is called and for, and where its images seem to be."""
     owner = _owner(path)
+    link = next((link for link, inside in linked.items() if inside.names.intersection(peek.file_names)), None)
     try:
         directory = choose_directory(peek.file_names, owner, files)
+        if directory is None:
+            directory = place_images(peek.file_names, owner, files).directory if link is None else link
     except DatasetError:  # which is said when it is read
-        directory = None
-    if directory is None:
-        there = (link for link, inside in linked.items() if inside.names.intersection(peek.file_names))
-        directory = next(there, owner.directory)
+        directory = owner.directory
     format: Format = "roboflow" if Path(path).name == ROBOFLOW_NAME else "coco"
     return Split(owner.role, owner.name, format, root, root / directory, root / path)
 
@@ -222,12 +226,13 @@ def _bare(name: str) -> str:
 def _settle_roles(splits: Sequence[Split]) -> Iterator[Split]:
     """Yield the splits so that each role is with the files that are named best for it; others keep none.
 
-    The only annotation file of a dataset is for training if its name says nothing.
+    Where no name says anything, the file that is named best is for training: `annotations.json`, where there is
+    `annotations_unofficial.json` as well.
     """
-    detection = [split for split in splits if not _OTHER_TASKS.search(split.annotations.stem)]
+    best = [split for split in splits if _suits(split) == min(map(_suits, splits))]
     for split in splits:
         rivals = [rival for rival in splits if rival.role == split.role]
-        if split.role is None and [split] == detection:
+        if [split] == best and len(rivals) == len(splits) and split.role is None:
             yield replace(split, role="train", name="train")
         elif split.role is not None and _suits(split) > min(map(_suits, rivals)):
             yield replace(split, role=None)
@@ -239,5 +244,5 @@ def _suits(split: Split) -> tuple[bool, bool, bool, bool, int]:
     """Return how far the name of an annotation file is from that of its role's boxes, the nearest first."""
     stem, is_roboflow = split.annotations.stem, split.format == "roboflow"
     is_usual = is_roboflow or re.fullmatch(r"(instances_)?[A-Za-z]+\d*", stem) is not None
-    is_part = re.search("trainval|minival", split.place, re.IGNORECASE) is not None
+    is_part = re.search("trainval|minival|minitrain", split.place, re.IGNORECASE) is not None
     return bool(_OTHER_TASKS.search(stem)), is_part, not is_usual, not is_roboflow, len(split.annotations.parts)

@@ -66,6 +66,7 @@ KINDS: Mapping[str, Kind] = {
     "unused_label": Kind("notice", "its objects are not read"),
     "duplicate_line": Kind("notice", "counts once"),
     "annotation_id": Kind("notice", "annotations are numbered anew"),
+    "group_name": Kind("notice", "one class with its group"),
     "text_value": Kind("notice", "read as what it spells"),
     "text_id": Kind("notice", "numbered by its place in the file"),
     "missing_size": Kind("notice", "read from the image file"),

@@ -15,30 +15,13 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from rfdetr_hwd.data.files import FileList
-from rfdetr_hwd.data.findings import DatasetError, shown
+from rfdetr_hwd.data.findings import shown
+from rfdetr_hwd.data.image_directory import Owner, choose_directory, join_path, plain_path, rank_directory
 from rfdetr_hwd.data.inventory import describe_images
 from rfdetr_hwd.data.layout import enumerate_some
-from rfdetr_hwd.data.roles import Role, role_of
+from rfdetr_hwd.data.roles import role_of
 
-_SAMPLE = 50
-_FEW = 500  # directories, of which each is looked into
-_IMAGE_DIRECTORIES = ("images", "image", "imgs", "img", "jpegimages", "data", "photos", "pictures", "frames")
-_LOOKALIKES = re.compile(r"mask|label|annot|segment|depth|thumb|backup|old|copy|trash", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*/(.*)", re.DOTALL)
-
-
-class Owner(NamedTuple):
-    """The annotation file whose images are looked for.
-
-    Attributes:
-        directory: Where it lies below the root, `""` being the root.
-        name: Name of its split.
-        role: What the split is for, if its name says so.
-    """
-
-    directory: str
-    name: str
-    role: Role | None
 
 
 class Places(NamedTuple):
@@ -57,39 +40,6 @@ class Places(NamedTuple):
     hints: dict[str, str]
 
 
-def choose_directory(names: Sequence[str], owner: Owner, files: FileList) -> str | None:
-    """Return the directory that the names of an annotation file begin in; none where it holds none of them.
-
-    Directories are compared by what they are called beside the annotation file, and the first that holds half of the
-    names is taken, or else the one that holds most.
-
-    Args:
-        names: File names as they are annotated, all or a sample.
-        owner: The annotation file.
-        files: The files below the root.
-
-    Raises:
-        DatasetError: Two directories hold the same names, and neither is called as if it were meant.
-    """
-    wanted = [_plain(name) for name in names]
-    candidates = _candidates(wanted, owner, files)
-    there = files.names | files.escaping
-    hits = {directory: sum(_join(directory, name) in there for name in wanted) for directory in candidates}
-    ranks = {directory: (_rank(directory, owner), -hits[directory]) for directory in candidates}
-    good = [directory for directory in candidates if 2 * hits[directory] >= len(wanted) > 0]
-    some = [directory for directory in candidates if hits[directory]]
-    if not some:
-        return None
-    best = min(good or some, key=lambda d: (*ranks[d], d) if good else (-hits[d], *ranks[d], d))
-    rivals = [d for d in some if ranks[d] == ranks[best]]
-    if any(sum(_join(d, name) in there for d in rivals) > 1 for name in wanted if len(rivals) > 1):
-        raise DatasetError(
-            f"the images of {owner.name} may be those in {' or '.join(repr(d) for d in sorted(rivals))}: the same "
-            "names are in both. Say which, as {annotations: FILE, images: DIRECTORY}"
-        )
-    return best
-
-
 def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
     """Find the files of all images of an annotation file; see the module's description.
 
@@ -105,7 +55,7 @@ def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
     """
     directory = choose_directory(names, owner, files)
     begin = owner.directory if directory is None else directory
-    places = {name: _join(begin, _plain(name)) for name in names}
+    places = {name: join_path(begin, plain_path(name)) for name in names}
     missing = [name for name, path in places.items() if path not in files.names and not files.leads_out(path)]
     if not missing:
         return Places(begin, {}, (), {})
@@ -125,7 +75,8 @@ def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
     if directory is None and not found:
         there = enumerate_some(list(describe_images(files))) or "no images"
         lost = f"none of the {len(names)} images that it names is below {files.root}, where there are {there}"
-        hints = {name: f"{lost}: say where they are, as {{annotations: FILE, images: DIRECTORY}}" for name in missing}
+        lost += ": say where they are, as {annotations: FILE, images: DIRECTORY}"
+        hints = {name: hints[name] or lost for name in missing}
     folders = {path.rpartition("/")[0] for path in found.values()}
     top = _common([begin, *folders] if directory is not None or not found else [*folders])
     if top != begin:  # all names begin elsewhere, also of those that are missing and may be there by chance
@@ -133,38 +84,6 @@ def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
     paths = {name: _from(top, path) for name, path in found.items()}
     named = {paths.get(name, name): hint for name, hint in hints.items() if hint}
     return Places(top, paths, resolved, named)
-
-
-def _candidates(wanted: Sequence[str], owner: Owner, files: FileList) -> set[str]:
-    """Return directories below which some of the names are, and those that are looked into first."""
-    sample = wanted[:: max(1, len(wanted) // _SAMPLE)]
-    begins = {owner.directory, ""}
-    if len(files.image_counts) <= _FEW:
-        above = {str(parent) for folder in files.image_counts for parent in PurePosixPath(folder, "x").parents}
-        return begins | {d for d in above - {"."} if any(_join(d, name) in files.names for name in sample)}
-    for name in sample:
-        for path in files.by_basename.get(name.rpartition("/")[2], ()):
-            if path == name or path.endswith(f"/{name}"):
-                begins.add(path[: -len(name)].rstrip("/"))
-    return begins
-
-
-def _rank(directory: str, owner: Owner) -> tuple[int, bool, bool, int]:
-    """Return how well a directory suits an annotation file by what it is called, the best first."""
-    parts = directory.split("/") if directory else []
-    roles = {role_of(part) for part in parts} - {None}
-    last = parts[-1].casefold() if parts else ""
-    if directory == owner.directory:
-        tier = 0
-    elif owner.role and owner.role in roles or last == owner.name.casefold():
-        tier = 1
-    elif owner.role and roles:
-        tier = 5
-    elif last in _IMAGE_DIRECTORIES:
-        tier = 2
-    else:
-        tier = 4 if parts else 3
-    return tier, last not in _IMAGE_DIRECTORIES, bool(_LOOKALIKES.search(last)), len(parts)
 
 
 class _Search:
@@ -216,7 +135,7 @@ class _Search:
         most = max(lengths.values())
         paths = [path for path, length in lengths.items() if length == most]
         begins = {path: "/".join(path.split("/")[:-most]) for path in paths}
-        ranks = {path: (begins[path] != self.begin, _rank(begins[path], self.owner)) for path in paths}
+        ranks = {path: (begins[path] != self.begin, rank_directory(begins[path], self.owner)) for path in paths}
         best = [path for path in paths if ranks[path] == min(ranks.values())]
         exact = [path for path in best if path.split("/")[-1] == parts[-1]]
         return exact or best
@@ -225,7 +144,7 @@ class _Search:
         """Return the directory that a name speaks of, if it is there: the file is in it or nowhere."""
         for start in range(len(keys) - 1):
             for above in dict.fromkeys((_key(self.begin), "")):
-                folder = _join(above, "/".join(keys[start:-1]))
+                folder = join_path(above, "/".join(keys[start:-1]))
                 if folder in self.folders:
                     return f"{folder}/"
         return ""
@@ -239,7 +158,7 @@ class _Search:
 
     def _look_up(self, name: str) -> str:
         """Return where a name with `..` leads, if that is in the dataset."""
-        path = posixpath.normpath(_join(self.owner.directory, name.replace("\\", "/")))
+        path = posixpath.normpath(join_path(self.owner.directory, name.replace("\\", "/")))
         if path not in self.files.names:
             path = next(iter(self.by_key.get(_key(path).rpartition("/")[2], ())), "")
         return f"if {shown(path)} is meant, write that" if path else ""
@@ -260,17 +179,8 @@ def _key(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).replace("\\", "/")
 
 
-def _plain(name: str) -> str:
-    """Return a path without ./ and //."""
-    return str(PurePosixPath(name))
-
-
 def _is_relative(name: str) -> bool:
     return not name.startswith("/") and ".." not in name.split("/")
-
-
-def _join(directory: str, name: str) -> str:
-    return f"{directory}/{name}" if directory else name
 
 
 def _from(directory: str, path: str) -> str:

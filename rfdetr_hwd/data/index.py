@@ -59,7 +59,8 @@ def index_split(
         what = "images" if not images.names else "classes"
         first = next((str(findings.examples[kind][0]) for kind in findings.kinds("error")), "")
         raise DatasetError(f"{raw.where} lists no {what}" + (f" that can be used: {first}" if first else ""))
-    table = _index_annotations(raw, images, {c.key: label for label, c in enumerate(classes)}, findings)
+    labels = {key: label for label, category in enumerate(classes) for key in category.keys}
+    table = _index_annotations(raw, images, labels, findings)
     rows = table[:, 0].astype(np.int64)
     order = np.argsort(rows, kind="stable")
     rows, table = rows[order], table[order]

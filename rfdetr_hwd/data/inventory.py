@@ -13,17 +13,17 @@ _PEEK_BYTES = 1 << 16
 _MAX_PEEKS = 20
 
 _NAMES = {".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF"}
-_FOREIGN: Mapping[str, tuple[tuple[bytes, ...], str]] = {
-    "LabelMe": ((b'"shapes"', b'"imagePath"'), "convert it with labelme2coco"),
-    "VGG Image Annotator's own format": ((b'"regions"', b'"region_attributes"'), "export it again as COCO"),
-    "Label Studio's own format": ((b'"annotations"', b'"result"'), "export it again as COCO"),
-    "CreateML": ((b'"coordinates"', b'"label"'), "export it again as COCO"),
-    "Datumaro's own format": ((b'"items"', b'"categories"'), "export it again as COCO"),
-    "Supervisely's own format": ((b'"objects"', b'"classTitle"'), "export it again as COCO"),
-    "CVAT's own format": ((b"<annotations>", b"<version>"), "export it again as COCO"),
-    "detections in COCO's results format": ((b'"image_id"', b'"score"', b'"bbox"'), "they are no annotations"),
+_FOREIGN: Mapping[str, tuple[bytes, ...]] = {
+    "Annotations in LabelMe's format are not read: convert them with labelme2coco.": (b'"shapes"', b'"imagePath"'),
+    "VGG Image Annotator's own format is not read: export as COCO.": (b'"regions"', b'"region_attributes"'),
+    "Label Studio's own format is not read: export as COCO.": (b'"annotations"', b'"result"'),
+    "CreateML is not read: export as COCO.": (b'"coordinates"', b'"label"'),
+    "Datumaro's own format is not read: export as COCO.": (b'"items"', b'"categories"'),
+    "Supervisely's own format is not read: export as COCO.": (b'"objects"', b'"classTitle"'),
+    "CVAT's own format is not read: export as COCO.": (b"<annotations>", b"<version>"),
+    "A list of detections (COCO's results format) is no annotation file.": (b'"image_id"', b'"score"', b'"bbox"'),
 }
-"""Formats that are not read: what a file of them holds, and what to do."""
+"""What to say of formats that are not read, and what a file of them holds."""
 
 
 def describe_contents(root: Path, files: FileList) -> str:
@@ -47,7 +47,7 @@ def describe_images(files: FileList) -> Iterator[str]:
     """Yield how many images lie in each directory, and of which kind, as in `80 JPEGs in photos`."""
     kinds: defaultdict[str, set[str]] = defaultdict(set)
     for name in files.names:
-        suffix = PurePosixPath(name).suffix.lower()
+        suffix = f".{name.lower().rpartition('.')[2]}"
         if suffix in IMAGE_SUFFIXES:
             kinds[name.rpartition("/")[0]].add(_NAMES.get(suffix, suffix[1:].upper()))
     for folder, count in files.image_counts.most_common():
@@ -79,12 +79,12 @@ def _advise(root: Path, files: FileList) -> Iterator[str]:
                 content = file.read(_PEEK_BYTES)
         except OSError:
             continue
-        foreign.update([known for known, (marks, _) in _FOREIGN.items() if all(mark in content for mark in marks)][:1])
-    for known in foreign:
-        yield f"It seems to be annotated in {known}: {_FOREIGN[known][1]}."
-    annotated = [name for name in files.names if name.lower().endswith((".json", ".xml", ".txt", ".csv", ".tar"))]
-    if files.image_counts and not annotated:
+        foreign.update([text for text, marks in _FOREIGN.items() if all(mark in content for mark in marks)][:1])
+    yield from foreign
+    suffixes = {PurePosixPath(name).suffix.lower() for name in files.names}
+    if ".csv" in suffixes:
+        yield "CSV files are not read: convert them to COCO."
+    if ".json" in suffixes and not foreign:
+        yield "No JSON file is an object with images, annotations and categories, as COCO's are."
+    if files.image_counts and not suffixes & {".json", ".xml", ".txt", ".csv", ".tar"}:
         yield "There are images and no annotations: `rfdetr-hwd predict` takes images without."
-    elif annotated and not foreign:
-        named = "'{annotations: FILE, images: DIRECTORY}'"
-        yield f"If they are COCO annotations of images elsewhere, name both: --train {named}."

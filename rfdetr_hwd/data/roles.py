@@ -9,7 +9,7 @@ Role = Literal["train", "val", "test"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 _ROLE_WORDS: Mapping[str, Role] = {
-    **dict.fromkeys(("train", "training", "trainset", "trainval", "trn"), "train"),
+    **dict.fromkeys(("train", "training", "trainset", "trainval", "trn", "minitrain"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "valset", "minival"), "val"),
     **dict.fromkeys(("test", "testing", "testset"), "test"),
 }

@@ -88,6 +88,8 @@ def settle_sizes(
 def _read_headers(paths: Sequence[Path], rows: Iterable[int]) -> dict[int, Header | ImageError]:
     """Read headers in threads, for the disk's sake."""
     chosen = sorted(rows)
+    if len(chosen) <= _THREADS:
+        return {row: _try_header(paths[row]) for row in chosen}
     with ThreadPoolExecutor(_THREADS) as pool:
         return dict(zip(chosen, pool.map(lambda row: _try_header(paths[row]), chosen), strict=True))
 

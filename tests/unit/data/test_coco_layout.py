@@ -127,6 +127,14 @@ def test_parts_of_other_splits_are_not_used_beside_them(tmp_path: Path) -> None:
     assert [split.name for split in find_layout(tmp_path).splits()] == ["trainval2014", "minival2014"]
 
 
+def test_the_plain_name_is_taken_where_no_name_says_anything(tmp_path: Path) -> None:
+    write(tmp_path, "data/annotations.json", "data/batch_1")  # as TACO has it
+    write(tmp_path, "data/annotations_unofficial.json", "data/batch_1")
+    layout = find_layout(tmp_path)
+    assert [(split.role, split.place) for split in layout.splits()] == [("train", "data/annotations.json")]
+    assert "not used: data/annotations_unofficial.json" in layout.remarks()[0]
+
+
 def test_a_directory_of_a_split_without_annotations_is_said(tmp_path: Path) -> None:
     write(tmp_path, "train/_annotations.coco.json", "train")
     for number in range(5):
@@ -153,6 +161,15 @@ def test_files_whose_names_say_nothing_are_used_when_named(tmp_path: Path) -> No
         layout.split("train")
     named = find_layout(tmp_path, names={"train": "cats", "val": "dogs/annotations/instances.json"})
     assert [(split.role, num_right(read_split(split))) for split in named.splits()] == [("train", 3), ("val", 3)]
+
+
+def test_a_file_an_image_is_answered_with_what_to_do(tmp_path: Path) -> None:
+    for number in range(12):
+        write(tmp_path, f"label/{number}.json", "images", number, 1)
+    remarks = find_layout(tmp_path).remarks()
+    assert "12 annotation files name no split: if each is of one image, merge them into one" in remarks
+    assert "label/0.json" in remarks[0]
+    assert "and 6 more" in remarks[0]
 
 
 def test_a_broken_file_of_a_split_is_named(tmp_path: Path) -> None:

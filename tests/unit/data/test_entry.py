@@ -203,3 +203,15 @@ def test_without_categories_the_classes_are_named_by_their_ids_once_that_is_acce
     data = read_split(split, ["unnamed_classes"])
     assert (data.class_names, data.category_ids) == (("3", "7"), (3, 7))
     assert len(data.labels) == 4
+
+
+def test_a_class_with_the_name_of_its_group_is_one_class_with_it(tmp_path: Path) -> None:
+    content = json.loads(json.dumps(CONTENT))
+    content["categories"] = [
+        {"id": 3, "name": "pen", "supercategory": "none"},
+        {"id": 7, "name": "pen", "supercategory": "pen"},
+    ]
+    data, findings = scan(tmp_path, content)
+    assert (data.class_names, data.category_ids) == (("pen",), (3,))
+    assert data.labels.tolist() == [0, 0, 0, 0]
+    assert notices(findings) == {"group_name": ["category 7: has the name of its group, 'pen'"]}

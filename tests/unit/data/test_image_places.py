@@ -2,12 +2,20 @@
 
 import os
 import unicodedata
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings
+from rfdetr_hwd.data.image_directory import Owner, plain_path
+from rfdetr_hwd.data.image_places import place_images
+from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.source import find_layout, scan_split
 from tests.unit.data.pictures import annotate, draw, num_right, write_json
 
@@ -159,6 +167,47 @@ def test_two_directories_that_may_be_meant_are_an_error(tmp_path: Path) -> None:
     write_json(tmp_path / "all.json", annotate(["im0.png"]))
     with pytest.raises(DatasetError, match=r"may be those in 'one' or 'two'.*annotations: FILE, images: DIRECTORY"):
         scan(tmp_path)
+
+
+def test_images_below_a_directory_of_another_name_belong_to_the_split(tmp_path: Path) -> None:
+    for number in range(2):
+        draw(tmp_path / "train" / f"patch{number}" / "im.jpg", number)
+    write_json(
+        tmp_path / "annotations" / "objv2_train.json", annotate([f"images/v1/patch{n}/im.jpg" for n in range(2)])
+    )
+    data, findings = scan(tmp_path)
+    assert (num_right(data), findings.counts) == (2, {"path_differs": 2})
+    assert not any("no annotations" in remark for remark in find_layout(tmp_path).remarks())
+
+
+PARTS = st.sampled_from(["images", "Images", "train", "val", "a", "b", "é", "e\u0301", "x y", "x%20y", "..", ""])
+NAMES = st.builds(lambda parts, stem: "/".join([*parts, f"{stem}.jpg"]), st.lists(PARTS, max_size=3), PARTS)
+SPELLINGS = st.sampled_from([str, str.upper, lambda name: name.replace("/", "\\"), lambda name: f"C:\\{name}", quote])
+
+
+@given(
+    st.lists(NAMES, max_size=12),
+    st.lists(st.tuples(NAMES, SPELLINGS), max_size=8, unique_by=lambda pair: pair[1](pair[0])),
+    st.sampled_from([None, "train", "val"]),
+)
+def test_whatever_is_named_becomes_a_file_that_is_there_and_each_file_one_image(
+    there: list[str], spelled: list[tuple[str, Callable[[str], str]]], role: Role | None
+) -> None:
+    files = FileList(Path("/set"), frozenset(plain_path(name.lstrip("/")) for name in there if ".." not in name))
+    names = [spell(name) for name, spell in spelled]
+    try:
+        places = place_images(names, Owner("annotations", "all", role), files)
+    except DatasetError:  # two directories may be meant
+        return
+    below = files.below(places.directory)
+    used = {name: str(PurePosixPath(places.paths.get(name, name))) for name in names}
+    assert all(used[name] in below.names for name in places.resolved)
+    for name in places.resolved:
+        assert [other for other in names if used[other] == used[name]] == [name]
+        assert ".." not in name
+    for name in names:  # what is there as it is named is what is used
+        if plain_path(name) in files.names and places.directory == "":
+            assert used[name] == plain_path(name)
 
 
 @pytest.mark.parametrize(

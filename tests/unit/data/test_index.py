@@ -2,9 +2,11 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -193,13 +195,21 @@ SCALARS = st.one_of(
     st.floats(),
     st.text(max_size=4),
     st.sampled_from(["a.jpg", "../x", "\ud800", "", 2**63, -1, 1e308]),
+    st.sampled_from(["12", "60.0", " 7 ", "1e3", "007", "nan", "-0", "1e999", "false", "TRUE", "9" * 30, 2.0**60, 5.0]),
 )
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner))
+RLES = st.fixed_dictionaries(
+    {"size": st.lists(st.integers(-1, 90), max_size=3) | st.sampled_from([[40, 60], [80, 100], [2**40, 2]])},
+    optional={"counts": st.lists(st.integers(-2, 3000), max_size=6) | st.text("0123OPQ_`mn~", max_size=9) | SCALARS},
+)
+POLYGONS = st.lists(st.lists(st.floats(-10, 120) | SCALARS, min_size=2, max_size=9), max_size=3)
+INNER = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner))
+VALUES = INNER | RLES | POLYGONS
 PLACES = [
     *[(key,) for key in CONTENT],
     *[(key, index) for key in CONTENT for index in range(len(CONTENT[key]))],
     *[(key, index, name) for key in CONTENT for index in range(len(CONTENT[key])) for name in CONTENT[key][index]],
     *[("annotations", index, "bbox", corner) for index in range(4) for corner in range(4)],
+    *[("annotations", index, "segmentation") for index in range(4)] * 3,
 ]
 
 
@@ -241,6 +251,34 @@ def check_broken_file(root: Path, text: str) -> None:
             read_split(split)
 
 
+@st.composite
+def respelled_files(draw: st.DrawFn) -> dict[str, Any]:
+    """The good file with some of its values written in another way that tools have."""
+    content: dict[str, Any] = copy.deepcopy(CONTENT)
+
+    def other(value: Any, to_text: Callable[[Any], str] = str) -> Any:
+        return draw(st.sampled_from([value, float(value), to_text(value), f" {to_text(float(value))}"]))
+
+    for image in content["images"]:
+        image |= {key: other(image[key]) for key in ("id", "width", "height")}
+    for category in content["categories"]:
+        category["id"] = other(category["id"])
+    for annotation in content["annotations"]:
+        annotation |= {key: other(annotation[key]) for key in ("id", "image_id", "category_id")}
+        annotation["iscrowd"] = draw(st.sampled_from(CROWDS[annotation["iscrowd"]]))
+        annotation["bbox"] = [other(value) for value in annotation["bbox"]]
+        if "area" in annotation:
+            annotation["area"] = other(annotation["area"])
+        x, y, width, height = CONTENT["annotations"][content["annotations"].index(annotation)]["bbox"]
+        if width and draw(st.booleans()):
+            annotation["bbox"] = draw(st.sampled_from([None, [], ""]))
+            annotation["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+    return content
+
+
+CROWDS = {0: [0, 0.0, False, None, "0", "false", "False", ""], 1: [1, 1.0, True, "1", "true", "TRUE"]}
+
+
 FUZZ = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
 
 
@@ -248,6 +286,19 @@ FUZZ = {"deadline": None, "suppress_health_check": list(HealthCheck), "database"
 @given(broken_files())
 def test_broken_files_are_answered(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     check_broken_file(write_split(tmp_path_factory.getbasetemp() / "fuzz"), text)
+
+
+@settings(max_examples=100, **FUZZ)
+@given(respelled_files())
+def test_respelled_files_hold_the_same(tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]) -> None:
+    root = tmp_path_factory.getbasetemp() / "respelled"
+    usual = read_split(find_layout(write_split(root)).split("train")).ground_truth()
+    data, findings = scan_split(find_layout(write_split(root, content)).split("train"))
+    assert findings.kinds("error") == []
+    truth = data.ground_truth()
+    boxes = [[np.array(annotation.pop("bbox")) for annotation in t["annotations"]] for t in (usual, truth)]
+    np.testing.assert_allclose(boxes[1], boxes[0], atol=1e-12)
+    assert truth == usual
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_what_is_there_and_what_is_recognised_is_said(tmp_path: Path) -> None:
         find_layout(tmp_path)
     message = str(caught.value)
     assert "Found 1 JSON file (photos/0.json), 3 JPEGs in photos." in message
-    assert "annotated in LabelMe: convert it with labelme2coco" in message
+    assert "Annotations in LabelMe's format are not read: convert them with labelme2coco." in message
     for row in LAYOUTS:
         assert row.annotations in message
     (tmp_path / "photos" / "0.json").unlink()

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.findings import DatasetError, Findings
+from rfdetr_hwd.data.source import find_layout, read_split, scan_counted
 from tests.unit.data.yolo_files import BOX, YAML, reasons, scan, write_tree
 
 HAND = "0.1 0.2 2 0.2 0.3 1 0.15 0.25 0"  # three keypoints with their visibility
@@ -131,6 +131,27 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     data, findings = scan(tmp_path)
     assert set(findings.kinds("error")) == {"unreadable_image", "unreadable_label"}
     assert data.file_names.tolist() == ["train/images/c.png"]  # a label file that cannot be read is no background
+
+
+def test_what_is_left_out_is_accounted_for(tmp_path: Path) -> None:
+    """Of an image that cannot be read, one without labels that can be, one that a list names in vain, and two lines."""
+    write_labels(
+        tmp_path, "0 0.5 0.5 0.5 0.5", "0 0.5 0.5 0.5 0.5", "9 0.5 0.5 0.5 0.5", yaml=f"train: list.txt\n{YAML}"
+    )
+    write_tree(tmp_path, {"train/images/b.png": b"no image", "train/labels/b.txt": BOX * 3})
+    write_tree(tmp_path, {"train/images/c.png": None, "train/labels/c.txt": b"\xff"})
+    write_tree(tmp_path, {"list.txt": "".join(f"train/images/{name}.png\n" for name in "abcd")})
+    _, account = scan_counted(find_layout(tmp_path).split("train"), Findings())
+    assert (account.listed_images, account.images) == (4, 1)
+    assert (account.listed_objects, account.objects) == (6, 1)
+    assert account.skipped == {
+        "images skipped, missing_file": 1,
+        "images skipped, unreadable_label": 1,
+        "images skipped, unreadable_image": 1,
+        "objects skipped, unknown_category": 1,
+        "objects skipped, duplicate_line": 1,
+        "objects skipped with their image, class or file": 3,
+    }
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ def never(row: int) -> str:
         (["x/y/a.jpg", "x/z/a.jpg"], ["x_y_a.jpg", "x_z_a.jpg"]),
         (["a.jpg", "a.png"], ["a.jpg", "a_2.png"]),
         (["A.jpg", "a.jpg"], ["A.jpg", "a_2.jpg"]),
+        (["a.jpg", "A.jpg"], ["a.jpg", "A_2.jpg"]),
         (["a.jfif", "b.JPE", "c.apng"], ["a.jpg", "b.jpg", "c.png"]),
         (["a.jfif", "a.jpg"], ["a_2.jpg", "a.jpg"]),  # what can stay does
         (["x/a.jpg", "x_a.jpg", "x_a_2.png"], ["x_a_3.jpg", "x_a.jpg", "x_a_2.png"]),
