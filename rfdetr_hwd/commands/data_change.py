@@ -97,6 +97,7 @@ def run_split(
         )
     findings = Findings()
     data, account = scan_counted(splits[0], findings, every_header=True)
+    findings.refuse_errors(allow, by_option=True)
     say(f"comparing {len(data)} images of {splits[0].name} ...")
     hashes = hash_images(data, lambda images: watch("comparing images", len(data), images))
     unlisted = list(unlisted_images(layout.root, [(data, account)]))

@@ -93,9 +93,9 @@ def _hash(data: DetectionData, row: int) -> tuple[np.uint64, str]:
     try:
         return hash_image(read_image(path, io.BytesIO(data.read_bytes(row)), data.options)), ""
     except ImageError as error:
-        return np.uint64(0), str(error)
+        return np.uint64(0), str(error).removeprefix(f"cannot decode {path}: ")
     except OSError as error:
-        return np.uint64(0), f"cannot read {path}: {error.strerror or error}"
+        return np.uint64(0), error.strerror or str(error)
 
 
 def near_duplicates(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> list[list[int]]:

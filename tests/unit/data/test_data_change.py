@@ -15,6 +15,7 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.errors import ConfigError
+from tests.unit.data.voc_files import CAT, voc_xml, write_devkit, write_files
 
 
 @pytest.fixture
@@ -23,15 +24,31 @@ def shapes(tmp_path: Path) -> Path:
     return tmp_path / "shapes"
 
 
+def table(said: str, title: str) -> list[list[str]]:
+    """Return the cells of the rows of a table that was printed under a title."""
+    lines = said.partition(f"{title}\n")[2].splitlines()
+    end = next(number for number, line in enumerate(lines) if line.startswith("└"))
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines[:end] if line.startswith("│")]
+
+
 def test_convert_both_ways(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_convert(shapes, "yolo", tmp_path / "yolo")
-    said = capsys.readouterr().out
-    assert "roboflow to yolo" in said
-    assert {line.split()[1] for line in said.splitlines() if line.startswith("│")} == {"train", "valid", "test"}
+    there = table(capsys.readouterr().out, "roboflow to yolo")
+    counts = {row[0]: row[1:] for row in there}
+    assert {name: row[:2] for name, row in counts.items()} == {
+        "train": ["30", "30"],
+        "valid": ["4", "4"],
+        "test": ["2", "2"],
+    }
     run_convert(tmp_path / "yolo", "coco", tmp_path / "coco")
-    assert f"dataset: {tmp_path / 'coco'}" in capsys.readouterr().out
-    for split, count in (("train", 30), ("valid", 4), ("test", 2)):
-        assert len(list((tmp_path / "coco" / split).glob("*.jpg"))) == count
+    said = capsys.readouterr().out
+    assert said.endswith(f"dataset: {tmp_path / 'coco'}\n")
+    for row in table(said, "yolo to coco"):
+        role, name = {"train": "train", "val": "valid", "test": "test"}[row[0]], row[5]
+        images, objects = row[1], row[3]
+        assert row == [row[0], images, images, objects, objects, role if role == name else name, images, objects]
+        assert counts[name] == [images, images, objects, objects, name, images, objects]
+        assert len(list((tmp_path / "coco" / name).glob("*.jpg"))) == int(images)
     with pytest.raises(ConfigError, match="--to voc: the formats to write are coco and yolo"):
         run_convert(shapes, "voc", tmp_path / "voc")
     (tmp_path / "empty").mkdir()
@@ -40,6 +57,95 @@ def test_convert_both_ways(shapes: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert not (tmp_path / "same").exists()
     with pytest.raises(DatasetError, match="there is no folder"):
         run_convert(tmp_path / "none", "coco", tmp_path / "voc")
+
+
+def test_voc_to_yolo_and_the_same_format_in_its_usual_layout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_devkit(tmp_path / "voc")
+    run_convert(root, "yolo", tmp_path / "yolo")
+    said = capsys.readouterr().out
+    assert table(said, "voc to yolo") == [
+        ["train", "2", "2", "3", "3", "train", "2", "3"],
+        ["val", "2", "2", "1", "1", "valid", "2", "1"],
+    ]
+    assert "valid: images without objects: 1" in said
+    assert "difficult_object: 1, an object as any other, the first: " in said
+    assert (
+        tmp_path / "yolo/train/labels/a.txt"
+    ).read_text() == "2 0.5 0.5 1 1\n1 0.234375 0.520833333333 0.15625 0.208333333333\n"
+    run_convert(tmp_path / "yolo", "yolo", tmp_path / "again")
+    assert [path.read_bytes() for path in sorted((tmp_path / "again").rglob("*.txt"))] == [
+        path.read_bytes() for path in sorted((tmp_path / "yolo").rglob("*.txt"))
+    ]
+
+
+def test_errors_end_a_conversion_before_anything_is_written_and_can_be_accepted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {f"{name}.jpg": "" for name in "abc"} | {f"{name}.xml": voc_xml(CAT) for name in "abd"}
+    root = write_files(tmp_path / "voc", {**files, "b.xml": voc_xml(("cat", "x", 1, 2, 3), CAT), "e/logo.png": ""})
+    with pytest.raises(DatasetError) as caught:
+        run_convert(root, "coco", tmp_path / "out")
+    assert "d.xml: there is no image for it" in str(caught.value)
+    assert "b.xml: object 1: 'cat' must have a box of four numbers" in str(caught.value)
+    assert "or accept with --allow missing_file --allow bad_box" in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"voc"}
+    with pytest.raises(DatasetError, match="accept with --allow bad_box"):
+        run_convert(root, "coco", tmp_path / "out", ["missing_file"])
+    with pytest.raises(ConfigError, match="--allow: 'bad_bx' is no kind of finding"):
+        run_convert(root, "coco", tmp_path / "out", ["bad_bx"])
+    run_convert(root, "coco", tmp_path / "out", ["missing_file", "bad_box"])
+    said = capsys.readouterr().out
+    assert table(said, "voc to coco") == [
+        ["train", "4", "3", "4", "2", "train", "3", "2"],
+        ["(in no split)", "1", "0", "", "", "", "", ""],
+    ]
+    for line in (
+        "train: images skipped, missing_file: 1",
+        "train: objects skipped, bad_box: 1",
+        "train: objects skipped with their image, class or file: 1",
+        f"images in no split, not used: 1, the first: {root / 'e/logo.png'}",
+        "train: images without objects: 1",
+    ):
+        assert f"{line}\n" in said
+
+
+def test_a_conversion_to_nothing_is_an_error(tmp_path: Path) -> None:
+    root = write_files(tmp_path / "yolo", {"data.yaml": "train: images\nnames: [x]\n", "images/a.jpg": ""})
+    with pytest.raises(DatasetError, match="has 1 images and no object in them: there is nothing to convert"):
+        run_convert(root, "coco", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="has no layout that is known"):
+        run_convert(tmp_path / "empty", "coco", tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"yolo", "empty"}
+
+
+def test_one_unreadable_image_is_left_out_of_a_split_where_that_is_accepted(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one").mkdir()
+    (shapes / "train").rename(tmp_path / "one" / "train")
+    run_convert(tmp_path / "one", "yolo", tmp_path / "yolo")  # other formats are divided as well
+    objects = sum(len(path.read_text().splitlines()) for path in (tmp_path / "yolo").rglob("labels/*.txt"))
+    broken = tmp_path / "yolo/train/images/train_00003.jpg"
+    lost = len((tmp_path / "yolo/train/labels/train_00003.txt").read_text().splitlines())
+    content = broken.read_bytes()
+    broken.unlink()  # a link
+    broken.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DatasetError, match=r"(?s)train_00003.jpg: image \d+: .*--allow unreadable_image"):
+        run_split(tmp_path / "yolo", tmp_path / "out", "0.8,0.1,0.1", 0)
+    assert not (tmp_path / "out").exists()
+    capsys.readouterr()
+    run_split(tmp_path / "yolo", tmp_path / "out", "0.8,0.1,0.1", 0, "yolo", ["unreadable_image"])
+    said = capsys.readouterr().out
+    assert table(said, "read and used") == [["train", "30", "29", str(objects), str(objects - lost)]]
+    assert "train: images skipped, unreadable_image: 1\n" in said
+    assert f"train: objects skipped with their unreadable image: {lost}\n" in said
+    written = list((tmp_path / "out").rglob("labels/*.txt"))
+    assert len(written) == len(list((tmp_path / "out").rglob("images/*.jpg"))) == 29
+    assert sum(len(path.read_text().splitlines()) for path in written) == objects - lost
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"data.yaml", "train", "valid", "test"}
 
 
 def test_split_one_annotated_split(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
