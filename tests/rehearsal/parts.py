@@ -15,8 +15,9 @@ import torch
 
 from rfdetr_hwd.commands import benchmark, doctor
 from rfdetr_hwd.data.dataset import Batch
-from rfdetr_hwd.engine import determinism, distributed, progress
+from rfdetr_hwd.engine import determinism, progress
 from rfdetr_hwd.engine.assignment import prepare_solver
+from rfdetr_hwd.engine.joining import process_group
 from rfdetr_hwd.engine.memory import largest_evaluation_pass
 from rfdetr_hwd.engine.random_state import random_state, restore_random_state
 from rfdetr_hwd.engine.shortage import is_out_of_memory
@@ -144,8 +145,8 @@ def generators() -> None:
     """The generator of the GPU is saved and put back."""
     state, restored = torch.arange(16, dtype=torch.uint8), []
     with (
-        mock.patch("torch.cuda.is_available", lambda: True),
-        mock.patch("torch.cuda.get_rng_state", lambda: state),
+        mock.patch("torch.cuda.is_available", return_value=True),
+        mock.patch("torch.cuda.get_rng_state", return_value=state),
         mock.patch("torch.cuda.set_rng_state", restored.append),
     ):
         restore_random_state(random_state())
@@ -157,7 +158,7 @@ def deterministic() -> None:
     backend, kernels = torch.backends.cudnn, torch.backends.cuda
     before = backend.benchmark, backend.deterministic
     fused = {name: getattr(kernels, f"{name}_sdp_enabled")() for name in ("flash", "mem_efficient", "cudnn")}
-    with mock.patch.dict(os.environ), mock.patch("torch.cuda.is_available", lambda: True):
+    with mock.patch.dict(os.environ), mock.patch("torch.cuda.is_available", return_value=True):
         try:
             determinism.make_deterministic()
             check(torch.are_deterministic_algorithms_enabled(), "deterministic algorithms are off")
@@ -173,12 +174,12 @@ def machine() -> None:
     """What is said and recorded of a machine with a GPU."""
     card = SimpleNamespace(name="Card", total_memory=24 << 30, major=8, minor=6)
     with (
-        mock.patch("torch.cuda.is_available", lambda: True),
-        mock.patch("torch.cuda.device_count", lambda: 1),
-        mock.patch("torch.cuda.get_device_properties", lambda index: card),
-        mock.patch("torch.cuda.nccl.version", lambda: (2, 27, 3)),
-        mock.patch("torch.cuda.max_memory_allocated", lambda: 3 << 30),
-        mock.patch("torch.cuda.mem_get_info", lambda: (100 << 20, 24 << 30)),
+        mock.patch("torch.cuda.is_available", return_value=True),
+        mock.patch("torch.cuda.device_count", return_value=1),
+        mock.patch("torch.cuda.get_device_properties", return_value=card),
+        mock.patch("torch.cuda.nccl.version", return_value=(2, 27, 3)),
+        mock.patch("torch.cuda.max_memory_allocated", return_value=3 << 30),
+        mock.patch("torch.cuda.mem_get_info", return_value=(100 << 20, 24 << 30)),
         _silent("rfdetr_hwd.engine.shortage"),
     ):
         (device,) = describe_devices()
@@ -217,11 +218,11 @@ def process_group() -> None:
 
     with (
         mock.patch.dict(os.environ, variables),
-        mock.patch("torch.cuda.is_available", lambda: True),
-        mock.patch("torch.cuda.device_count", lambda: 1),
+        mock.patch("torch.cuda.is_available", return_value=True),
+        mock.patch("torch.cuda.device_count", return_value=1),
         mock.patch("torch.cuda.set_device", lambda device: chosen.append(str(device))),
         mock.patch("torch.distributed.init_process_group", on_cpu),
-        distributed.process_group() as device,
+        process_group() as device,
     ):
         check(device == torch.device("cuda", 0), f"the device is {device}")
     check(chosen == ["cuda:0", "cpu:gloo,cuda:nccl"], f"chosen were {chosen}")
