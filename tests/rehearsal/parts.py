@@ -15,9 +15,8 @@ import torch
 
 from rfdetr_hwd.commands import benchmark, doctor
 from rfdetr_hwd.data.dataset import Batch
-from rfdetr_hwd.engine import determinism, progress
+from rfdetr_hwd.engine import determinism, joining, progress
 from rfdetr_hwd.engine.assignment import prepare_solver
-from rfdetr_hwd.engine.joining import process_group
 from rfdetr_hwd.engine.memory import largest_evaluation_pass
 from rfdetr_hwd.engine.random_state import random_state, restore_random_state
 from rfdetr_hwd.engine.shortage import is_out_of_memory
@@ -222,7 +221,7 @@ def process_group() -> None:
         mock.patch("torch.cuda.device_count", return_value=1),
         mock.patch("torch.cuda.set_device", lambda device: chosen.append(str(device))),
         mock.patch("torch.distributed.init_process_group", on_cpu),
-        process_group() as device,
+        joining.process_group() as device,
     ):
         check(device == torch.device("cuda", 0), f"the device is {device}")
     check(chosen == ["cuda:0", "cpu:gloo,cuda:nccl"], f"chosen were {chosen}")
