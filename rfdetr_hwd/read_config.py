@@ -58,7 +58,7 @@ def parse_recorded(values: Mapping[str, Any], overrides: Iterable[str] = (), ori
 
 
 def keep_former(config: Config, recorded: Mapping[str, Any]) -> Config:
-    """Return the configuration that a run is to continue with: what neither it nor the run's record says is as it was.
+    """Return the configuration that a run is to continue with: a later key that it does not set is as in the run.
 
     Args:
         config: A configuration; what it does not set has today's default.
@@ -67,8 +67,9 @@ def keep_former(config: Config, recorded: Mapping[str, Any]) -> Config:
     for key, former in FORMER.items():
         section, name = key.split(".")
         part = getattr(config, section)
-        if name not in recorded.get(section, {}) and name not in part.model_fields_set:
-            config = config.model_copy(update={section: part.model_copy(update={name: former})})
+        if name not in part.model_fields_set:
+            value = recorded.get(section, {}).get(name, former)
+            config = config.model_copy(update={section: part.model_copy(update={name: value})})
     return config
 
 

@@ -1,6 +1,7 @@
 """`rfdetr-hwd data convert`, `split` and `download`: make a new dataset folder out of something else."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,10 @@ from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import Unpacked
 from rfdetr_hwd.data.convert import TARGETS, Target, convert
+from rfdetr_hwd.data.decode import measure_split
 from rfdetr_hwd.data.fetch import fetch_and_unpack
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.layout import Format
 from rfdetr_hwd.data.roboflow import download
 from rfdetr_hwd.data.roles import Role
@@ -98,6 +101,7 @@ def run_split(
     findings = Findings()
     data, account = scan_counted(splits[0], findings, every_header=True)
     findings.refuse_errors(allow, by_option=True)
+    data = replace(data, options=ReadOptions(measure_split(data, seed).bit_depth))  # dark images look alike
     say(f"comparing {len(data)} images of {splits[0].name} ...")
     hashes = hash_images(data, lambda images: watch("comparing images", len(data), images))
     unlisted = list(unlisted_images(layout.root, [(data, account)]))

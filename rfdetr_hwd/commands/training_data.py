@@ -100,7 +100,7 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
     problem = distributed.broadcast_object(problem)
     if problem:
         raise DatasetError(problem)
-    return data
+    return RunData(train_data, val_data, data.held_out)
 
 
 def _read_split(split: Split, config: Config) -> DetectionData:

@@ -124,7 +124,7 @@ class _Search:
     def _fitting(self, parts: tuple[str, ...]) -> list[str]:
         """Return the files that a name fits best: with most of its last parts in common."""
         keys = [_key(part) for part in parts]
-        home = ""
+        home = self._home(keys)
         lengths = {
             path: length
             for path in self.by_key.get(keys[-1], ())

@@ -21,6 +21,7 @@ import PIL.Image
 import torch
 from torch import Tensor, nn
 
+from rfdetr_hwd.amp import use_ieee_float32
 from rfdetr_hwd.terminal import is_terminal
 
 _pixel_limit = PIL.Image.MAX_IMAGE_PIXELS
@@ -304,8 +305,13 @@ def _encoder_layer(name: str, num_layers: int) -> int:
 
 
 def load_rfdetr(path: Path) -> Any:
-    """Load a checkpoint with `rfdetr.RFDETR.from_checkpoint`, as any user of RF-DETR would, onto the CPU."""
+    """Load a checkpoint with `rfdetr.RFDETR.from_checkpoint`, as any user of RF-DETR would, onto the CPU.
+
+    Its import switches TF32 on: float32 is IEEE float32 again afterwards.
+    """
     from rfdetr import RFDETR
+
+    use_ieee_float32()
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -23,7 +23,7 @@ def draw_detections(image: PIL.Image.Image, detections: sv.Detections, names: Se
         names: Class names in label order, as they are drawn; see `rfdetr_hwd.report.lettering.drawable_names`.
     """
     thickness = sv.calculate_optimal_line_thickness(image.size)
-    size = round(_FONT_PIXELS * sv.calculate_optimal_text_scale(image.size))
+    size = max(1, round(_FONT_PIXELS * sv.calculate_optimal_text_scale(image.size)))
     pairs = zip(detections.class_id, detections.confidence, strict=True)
     labels = [f"{plain(names[label], 40)} {score:.2f}" for label, score in pairs]
     boxed: PIL.Image.Image = sv.BoxAnnotator(thickness=thickness).annotate(image.copy(), detections)

@@ -43,7 +43,7 @@ def files(folder: Path) -> set[str]:
         ),
         (["--config", "{config}", "model.levels=[P4]"], 2, ["would replace nothing", "model.levels=[P4,P5]"]),
         (["--config", "{config}", "data.root=nowhere"], 1, ["no folder nowhere"]),
-        (["--config", "{config}", "data.val=nowhere"], 1, ["no image folder", "nowhere: set data.val"]),
+        (["--config", "{config}", "data.val=nowhere"], 1, ["has no split 'nowhere'", "Name it with data.val"]),
         (["--config", "{config}", "model.pretrain_weights=nowhere.pth"], 1, ["nowhere.pth"]),
         (["--config", "{config}", "output.dir=/proc/nowhere"], 2, ["output.dir", "/proc/nowhere"]),
         ([], 2, ["--config FILE", "--resume RUN_DIR"]),

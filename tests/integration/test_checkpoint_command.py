@@ -86,7 +86,7 @@ def test_an_evaluation_that_fails_costs_nothing(halfway: Path, trained: Path, mo
             train_command.run(None, halfway, [])
     assert open_checkpoint(halfway / "checkpoints" / "step-00000012").state.is_evaluation_due
     with monkeypatch.context() as patched:
-        patched.setattr("rfdetr_hwd.engine.trainer.train_step", lambda *_: 1 / 0)  # there is nothing left to train
+        patched.setattr("rfdetr_hwd.engine.attempts.train_step", lambda *_: 1 / 0)  # there is nothing left to train
         train_command.run(None, halfway, [])
     assert differing(halfway, trained, 12) == []
     assert (halfway / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
@@ -288,5 +288,6 @@ def test_auto_resume_starts_and_continues(cli: Run, config_file: Path, halfway: 
         result = cli("train", "--config", config_file, f"output.dir={halfway}", "--auto-resume")
         assert result.returncode == 0, result.stderr
         assert "at step 6, epoch 1" in result.stdout
+        patched.setenv("TORCHELASTIC_RUN_ID", "1")
         patched.setenv("TORCHELASTIC_RESTART_COUNT", "1")
         assert cli("train", "--config", config_file, f"output.dir={halfway}").returncode == 0

@@ -115,7 +115,7 @@ def test_predict_holds_few_images_at_once(
     for number in range(15):
         PIL.Image.new("RGB", (40, 30)).save(tmp_path / f"{number:02}.png")
     alive = Alive()
-    monkeypatch.setattr(predict_command, "read_image", lambda path: alive.note(read_image(path)))
+    monkeypatch.setattr(predict_command, "read_image", lambda path, **how: alive.note(read_image(path, **how)))
     monkeypatch.setattr(predict_command, "_BATCH_PIXELS", 2 * 40 * 30)
     result = cli("predict", tmp_path, "--weights", trained, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr

@@ -30,7 +30,7 @@ ALLOWED = {
     "amp": set(),
     "environment": {""},
     "layers": {"amp"},
-    "model": {"config", "layers"},
+    "model": {"amp", "config", "layers"},
     "engine": {"amp", "last_words", "launch"},
     "data": set(),
     "metrics": set(),

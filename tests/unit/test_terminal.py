@@ -9,8 +9,7 @@ from typing import TextIO
 import pytest
 from rich.table import Table
 
-from rfdetr_hwd.commands import data as data_command
-from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.commands.console import print_table, watch
 from rfdetr_hwd.engine.progress import ConsoleTracker
 from rfdetr_hwd.engine.speed import Speed
 from rfdetr_hwd.terminal import is_terminal, open_console
@@ -45,7 +44,7 @@ def test_a_file_gets_plain_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         tracker.log(10, {"epoch": 0, "loss": 1.0, "lr": 1e-4})
         tracker.log(20, {"epoch": 1, "ema/AP": 0.5, "ema/AP50": 0.75})
         tracker.close()
-        assert list(data_command._watch("train", 3, iter([1, 2, 3]))) == [1, 2, 3]
+        assert list(watch("train", 3, iter([1, 2, 3]))) == [1, 2, 3]
     text = path.read_text()
     assert "\x1b" not in text
     assert "\r" not in text

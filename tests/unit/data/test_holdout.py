@@ -20,7 +20,7 @@ from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.read_config import parse_config
 from tests.unit.data.test_split import write
-from tests.unit.data.voc_files import boxes_of, write_devkit
+from tests.unit.data.voc_files import boxes_of
 
 Configure = Callable[..., Config]
 
@@ -129,11 +129,3 @@ def test_a_dataset_with_a_validation_split_is_refused(configure: Configure, shap
         read_data(configure(root=str(shapes_root)))
     with pytest.raises(ConfigError, match=r"data.val_fraction: .* has a validation split, train"):
         read_data(configure(val="train"))
-
-
-def test_voc_without_a_validation_list_is_trained_on(configure: Configure, tmp_path: Path) -> None:
-    root = write_devkit(tmp_path / "voc")
-    (root / "ImageSets/Main/val.txt").unlink()
-    (root / "ImageSets/Main/train.txt").write_text("a\nb\nc\n")
-    data = read_data(configure(root=str(root), val_fraction=0.34))
-    assert (len(data.train), len(data.val)) == (2, 1)

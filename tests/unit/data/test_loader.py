@@ -167,7 +167,7 @@ def test_evaluation_sees_each_image_once_with_its_size(data: DetectionData, worl
     for rank in range(world_size):
         for batch in EvalLoader(DetectionDataset(data), 64, 3, Workers(0, 60), Shard(rank, world_size), print):
             assert batch.images.shape[1:] == (3, 64, 64)
-            assert batch.sizes.tolist() == [[80, 96]] * len(batch.image_ids)
+            assert batch.sizes.tolist() == [[[80, 96], [80, 96]]] * len(batch.image_ids)
             seen += batch.image_ids
     assert sorted(seen) == list(range(NUM_IMAGES))
 

@@ -34,7 +34,7 @@ def write(root: Path, images: list[tuple[dict[str, object], tuple[int, int], int
 
 def scan(root: Path, every_header: bool = False) -> tuple[DetectionData, Findings]:
     findings = Findings()
-    return scan_split(find_layout(root).split("train"), findings, every_header), findings
+    return scan_split(find_layout(root).split("train"), findings, every_header=every_header), findings
 
 
 def said(findings: Findings) -> dict[str, list[str]]:
