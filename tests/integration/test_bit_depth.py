@@ -97,7 +97,7 @@ def test_a_run_records_the_bits_and_uses_them(
 ) -> None:
     """On images that alone would be taken for ones of fewer bits, by a configuration that leaves it open."""
     run, detector = trained_on_deep, Detector.load(trained_on_deep)
-    monkeypatch.setattr(Detector, "load", classmethod(lambda *_: detector))  # once is enough
+    monkeypatch.setattr(Detector, "load", classmethod(lambda *_, **__: detector))  # once is enough
     assert RunFolder.open(run).config([]).data.bit_depth == 12
     assert open_checkpoint((run / "best").resolve()).record["config"]["data"]["bit_depth"] == 12
     dark = {

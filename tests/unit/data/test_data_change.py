@@ -4,6 +4,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from rfdetr_hwd.commands.data_change import run_convert, run_download, run_split
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
-from rfdetr_hwd.data.split import SplitResult
 from rfdetr_hwd.errors import ConfigError
 from tests.unit.data.voc_files import CAT, voc_xml, write_devkit, write_files
 
@@ -210,12 +210,12 @@ def test_dark_files_are_divided_by_what_they_show(tmp_path: Path, monkeypatch: p
     for path in (tmp_path / "shapes" / "train").glob("*.jpg"):
         PIL.Image.fromarray(np.full((48, 64), 3000, dtype=np.uint16)).save(path, "PNG")
     seen: list[DetectionData] = []
-    split_dataset = data_change.split_dataset
 
-    def split(data: DetectionData, *arguments: Any) -> SplitResult:
+    def split(data: DetectionData, *_: Any) -> SimpleNamespace:
         seen.append(data)
-        return split_dataset(data, *arguments)
+        return SimpleNamespace(written=[])
 
     monkeypatch.setattr(data_change, "split_dataset", split)
+    monkeypatch.setattr(data_change, "_print_split", lambda *_: None)
     run_split(tmp_path / "shapes", tmp_path / "out", "0.5,0.25,0.25", 0)
     assert [data.options.bit_depth for data in seen] == [12]
