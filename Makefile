@@ -7,7 +7,7 @@ DEMO := demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-gpu lint format types bench clean
+.PHONY: help install demo test test-all test-gpu lint format types bench house clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ types: $(INSTALLED)  ## Check types
 
 bench: $(INSTALLED)  ## Time the downsamplers against the stock convolution, into benchmarks/
 	$(BIN)/python scripts/bench_downsample.py
+
+house: $(INSTALLED)  ## Measure the structure of the package against its aims
+	$(BIN)/python scripts/measure_house.py
 
 clean:  ## Remove the environment, caches and the demo
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
