@@ -46,7 +46,7 @@ def make_batch(side: int = SIDE) -> Batch:
         for number in (2, 0, 3)
     ]
     images = torch.rand(3, 3, side, side, generator=generator)
-    return Batch(images, targets, (7, 8, 9), torch.full((3, 2), 100.0))
+    return Batch(images, targets, (7, 8, 9), torch.full((3, 2, 2), 100.0))
 
 
 @dataclass
