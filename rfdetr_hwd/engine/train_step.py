@@ -181,8 +181,7 @@ def _count(criterion: Criterion, micro_batches: Sequence[MicroBatch]) -> tuple[f
     """
     counted = [batch for batch in micro_batches if batch.is_counted]
     mine = [sum(criterion.count_boxes(b.targets) for b in counted), sum(len(b.image_ids) for b in counted)]
-    totals = mine if world_size() == 1 else sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()
-    num_boxes, num_images = totals
+    num_boxes, num_images = sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()
     return max(1.0, num_boxes) / world_size(), round(num_images)
 
 
