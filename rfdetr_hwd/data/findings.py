@@ -10,6 +10,8 @@ from rfdetr_hwd.errors import ConfigError, UserError
 MAX_EXAMPLES = 100
 """Findings of one kind that are kept; all are counted."""
 _MAX_SHOWN = 80
+MAX_PATH_SHOWN = 1024
+"""Characters of a path in a message: its end says which one it is."""
 
 
 class DatasetError(UserError):
@@ -201,13 +203,13 @@ def check_allowed(allow: Iterable[str], option: str = "data.allow") -> None:
             raise ConfigError(f"{option}: {kind} cannot be accepted, because then {KINDS[kind].effect}")
 
 
-def shown(value: object) -> str:
-    """Return a value from a file as short printable text: no control character reaches a terminal."""
+def shown(value: object, limit: int = _MAX_SHOWN) -> str:
+    """Return a value from a file as printable text of bounded length: no control character reaches a terminal."""
     try:
         text = ascii(value)
     except ValueError:  # an integer of thousands of digits
         text = "a huge number"
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def name_entry(what: str, number: int, entry: object) -> str:

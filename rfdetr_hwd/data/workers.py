@@ -147,7 +147,10 @@ def _explain(error: str, loading: _Loading, workers: Workers) -> str:
         rows = [row for _, row in notes if row >= 0]
     else:
         processes = getattr(loading.iterator, "_workers", [])
-        wait([process.sentinel for process in processes], timeout=_PATIENCE)
+        closing = wait([process.sentinel for process in processes], timeout=_PATIENCE)
+        for process in processes:
+            if process.sentinel in closing:  # it has closed its files, and may not have ended yet
+                process.join(_PATIENCE)
         ended = {process.pid: process.exitcode for process in processes if process.exitcode}
         how = [_explain_end(status) for status in ended.values()] or [error.strip().splitlines()[0]]
         what = f"a loader process ended: {how[0]}" if ended else f"a batch did not arrive: {how[0]}"

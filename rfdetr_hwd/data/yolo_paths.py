@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, NamedTuple
 
-from rfdetr_hwd.data.findings import shown
+from rfdetr_hwd.data.findings import MAX_PATH_SHOWN, shown
 from rfdetr_hwd.data.roles import Role, role_of
 
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -124,7 +124,8 @@ class PathFinder:
 
     def shown(self, text: str) -> str:
         """Return a path for a message, with what comes before it."""
-        return shown(text) if self._base_text is None else f"{shown(text)} below {shown(self._base_text)}"
+        path = shown(text, MAX_PATH_SHOWN)
+        return path if self._base_text is None else f"{path} below {shown(self._base_text, MAX_PATH_SHOWN)}"
 
     def _read(self, text: str) -> _Path:
         is_windows = "\\" in text or _DRIVE.match(text)
