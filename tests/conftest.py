@@ -1,5 +1,6 @@
 """Fixtures: a tiny dataset and a tiny real model (real DINOv2 encoder, real deformable attention)."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.read_config import parse_config
 
 TINY_MODEL = {"resolution": 64, "pretrain_weights": None, "num_queries": 10, "group_detr": 1}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide the GPU from every selection but `-m gpu`: the other tests compare bits, which hold on a CPU alone."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session")
