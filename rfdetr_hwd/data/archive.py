@@ -20,9 +20,7 @@ from typing import IO, Any, NamedTuple, Self
 from rfdetr_hwd.data.findings import DatasetError
 
 _CHUNK = 1 << 20
-_MAX_TAR_HEADER = 1 << 16  # a tar's long names and extended attributes are read into memory as one piece
 _MAX_DEPTH = 64
-_IN_MEMORY = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
 _DAMAGE = (
     *(EOFError, ValueError, OverflowError, RuntimeError, OSError),
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
@@ -189,7 +187,8 @@ def _unpack_tar(file: IO[bytes], magic: bytes, folder: Path, meter: _Meter) -> U
     openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
     opened = next((opener(file) for start, opener in openers.items() if magic.startswith(start)), file)
     with opened as stream:
-        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_StrictHeader) as contents:
+        pieces: Any = _Pieces(stream)
+        with tarfile.open(fileobj=pieces, mode="r:", tarinfo=_StrictHeader) as contents:
             for member in contents:
                 if member.issparse() or not (member.isreg() or member.isdir()):
                     raise meter.refusal(member.name, "it is neither a file nor a folder")
@@ -203,22 +202,29 @@ def _unpack_tar(file: IO[bytes], magic: bytes, folder: Path, meter: _Meter) -> U
         return unpacked
 
 
+class _Pieces:
+    """What `tarfile` reads from. It reads a long name or extended attributes in one piece, whatever their size."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self.seek, self.tell = stream, stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        if size > _CHUNK:
+            raise tarfile.ReadError(f"it has a header of {size} bytes")
+        return self._stream.read(size)
+
+
 class _StrictHeader(tarfile.TarInfo):
-    """A header of a tar. The library takes a damaged one for the end, and reads names of any length into memory."""
+    """A header of a tar. The library takes a damaged header, or none at all, for the end of the archive."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
-        if len(buf) < tarfile.BLOCKSIZE:
-            raise tarfile.ReadError("it ends without a mark of its end")
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
         try:
-            header = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]  # None is passed, and right
+            return super().fromtarfile(tarfile_)
         except tarfile.HeaderError as error:
-            if any(buf):
-                raise tarfile.ReadError(str(error)) from None
-            raise  # the mark of the end
-        if header.type in _IN_MEMORY and header.size > _MAX_TAR_HEADER:
-            raise tarfile.ReadError(f"it has a header of {header.size} bytes")
-        return header
+            if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]  # the mark of the end
+                raise
+            raise tarfile.ReadError(str(error)) from None
 
 
 def _write(source: IO[bytes], path: Path, meter: _Meter, name: str) -> None:

@@ -189,13 +189,9 @@ def test_encrypted_members_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "x.zip", "'a': it is encrypted")
 
 
-def test_long_tar_headers_are_not_read_into_memory(tmp_path: Path) -> None:
-    refused(
-        write_tar(tmp_path / "x.tar", [(entry("a/" * 40000 + "b"), b"x")], format=tarfile.GNU_FORMAT), "a header of"
-    )
-    refused(
-        write_tar(tmp_path / "x.tar", [(entry("a/" * 40000 + "b"), b"x")], format=tarfile.PAX_FORMAT), "a header of"
-    )
+@pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_tar_headers_are_not_read_into_memory(tmp_path: Path, kind: int) -> None:
+    refused(write_tar(tmp_path / "x.tar", [(entry("a/" * 600000 + "b"), b"x")], format=kind), "a header of")
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
