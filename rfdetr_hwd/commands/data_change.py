@@ -16,7 +16,7 @@ from rfdetr_hwd.data.archive import Unpacked
 from rfdetr_hwd.data.convert import TARGETS, Target, convert
 from rfdetr_hwd.data.decode import measure_split
 from rfdetr_hwd.data.fetch import fetch_and_unpack
-from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.findings import SKIPPED_ENTRIES, DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.layout import Format
 from rfdetr_hwd.data.roboflow import download
@@ -28,6 +28,8 @@ from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.terminal import say
 
 Said = Mapping[Role, str | None]
+
+_WITHOUT = "{} is written without the entries that are wrong:"
 
 
 def run_convert(
@@ -51,6 +53,7 @@ def run_convert(
     Raises:
         ConfigError: `to` is not known.
         DatasetError: The dataset cannot be read, has errors that are not accepted, or the directory cannot be written.
+            Where single entries are wrong, the rest was written.
     """
     target = _check_target(to)
     layout = find_named(source, format, said)
@@ -59,6 +62,7 @@ def run_convert(
     print_accounts(f"{layout.format} to {to}", converted.accounts, converted.unlisted, converted.written)
     say_remarks(layout)
     say(f"dataset: {out}")
+    converted.findings.refuse_errors(allow, by_option=True, done=_WITHOUT.format(out))
 
 
 def run_split(
@@ -86,7 +90,7 @@ def run_split(
     Raises:
         ConfigError: The shares, the seed or the format are no such thing.
         DatasetError: The dataset cannot be read, has errors that are not accepted, is divided already, or is too small,
-            or the directory cannot be written.
+            or the directory cannot be written. Where single entries are wrong, the rest was written.
     """
     target = _check_target(to)
     check_allowed(allow, "--allow")
@@ -100,19 +104,19 @@ def run_split(
         )
     findings = Findings()
     data, account = scan_counted(splits[0], findings, every_header=True)
-    findings.refuse_errors(allow, by_option=True)
+    findings.refuse_errors(allow, by_option=True, later=SKIPPED_ENTRIES if len(data.labels) else ())
     data = replace(data, options=ReadOptions(measure_split(data, seed).bit_depth))  # dark images look alike
     say(f"comparing {len(data)} images of {splits[0].name} ...")
     hashes = hash_images(data, lambda images: watch("comparing images", len(data), images))
     unlisted = list(unlisted_images(layout.root, [(data, account)]))
     data, hashes, account = _without_unreadable(data, hashes, account, findings)
-    findings.refuse_errors(allow, by_option=True)
     result = split_dataset(data, hashes, shares, out, layout.root, target)
     print_findings(findings)
     _print_split(data, result)
     print_accounts("read and used", [account], unlisted)
     print_written(result.written)
     say(f"dataset: {out}")
+    findings.refuse_errors(allow, by_option=True, done=_WITHOUT.format(out))
 
 
 def _check_target(to: str) -> Target:

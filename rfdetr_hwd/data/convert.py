@@ -23,7 +23,7 @@ import numpy as np
 from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import new_folder
-from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.findings import SKIPPED_ENTRIES, DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.source import scan_counted
@@ -57,8 +57,8 @@ class Conversion(NamedTuple):
 def convert(layout: Layout, to: Target, out: Path, allow: Sequence[str] = ()) -> Conversion:
     """Write all splits of a dataset in another format, or in the usual layout of the same.
 
-    Errors in the annotations end it before anything is written, as they end a training. Those that are allowed do there
-    what `rfdetr_hwd.data.findings.KINDS` says.
+    Single entries that are wrong are skipped, and are findings. Errors that cast doubt on the rest end the conversion
+    before anything is written, unless they are allowed.
 
     Args:
         layout: The dataset.
@@ -74,8 +74,9 @@ def convert(layout: Layout, to: Target, out: Path, allow: Sequence[str] = ()) ->
     read = [(split.role, *scan_counted(split, findings, every_header=True)) for split in layout.splits()]
     if not read:
         raise DatasetError(f"{layout.root} has no split whose use is known. {' '.join(layout.remarks())}")
-    findings.refuse_errors(allow, by_option=True)
-    if not any(len(data.labels) for _, data, _ in read):
+    has_objects = any(len(data.labels) for _, data, _ in read)
+    findings.refuse_errors(allow, by_option=True, later=SKIPPED_ENTRIES if has_objects else ())
+    if not has_objects:
         num_images = sum(len(data) for _, data, _ in read)
         raise DatasetError(f"{layout.root} has {num_images} images and no object in them: there is nothing to convert")
     with new_folder(out) as folder:

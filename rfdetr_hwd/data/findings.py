@@ -1,7 +1,7 @@
 """What is found in a dataset: the kinds of finding, how serious each is, and a collection that counts them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, TypeGuard
 
@@ -99,6 +99,15 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+SKIPPED_ENTRIES = frozenset(
+    {
+        *("bad_image", "bad_size", "missing_file", "unreadable_image", "unreadable_label", "same_stem"),
+        *("bad_annotation", "unknown_image", "bad_box", "negative_box", "outside_box"),
+    }
+)
+"""Errors of single entries, which are skipped; the rest is right without them. The other errors cast doubt on it."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was found.
@@ -150,18 +159,22 @@ class Findings:
         found = [kind for kind, about in KINDS.items() if about.level == level and self.counts[kind]]
         return [kind for kind in found if level == "notice" or kind not in allow or not KINDS[kind].can_allow]
 
-    def refuse_errors(self, allow: Sequence[str], by_option: bool = False) -> None:
+    def refuse_errors(
+        self, allow: Sequence[str], by_option: bool = False, later: Collection[str] = (), done: str = ""
+    ) -> None:
         """Raise one error that gives examples of every kind of error that is not allowed.
 
         Args:
             allow: Kinds of error to accept.
             by_option: Whether the user accepts kinds with `--allow`, and not with `data.allow`.
+            later: Kinds that do not end the work; they are to be refused when it is done.
+            done: What was done in spite of the errors.
 
         Raises:
             DatasetError: There are such findings.
         """
         errors = self.kinds("error", allow)
-        if not errors:
+        if set(errors) <= set(later):
             return
         lines = []
         for kind in errors:
@@ -173,7 +186,7 @@ class Findings:
             options = " ".join(f"--allow {kind}" for kind in allowable)
             key = f"data.allow=[{','.join(allowable)}]"
             advice += f"; fix them, or accept with {options if by_option else key}"
-        raise DatasetError("\n  ".join([*lines, advice]) if len(lines) == 1 else "\n  ".join(["", *lines, advice]))
+        raise DatasetError("\n  ".join([*([done] if done or len(lines) > 1 else []), *lines, advice]))
 
     def as_json(self) -> list[dict[str, Any]]:
         """Return one entry a kind that was found: level, count, effect, examples."""

@@ -82,22 +82,24 @@ def test_voc_to_yolo_and_the_same_format_in_its_usual_layout(
     ]
 
 
-def test_errors_end_a_conversion_before_anything_is_written_and_can_be_accepted(
+def test_wrong_entries_are_skipped_named_and_can_be_accepted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = {f"{name}.jpg": "" for name in "abc"} | {f"{name}.xml": voc_xml(CAT) for name in "abd"}
     root = write_files(tmp_path / "voc", {**files, "b.xml": voc_xml(("cat", "x", 1, 2, 3), CAT), "e/logo.png": ""})
-    with pytest.raises(DatasetError) as caught:
-        run_convert(root, "coco", tmp_path / "out")
+    with pytest.raises(DatasetError, match="one is written without the entries that are wrong:") as caught:
+        run_convert(root, "coco", tmp_path / "one")
     assert "d.xml: there is no image for it" in str(caught.value)
     assert "b.xml: object 1: 'cat' must have a box of four numbers" in str(caught.value)
     assert "or accept with --allow missing_file --allow bad_box" in str(caught.value)
-    assert {path.name for path in tmp_path.iterdir()} == {"voc"}
     with pytest.raises(DatasetError, match="accept with --allow bad_box"):
-        run_convert(root, "coco", tmp_path / "out", ["missing_file"])
+        run_convert(root, "coco", tmp_path / "two", ["missing_file"])
+    capsys.readouterr()
     with pytest.raises(ConfigError, match="--allow: 'bad_bx' is no kind of finding"):
         run_convert(root, "coco", tmp_path / "out", ["bad_bx"])
     run_convert(root, "coco", tmp_path / "out", ["missing_file", "bad_box"])
+    written = [(tmp_path / name / "train/_annotations.coco.json").read_bytes() for name in ("one", "two", "out")]
+    assert written[0] == written[1] == written[2]
     said = capsys.readouterr().out
     assert table(said, "voc to coco") == [
         ["train", "4", "3", "4", "2", "train", "3", "2"],
@@ -113,6 +115,19 @@ def test_errors_end_a_conversion_before_anything_is_written_and_can_be_accepted(
         assert f"{line}\n" in said
 
 
+def test_errors_that_cast_doubt_on_the_rest_end_a_conversion(tmp_path: Path) -> None:
+    """A class that is not there, and labels of which none can be read; what else is wrong is named with them."""
+    files = {"data.yaml": "train: images\nnames: [x]\n", "images/a.jpg": "", "images/b.jpg": ""}
+    a, b = "labels/a.txt", "labels/b.txt"
+    shifted = write_files(tmp_path / "shifted", {**files, a: "0 .5 .5 .2 .2", b: "1 .5 .5 .2 .2\n0 .5"})
+    with pytest.raises(DatasetError, match="--allow bad_annotation --allow unknown_category"):
+        run_convert(shifted, "coco", tmp_path / "out")
+    pixels = write_files(tmp_path / "pixels", {**files, a: "0 15 12 20 16", b: "0 15 12 20 16"})
+    with pytest.raises(DatasetError, match="looks like pixels"):
+        run_convert(pixels, "coco", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_conversion_to_nothing_is_an_error(tmp_path: Path) -> None:
     root = write_files(tmp_path / "yolo", {"data.yaml": "train: images\nnames: [x]\n", "images/a.jpg": ""})
     with pytest.raises(DatasetError, match="has 1 images and no object in them: there is nothing to convert"):
@@ -123,7 +138,7 @@ def test_a_conversion_to_nothing_is_an_error(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"yolo", "empty"}
 
 
-def test_one_unreadable_image_is_left_out_of_a_split_where_that_is_accepted(
+def test_one_unreadable_image_is_left_out_of_a_split(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "one").mkdir()
@@ -136,8 +151,8 @@ def test_one_unreadable_image_is_left_out_of_a_split_where_that_is_accepted(
     broken.unlink()  # a link
     broken.write_bytes(content[: len(content) // 2])
     with pytest.raises(DatasetError, match=r"(?s)train_00003.jpg: image \d+: .*--allow unreadable_image"):
-        run_split(tmp_path / "yolo", tmp_path / "out", "0.8,0.1,0.1", 0)
-    assert not (tmp_path / "out").exists()
+        run_split(tmp_path / "yolo", tmp_path / "one_less", "0.8,0.1,0.1", 0)
+    assert len(list((tmp_path / "one_less").rglob("*.jpg"))) == 29
     capsys.readouterr()
     run_split(tmp_path / "yolo", tmp_path / "out", "0.8,0.1,0.1", 0, "yolo", ["unreadable_image"])
     said = capsys.readouterr().out
