@@ -14,12 +14,14 @@ from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.decode import measure_split
 from rfdetr_hwd.data.deep_images import describe
+from rfdetr_hwd.data.shared_memory import foresee_shortage
 from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.joining import process_group
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.evaluation import Evaluation
+from rfdetr_hwd.launch import num_local_ranks
 from rfdetr_hwd.metrics.coco import CocoMetric
 from rfdetr_hwd.read_config import load_config, with_bit_depth
 from rfdetr_hwd.recorded import read_options
@@ -60,6 +62,8 @@ def run(
         data = replace(data, options=read_options(settings.data))
         classes = data.map_classes(detector.class_names)
         evaluation = Evaluation.build(detector.model, data, settings, device)
+        if distributed.is_main():
+            foresee_shortage({"evaluation": evaluation.loader.largest_batch}, settings.data.workers, num_local_ranks())
         folder = _make_folder(out or _default_folder(weights, split))
         figures = evaluation.measure(detector.network)
         if distributed.is_main():

@@ -16,6 +16,7 @@ from rfdetr_hwd.commands.run_data import HELD_OUT, recorded_held_out
 from rfdetr_hwd.commands.training_data import build_train_loader, read_data
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.shared_memory import foresee_shortage
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.assignment import prepare_solver
 from rfdetr_hwd.engine.checkpoint import Checkpoint, list_checkpoints, open_checkpoint
@@ -31,7 +32,7 @@ from rfdetr_hwd.engine.train_step import NonFiniteError
 from rfdetr_hwd.engine.trainer import LoopParts, fit
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
 from rfdetr_hwd.evaluation import Evaluation
-from rfdetr_hwd.launch import launcher, num_restarts
+from rfdetr_hwd.launch import launcher, num_local_ranks, num_restarts
 from rfdetr_hwd.layers.registry import check_downsample
 from rfdetr_hwd.model.build import BuiltModel, build_model, downsample_options
 from rfdetr_hwd.model.pretrained import find_source
@@ -219,6 +220,9 @@ def _prepare(
     if config.train.micro_batch == "auto":
         state.micro_batch = state.micro_batch or choose_micro_batch(config, learner, criterion, loader, train_data)
         evaluation.fit_into_memory(learner.network, learner.optimizer)
+    if distributed.is_main():
+        batches = {"training": loader.largest_batch, "evaluation": evaluation.loader.largest_batch}
+        foresee_shortage(batches, config.data.workers, num_local_ranks())
     saver, speed = Saver(folder, learner, description, config.output.keep_last), Speed()
     if has_changed:  # so that what was accepted once need not be said again
         saver.save(state)

@@ -19,17 +19,13 @@ from rfdetr_hwd.data.layout import Split
 from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
 from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
 from rfdetr_hwd.data.roles import Role
-from rfdetr_hwd.data.shared_memory import foresee_shortage
 from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.launch import num_local_ranks
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.recorded import read_options
 from rfdetr_hwd.terminal import say
-
-_BYTES_OF_A_VALUE = 4  # images travel as float32
 
 _WITHOUT_OBJECTS: Mapping[str, str] = {
     "train": "there is nothing to learn. Correct the annotations, or name another split with data.train",
@@ -180,7 +176,4 @@ def build_train_loader(
     micro_batch = train.micro_batch if isinstance(train.micro_batch, int) else None
     dataset = DetectionDataset(data, augmentation, model.resize, config.data.on_bad_image)
     workers = Workers(config.data.workers, config.data.worker_timeout, look)
-    if distributed.is_main():
-        images = micro_batch or -(-train.batch_size // shard.world_size)
-        foresee_shortage(images * 3 * max(sides) ** 2 * _BYTES_OF_A_VALUE, workers.count, num_local_ranks())
     return TrainLoader(dataset, order, micro_batch, workers, shard, Quarantine(quarantine, len(data)))

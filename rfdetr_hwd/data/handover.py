@@ -4,8 +4,11 @@ Left to torch, every tensor goes through shared memory, with an open file each, 
 of: a batch that does not fit would never arrive. Here images alone go that way, and the worker knows when they do not.
 """
 
+import contextlib
 import multiprocessing.queues
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rfdetr_hwd.data.dataset import Batch, Failure, collate
-from rfdetr_hwd.data.shared_memory import say_shortage
+from rfdetr_hwd.data.shared_memory import FOLDER, say_shortage
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,30 @@ def pack(batch: Batch) -> Parcel:
     try:
         batch.images.share_memory_()  # it is set aside as a whole, so that writing to it is no bus error
     except RuntimeError as error:
+        _remove_empty_segments()
         return parcel.through_the_pipe(str(error).splitlines()[0])
     return parcel
 
 
+def _remove_empty_segments() -> None:
+    """Remove what torch leaves behind of memory that it could not set aside: a name, which takes one of few inodes."""
+    for path in Path(FOLDER).glob(f"torch_{os.getpid()}_*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_blocks == 0:  # not of a process of another container with this number
+                path.unlink()
+
+
 class HandoverQueue(multiprocessing.queues.Queue):  # type: ignore[type-arg]
-    """A queue that hands a batch over through the pipe if it cannot be shared: too many open files, no socket."""
+    """A queue that hands a batch over through the pipe if it cannot be shared: too many open files, no socket.
+
+    A process that ends does not wait until what it put is read: whoever would read it may have been killed.
+    """
+
+    _joincancelled: bool
+
+    def _start_thread(self) -> None:
+        self.cancel_join_thread()
+        super()._start_thread()  # type: ignore[misc]
 
     def _on_queue_feeder_error(self, error: Exception, item: Any) -> None:
         """Put something else in the place of what could not be sent; the thread of a worker that sends calls it."""

@@ -18,6 +18,7 @@ from rfdetr_hwd.data.dataset import (
     DetectionDataset,
     SampleKey,
 )
+from rfdetr_hwd.data.shared_memory import batch_bytes
 from rfdetr_hwd.data.transforms import draw_seed
 from rfdetr_hwd.data.workers import Workers, serve
 
@@ -114,6 +115,12 @@ class TrainLoader:
         """Updates of an epoch."""
         return self.order.updates_per_epoch
 
+    @property
+    def largest_batch(self) -> int:
+        """Bytes of the images of the largest micro-batch."""
+        images = self.micro_batch or -(-self.order.batch_size // self.shard.world_size)
+        return batch_bytes(images, max(self.order.resolutions))
+
     def epoch(self, epoch: int, first_update: int = 0) -> Iterator[list[Batch]]:
         """Yield the micro-batches of each update of an epoch, from `first_update` on.
 
@@ -163,6 +170,11 @@ class EvalLoader:
 
     def __len__(self) -> int:
         return len(self.batches)
+
+    @property
+    def largest_batch(self) -> int:
+        """Bytes of the images of the largest batch."""
+        return batch_bytes(max(map(len, self.batches), default=0), self.resolution)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches in order.

@@ -5,15 +5,19 @@ A Docker container has 64 MB of /dev/shm unless it is told otherwise. Torch is n
 
 import logging
 import os
+from collections.abc import Mapping
 
 PREFETCHED = 2
 """Batches that each data loader worker makes ahead."""
 
-_FOLDER = "/dev/shm"
-_AMPLE = 1 << 30
-"""Bytes that a training of the usual kind gets by with."""
+FOLDER = "/dev/shm"
+"""Where Linux keeps shared memory."""
+_USUAL_IMAGES, _USUAL_SIDE, _USUAL_WORKERS = 16, 640, 2
+"""What `doctor` judges by: about as much as a training of the usual kind needs."""
+_BYTES_OF_A_PIXEL = 3 * 4  # images travel as float32
 _MORE_ROOM = "docker run --shm-size=8g (or --ipc=host), in Kubernetes an emptyDir of medium Memory"
-_ADVICE = f"More room: {_MORE_ROOM}. Less need: fewer data.workers, a smaller train.micro_batch"
+_LESS_NEED = "fewer data.workers, a smaller train.micro_batch or evaluation.batch_size"
+_ADVICE = f"More room: {_MORE_ROOM}. Less need: {_LESS_NEED}"
 _INSTEAD = "batches that do not fit go through pipes, which is slower"
 
 _said: set[str] = set()
@@ -24,7 +28,7 @@ logger = logging.getLogger(__name__)
 def find_room() -> tuple[int, int] | None:
     """Return the bytes of /dev/shm that are free, and all of them; `None` where there is no such directory."""
     try:
-        found = os.statvfs(_FOLDER)
+        found = os.statvfs(FOLDER)
     except OSError:
         return None
     return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
@@ -36,25 +40,36 @@ def describe_room() -> str:
     if room is None:
         return ""
     free, total = room
-    described = f"shared memory ({_FOLDER}): {_size(free)} free of {_size(total)}"
-    return described if free >= _AMPLE else f"{described}, which is little: {_INSTEAD}. More room: {_MORE_ROOM}"
+    batch = batch_bytes(_USUAL_IMAGES, _USUAL_SIDE)
+    workers = max(0, free // batch - 1) // PREFETCHED
+    described = (
+        f"shared memory ({FOLDER}): {_size(free)} free of {_size(total)}, room for {workers or 'no'} data.workers with "
+        f"batches of {_USUAL_IMAGES} images of {_USUAL_SIDE} px ({_size(batch)} each)"
+    )
+    return described if workers >= _USUAL_WORKERS else f"{described}, which is little: {_INSTEAD}. {_ADVICE}"
 
 
-def foresee_shortage(batch_bytes: int, workers: int, ranks: int) -> None:
+def batch_bytes(images: int, side: int) -> int:
+    """Return the bytes of a batch of images whose sides are so many pixels."""
+    return images * side**2 * _BYTES_OF_A_PIXEL
+
+
+def foresee_shortage(batches: Mapping[str, int], workers: int, ranks: int) -> None:
     """Say before a run that its batches may not fit into shared memory, if that is so.
 
     Args:
-        batch_bytes: Size of the largest batch.
+        batches: Bytes of the largest batch of training, of evaluation, which are not loaded at the same time.
         workers: Data loader workers of a rank.
         ranks: Ranks on this machine.
     """
-    room, batches = find_room(), ranks * (PREFETCHED * workers + 1)
-    if room is None or not workers or batches * batch_bytes <= room[0]:
+    room, waiting = find_room(), ranks * (PREFETCHED * workers + 1)
+    if room is None or not workers or waiting * max(batches.values()) <= room[0]:
         return
+    of = " or ".join(f"{_size(size)} ({what})" for what, size in batches.items() if waiting * size > room[0])
     _say_once(
         "room",
-        f"{_FOLDER} has {_size(room[0])} free of {_size(room[1])}, but up to {batches} batches of {_size(batch_bytes)} "
-        f"may wait in it ({ranks} x {workers} data.workers): {_INSTEAD}. {_ADVICE}",
+        f"{FOLDER} has {_size(room[0])} free of {_size(room[1])}, but up to {waiting} batches of {of} may wait in it "
+        f"({ranks} x {workers} data.workers): {_INSTEAD}. {_ADVICE}",
     )
 
 
@@ -72,13 +87,17 @@ def say_shortage(batch_bytes: int, reason: str) -> None:
     _say_once("room", f"a batch of {_size(batch_bytes)} does not fit into {_described()}: {_INSTEAD}. {_ADVICE}")
 
 
-def say_no_workers(reason: str) -> None:
-    """Say, once in this process, that data loader workers cannot be started."""
-    _say_once(
-        "workers",
-        f"data loader workers cannot be started ({reason}; {_described()}): images are loaded in the training process, "
-        f"which is slower. {_ADVICE}",
-    )
+def say_fewer_workers(wanted: int, count: int, reason: str) -> None:
+    """Say, once in this process, that not all data loader workers can be started.
+
+    Args:
+        wanted: Workers that were asked for.
+        count: Workers that there are.
+        reason: What the system said.
+    """
+    instead = f"images are loaded by {count}" if count else "images are loaded in the training process"
+    what = f"data.workers={wanted} cannot be started ({reason}; {_described()}): {instead}, which is slower"
+    _say_once("workers", f"{what}. {_ADVICE}")
 
 
 def explain_bus_error() -> str:
@@ -88,7 +107,7 @@ def explain_bus_error() -> str:
 
 def _described() -> str:
     room = find_room()
-    return f"{_FOLDER}, {_size(room[0])} free of {_size(room[1])}" if room else f"{_FOLDER}, which there is not"
+    return f"{FOLDER}, {_size(room[0])} free of {_size(room[1])}" if room else f"{FOLDER}, which there is not"
 
 
 def _say_once(topic: str, message: str) -> None:

@@ -4,6 +4,9 @@ A scheduler or a terminal signals every process of a job. A loader process that 
 way with it; so these ignore the signals, and the process that trains ends them by SIGKILL, which nothing ignores.
 """
 
+import ctypes
+import mmap
+import multiprocessing
 import multiprocessing.context
 import multiprocessing.popen_fork
 import multiprocessing.popen_spawn_posix
@@ -51,6 +54,16 @@ class _SpawnContext(multiprocessing.context.SpawnContext):
 def undisturbed_context() -> multiprocessing.context.BaseContext:
     """Return the context that loader processes are made in: forked on Linux, spawned on macOS, which fork may break."""
     return _ForkContext() if sys.platform == "linux" else _SpawnContext()
+
+
+def shared_numbers(count: int) -> "ctypes.Array[ctypes.c_longlong]":
+    """Return whole numbers, all -1, that loader processes share with the process that makes them."""
+    if sys.platform != "linux":
+        return multiprocessing.RawArray(ctypes.c_longlong, [-1] * count)
+    memory = mmap.mmap(-1, count * ctypes.sizeof(ctypes.c_longlong))  # /dev/shm, where an array would be, may be full
+    numbers = (ctypes.c_longlong * count).from_buffer(memory)
+    numbers[:] = [-1] * count
+    return numbers
 
 
 def leave_to_the_trainer(_: int) -> None:

@@ -1,11 +1,13 @@
 """Loader processes that are watched: one that dies, raises or hangs is an error that names the image it was at."""
 
 import ctypes
-import multiprocessing
+import gc
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from rfdetr_hwd.data.dataset import Batch, DetectionDataset, Failure, SampleKey, collate
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.handover import Parcel, collate_and_pack
-from rfdetr_hwd.data.shared_memory import PREFETCHED, explain_bus_error, say_no_workers
-from rfdetr_hwd.data.worker_process import leave_to_the_trainer, undisturbed_context
+from rfdetr_hwd.data.shared_memory import PREFETCHED, explain_bus_error, say_fewer_workers
+from rfdetr_hwd.data.worker_process import leave_to_the_trainer, shared_numbers, undisturbed_context
 
 _PATIENCE = 1.0
 """Seconds without a batch after which it is looked whether the processes live, and `Workers.look` is called."""
@@ -84,20 +86,38 @@ class _Loading:
 
 
 def _start(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Workers) -> _Loading:
-    """Start the workers; where there is no room or permission for them, say so and load in this process."""
-    if workers.count:
+    """Start the workers; where there is no room or permission for all, say so and start fewer, or load here."""
+    count, reason = workers.count, ""
+    while count:
         try:
-            return _load(dataset, batches, workers)
+            loading = _load(dataset, batches, replace(workers, count=count))
+            break
         except (OSError, ImportError) as error:  # of semaphores, of memory, of processes
-            say_no_workers(str(error))
-    return _load(dataset, batches, replace(workers, count=0))
+            reason = str(error)
+            _clear_away(error)
+        count //= 2
+    else:
+        loading = _load(dataset, batches, replace(workers, count=0))
+    if reason:
+        say_fewer_workers(workers.count, count, reason)
+    return loading
+
+
+def _clear_away(error: Exception) -> None:
+    """Let go of a loader that is half made: torch ends its processes, but fails on the way, which is no news."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 def _load(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Workers) -> _Loading:
     context = undisturbed_context() if workers.count else None
-    # Not a tensor: its memory would have to be in /dev/shm.
-    notes = (context or multiprocessing).RawArray(ctypes.c_longlong, [-1] * 2 * max(1, workers.count))
-    watched = _Watched(dataset, notes)
+    watched = _Watched(dataset, shared_numbers(2 * max(1, workers.count)))
     loader = DataLoader(
         watched,
         batch_sampler=batches,  # keys, where torch expects whole numbers

@@ -1,6 +1,5 @@
 """Batches depend on seed, epoch and image id alone, and an epoch can be entered anywhere."""
 
-import errno
 import json
 import os
 import shutil
@@ -8,14 +7,11 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from rfdetr_hwd.data import shared_memory
-from rfdetr_hwd.data import workers as workers_module
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, BadImage, Batch, DetectionDataset, SampleKey
 from rfdetr_hwd.data.findings import DatasetError
@@ -310,69 +306,6 @@ def test_a_faulty_loader_process_is_an_error_that_names_the_image(
     batches = [[SampleKey(row, 0, 64)] for row in range(8)]
     with pytest.raises(DatasetError, match=message):
         list(serve(Faulty(data, fault), batches, Workers(2, 3)))
-
-
-@pytest.fixture
-def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shared memory that takes the workers' queues and not a batch, as in a container of 64 MiB."""
-    share = torch.Tensor.share_memory_
-
-    def refuse(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.numel() > 1000:
-            raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
-        return share(tensor)
-
-    monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)
-    monkeypatch.setattr(shared_memory, "_said", set())
-
-
-def test_without_room_in_shared_memory_batches_are_the_same(
-    data: DetectionData, no_room: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    dataset, batches = DetectionDataset(data), [[SampleKey(row, 0, 64), SampleKey(row + 1, 0, 64)] for row in (0, 4)]
-    expected = list(serve(dataset, batches, Workers(0, 60)))
-    assert not caplog.records
-    piped = list(serve(dataset, batches, Workers(2, 60)))
-    assert len(caplog.records) == 1
-    for text in ("a batch of 96 KiB does not fit into /dev/shm", "through pipes", "--shm-size", "train.micro_batch"):
-        assert text in caplog.records[0].message
-    for batch, other in zip(expected, piped, strict=True):
-        assert torch.equal(batch.images, other.images)
-        assert torch.equal(batch.sizes, other.sizes)
-        assert batch.image_ids == other.image_ids
-        for target, same in zip(batch.targets, other.targets, strict=True):
-            assert all(torch.equal(target[key], same[key]) for key in ("labels", "boxes"))
-
-
-def test_where_no_worker_can_be_started_images_are_loaded_here(
-    data: DetectionData, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(shared_memory, "_said", set())
-    monkeypatch.setattr(workers_module, "_load", refuse_workers(workers_module._load))
-    batches = list(serve(DetectionDataset(data), [[SampleKey(0, 0, 64)]], Workers(2, 60)))
-    assert [batch.image_ids for batch in batches] == [(int(data.image_ids[0]),)]
-    assert "cannot be started ([Errno 28] No space left on device; /dev/shm" in caplog.records[0].message
-
-
-def refuse_workers(load: Callable[..., Any]) -> Callable[..., Any]:
-    def refuse(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Workers) -> Any:
-        if workers.count:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # of the queues' semaphores
-        return load(dataset, batches, workers)
-
-    return refuse
-
-
-def test_what_may_not_fit_is_said_before_the_run(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(shared_memory, "_said", set())
-    monkeypatch.setattr(shared_memory, "find_room", lambda: (60 << 20, 64 << 20))
-    shared_memory.foresee_shortage(10 << 20, workers=2, ranks=1)
-    assert not caplog.records  # five batches fit
-    shared_memory.foresee_shortage(10 << 20, workers=2, ranks=2)
-    assert "up to 10 batches of 10 MiB may wait in it (2 x 2 data.workers)" in caplog.records[0].message
-    assert "which is little: batches that do not fit go through pipes" in shared_memory.describe_room()
 
 
 def test_multi_scale_range_is_upstreams() -> None:
