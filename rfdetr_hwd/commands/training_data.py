@@ -75,8 +75,8 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
     classes = val_data.map_classes(train_data.class_names)
     if classes.only_dataset and "classes_differ" not in settings.allow:
         raise DatasetError(
-            f"{val_data.images} has classes that {train_data.images} lacks: {', '.join(classes.only_dataset)}. Mend "
-            "the categories, or accept with data.allow=[classes_differ]"
+            f"{val_data.images} has classes that {train_data.images} lacks: {classes.describe_difference()}. Rename "
+            "them, or accept with data.allow=[classes_differ]"
         )
     if distributed.is_main():
         names = ", ".join(train_data.class_names[:8]) + (", ..." if len(train_data.class_names) > 8 else "")

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +55,17 @@ class ClassMap:
     category_ids: tuple[int | None, ...]
     only_model: tuple[str, ...]
     only_dataset: tuple[str, ...]
+
+    def describe_difference(self) -> str:
+        """Return the classes that only the dataset has, each with one of the model's that is written nearly alike."""
+        plain = {_plainly(name): name for name in self.only_model}
+        nearly = ((name, plain.get(_plainly(name))) for name in self.only_dataset)
+        return ", ".join(f"{name!r} (is it {other!r}?)" if other else repr(name) for name, other in nearly)
+
+
+def _plainly(name: str) -> str:
+    """Return a class name without what people write now one way, now another: case, spaces, hyphens, accents' form."""
+    return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c not in " -_")
 
 
 @dataclass(frozen=True)
@@ -208,12 +220,13 @@ class DetectionData:
         ids = dict(zip(self.class_names, self.category_ids, strict=True))
         only_model = tuple(name for name in class_names if name not in ids)
         only_dataset = tuple(name for name in self.class_names if name not in class_names)
+        classes = ClassMap(tuple(ids.get(name) for name in class_names), only_model, only_dataset)
         if len(only_model) == len(class_names):
             raise DatasetError(
                 f"no class of {self.images} has the name of one of the model's: the model has {list(only_model)}, the "
-                f"dataset has {list(only_dataset)}. Rename the categories, or train on this dataset"
+                f"dataset has {classes.describe_difference()}. Rename the categories, or train on this dataset"
             )
-        return ClassMap(tuple(ids.get(name) for name in class_names), only_model, only_dataset)
+        return classes
 
     def ground_truth(self) -> dict[str, Any]:
         """Return the split as a COCO dictionary with the dataset's own image and category ids.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rfdetr_hwd.data.account import Account, unlisted_images
-from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.decode import decode_in_threads, measure_split
 from rfdetr_hwd.data.deep_images import DeepValues, describe, join
 from rfdetr_hwd.data.findings import DatasetError, Findings
@@ -201,10 +201,13 @@ def _check_depth(
 def _check_classes(splits: list[DetectionData], findings: Findings) -> None:
     """Compare the classes of the other splits with those of the first, by name."""
     for data in splits[1:]:
-        only_first = sorted(set(splits[0].class_names) - set(data.class_names))
-        only_here = sorted(set(data.class_names) - set(splits[0].class_names))
-        if only_here:
-            reason = f"only {splits[0].name} has {only_first or 'none'}, only {data.name} has {only_here or 'none'}"
+        ours, theirs = data.class_names, splits[0].class_names
+        only_ours, only_theirs = (tuple(sorted(set(a) - set(b))) for a, b in ((ours, theirs), (theirs, ours)))
+        classes = ClassMap((), only_theirs, only_ours)
+        if classes.only_dataset:
+            reason = f"{data.name} has {classes.describe_difference()}; {splits[0].name} has not"
+            if classes.only_model:
+                reason += f", but {', '.join(map(repr, classes.only_model))}"
             findings.add("classes_differ", data.images, "", reason)
 
 

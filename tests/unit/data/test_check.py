@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from rfdetr_hwd.data.annotations import ClassMap
 from rfdetr_hwd.data.check import Report, check_dataset
 from rfdetr_hwd.data.findings import KINDS, DatasetError
 from rfdetr_hwd.data.source import find_layout
@@ -119,7 +120,7 @@ def rename(content: dict) -> None:
         (lambda root: edit(root, "train", double_box), "duplicate_box", 1, ["image 0", "there twice"]),
         (lambda root: edit(root, "valid", clear), "no_boxes", 1, ["valid", "nothing to learn"]),
         (lambda root: edit(root, "valid", clear), "image_without_boxes", 8, ["image 0", "has no box"]),
-        (lambda root: edit(root, "valid", rename), "classes_differ", 1, ["['circle']", "['disc']"]),
+        (lambda root: edit(root, "valid", rename), "classes_differ", 1, ["has 'disc'; train has not, but 'circle'"]),
         (lambda root: (root / "valid" / "_annotations.coco.json").write_text("{"), "unreadable_split", 1, ["JSON"]),
     ],
 )
@@ -175,3 +176,8 @@ def test_splits_whose_names_say_nothing_are_an_error_that_names_them(tmp_path: P
         (tmp_path / name / "_annotations.coco.json").write_text("{}")
     with pytest.raises(DatasetError, match="no split whose use is known. not used: one/_ann.*, other/_ann"):
         check(tmp_path)
+
+
+def test_names_that_are_written_nearly_alike_are_named() -> None:
+    classes = ClassMap((None, 2, None), ("cat", "e-bike", "bus"), ("Cat ", "E bike", "tram"))
+    assert classes.describe_difference() == "'Cat ' (is it 'cat'?), 'E bike' (is it 'e-bike'?), 'tram'"
