@@ -27,7 +27,7 @@ REORDERING = (
 )
 """Changes after which the epoch under way is other images, so that it starts again."""
 
-REMEASURING = ("data.bit_depth",)
+REMEASURING = ("data.bit_depth", "data.exif")
 """Changes after which the validation images are not what they were, so that APs cannot be compared."""
 
 REFITTING = ("amp", "model.gradient_checkpointing", "train.micro_batch", "train.multi_scale", "train.ema")

@@ -33,6 +33,11 @@ ValOption = Annotated[str | None, typer.Option(help="The validation split, likew
 TestOption = Annotated[str | None, typer.Option(help="The test split, likewise.", metavar="SPLIT")]
 
 
+ExifOption = Annotated[
+    str, typer.Option(help="Turn images upright as EXIF says (apply), or not (ignore); auto decides for each.")
+]
+
+
 @data_app.command("demo")
 def data_demo(
     out: Annotated[Path, typer.Option(help="Folder of the dataset.")],
@@ -54,6 +59,7 @@ def data_check(
     val: ValOption = None,
     test: TestOption = None,
     bit_depth: Annotated[str, typer.Option(help="Bits that the values of 16-bit files use: auto, 8 to 16.")] = "auto",
+    exif: ExifOption = "auto",
 ) -> None:
     """Find what would break or distort training; exit 1 if there are errors."""
     call_verb(
@@ -67,6 +73,7 @@ def data_check(
         json_file=json,
         said={"train": train, "val": val, "test": test},
         bit_depth=bit_depth,
+        exif=exif,
     )
 
 
@@ -109,6 +116,7 @@ def data_convert(
     train: TrainOption = None,
     val: ValOption = None,
     test: TestOption = None,
+    exif: ExifOption = "auto",
 ) -> None:
     """Write a dataset in another format; exit 1, with nothing written, if it has errors."""
     call_verb(
@@ -120,6 +128,7 @@ def data_convert(
         allow=allow or [],
         format=format.value,
         said={"train": train, "val": val, "test": test},
+        exif=exif,
     )
 
 
@@ -136,6 +145,7 @@ def data_split(
         str | None,
         typer.Option(help="The split to divide: NAME or '{annotations: FILE, images: DIRECTORY}'.", metavar="SPLIT"),
     ] = None,
+    exif: ExifOption = "auto",
 ) -> None:
     """Divide one annotated split: stratified by class, near-identical images in one part; exit 1 if it has errors."""
     call_verb(
@@ -149,6 +159,7 @@ def data_split(
         allow=allow or [],
         format=format.value,
         said={"train": train},
+        exif=exif,
     )
 
 

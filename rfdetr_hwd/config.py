@@ -145,6 +145,11 @@ class DataSection(Section):
     into files of 16, which are almost black when they are read as 16. `auto`: the fewest of these numbers that hold
     every value of the training images that are decoded before the first epoch (all, or 1,000 drawn by `train.seed`),
     16 if none of them is such an image. The run records the number, and whatever reads images for its model uses it."""
+    exif: Literal["auto", "apply", "ignore"] = "auto"
+    """Whether images are turned upright as their EXIF orientation says. `auto`: all but those that are annotated with
+    their stored width and height, where these are not the upright ones; they are read as stored. `apply`: all, and
+    annotations are taken as those of the upright images. `ignore`: none, and annotations are taken as those of the
+    stored images. An image without annotations is turned upright unless it is `ignore`."""
     on_bad_image: Literal["quarantine", "fail"] = "quarantine"
     """Replace images that cannot be read and list them in quarantine.jsonl, or stop at the first."""
     workers: NonNegativeInt = 2

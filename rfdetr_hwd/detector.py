@@ -88,8 +88,8 @@ class Detector:
 
         Returns:
             The detections of the image; for several images, a list of them in the same order. `xyxy` (K, 4) in pixels
-            of the upright image, within it; `confidence` (K,), `class_id` (K,) as label and `data["class_name"]`
-            (K,), by falling confidence.
+            of the upright image, or of the stored one for a model with `data.exif=ignore`, within it; `confidence`
+            (K,), `class_id` (K,) as label and `data["class_name"]` (K,), by falling confidence.
 
         Raises:
             ImageError: An image cannot be read, or is of another kind, type, shape or range; the message names it.

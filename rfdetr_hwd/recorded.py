@@ -70,7 +70,7 @@ def recorded_config(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> Co
 
 def read_options(data: DataSection) -> ReadOptions:
     """Return how images are read; a bit depth that is still to be recognised is 16."""
-    return ReadOptions(bit_depth=16 if data.bit_depth == "auto" else data.bit_depth)
+    return ReadOptions(bit_depth=16 if data.bit_depth == "auto" else data.bit_depth, exif=data.exif)
 
 
 def refuse_untrusted_class(config: Config, where: str) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from rfdetr_hwd.commands.accounts import print_accounts
 from rfdetr_hwd.commands.console import print_table, watch
-from rfdetr_hwd.commands.open_data import find_named, say_remarks
+from rfdetr_hwd.commands.open_data import find_named, parse_exif, say_remarks
 from rfdetr_hwd.data.check import Report, check_dataset
 from rfdetr_hwd.data.deep_images import BIT_DEPTHS
 from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
@@ -51,6 +51,7 @@ def run_check(
     json_file: Path | None,
     said: Mapping[Role, str | None],
     bit_depth: str = "auto",
+    exif: str = "auto",
 ) -> None:
     """Check a dataset and print what was found.
 
@@ -63,6 +64,7 @@ def run_check(
         json_file: Also write the report here.
         said: What `--train`, `--val` and `--test` say.
         bit_depth: As `data.bit_depth`.
+        exif: As `data.exif`.
 
     Raises:
         DatasetError: There are errors that are not accepted.
@@ -71,10 +73,11 @@ def run_check(
         raise ConfigError(f"--queries {num_queries} is not positive")
     if bit_depth not in ("auto", *map(str, BIT_DEPTHS)):
         raise ConfigError(f"--bit-depth {bit_depth} is not one of auto, {', '.join(map(str, BIT_DEPTHS))}")
+    rotation = parse_exif(exif)
     check_allowed(allow, "--allow")
     layout = find_named(root, format, said)
     depth = None if bit_depth == "auto" else int(bit_depth)
-    report = check_dataset(layout, decode, num_queries, watch, depth)
+    report = check_dataset(layout, decode, num_queries, watch, depth, rotation)
     if json_file is not None:
         try:
             json_file.write_text(json.dumps(report.as_json(layout), indent=1), encoding="utf-8")

@@ -9,7 +9,7 @@ import numpy as np
 
 from rfdetr_hwd.commands.accounts import print_accounts, print_findings, print_written
 from rfdetr_hwd.commands.console import print_table, watch
-from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_named, say_remarks
+from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_named, parse_exif, say_remarks
 from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import Unpacked
@@ -39,6 +39,7 @@ def run_convert(
     allow: Sequence[str] = (),
     format: Format | Literal["auto"] = "auto",
     said: Said = NOTHING_SAID,
+    exif: str = "auto",
 ) -> None:
     """Write a dataset in another format.
 
@@ -49,15 +50,17 @@ def run_convert(
         allow: Kinds of error to accept, as in `data.allow`.
         format: Format of the dataset, or `auto`.
         said: What `--train`, `--val` and `--test` say.
+        exif: As `data.exif`.
 
     Raises:
-        ConfigError: `to` is not known.
+        ConfigError: `to` or `exif` is not known.
         DatasetError: The dataset cannot be read, has errors that are not accepted, or the directory cannot be written.
             Where single entries are wrong, the rest was written.
     """
     target = _check_target(to)
+    options = ReadOptions(exif=parse_exif(exif))
     layout = find_named(source, format, said)
-    converted = convert(layout, target, out, allow)
+    converted = convert(layout, target, out, allow, options)
     print_findings(converted.findings)
     print_accounts(f"{layout.format} to {to}", converted.accounts, converted.unlisted, converted.written)
     say_remarks(layout)
@@ -74,6 +77,7 @@ def run_split(
     allow: Sequence[str] = (),
     format: Format | Literal["auto"] = "auto",
     said: Said = NOTHING_SAID,
+    exif: str = "auto",
 ) -> None:
     """Divide a dataset that has one annotated split into train, valid and test.
 
@@ -86,6 +90,7 @@ def run_split(
         allow: Kinds of error to accept, as in `data.allow`.
         format: Format of the dataset, or `auto`.
         said: What `--train` says, which is then the split that is divided.
+        exif: As `data.exif`.
 
     Raises:
         ConfigError: The shares, the seed or the format are no such thing.
@@ -95,6 +100,7 @@ def run_split(
     target = _check_target(to)
     check_allowed(allow, "--allow")
     shares = _read_shares(fractions, seed)
+    options = ReadOptions(exif=parse_exif(exif))
     layout = find_named(source, format, said)
     splits = [layout.split("train")] if said.get("train") else list(layout.splits())
     if len(splits) != 1:
@@ -103,9 +109,10 @@ def run_split(
             f"{source} must have one annotated split to divide; it has {len(splits)}: {there}. Choose with --train NAME"
         )
     findings = Findings()
-    data, account = scan_counted(splits[0], findings, every_header=True)
+    data, account = scan_counted(splits[0], findings, options, every_header=True)
     findings.refuse_errors(allow, by_option=True, later=SKIPPED_ENTRIES if len(data.labels) else ())
-    data = replace(data, options=ReadOptions(measure_split(data, seed).bit_depth))  # dark images look alike
+    options = replace(options, bit_depth=measure_split(data, seed).bit_depth)  # dark images look alike
+    data = replace(data, options=options)
     say(f"comparing {len(data)} images of {splits[0].name} ...")
     hashes = hash_images(data, lambda images: watch("comparing images", len(data), images))
     unlisted = list(unlisted_images(layout.root, [(data, account)]))

@@ -107,9 +107,9 @@ def run_show(
 def _scan(settings: Config, layout: Layout, role: Role, findings: Findings) -> DetectionData:
     """Return a split as a run has it: its own, or what is left and what is held out of the training images."""
     if settings.data.val_fraction is None or role == "test":
-        return scan_split(layout.split(role), findings)
+        return scan_split(layout.split(role), findings, read_options(settings.data))
     refuse_val_split(layout)
-    parts = hold_out(scan_split(layout.split("train"), findings), settings.data, None)
+    parts = hold_out(scan_split(layout.split("train"), findings, read_options(settings.data)), settings.data, None)
     return parts.train if role == "train" else parts.val
 
 
@@ -156,7 +156,7 @@ def _find_options(settings: Config, layout: Layout, data: DetectionData, role: R
         return read_options(settings.data)
     if role != "train":
         with suppress(DatasetError):  # there need not be one
-            data = scan_split(layout.split("train"), Findings())
+            data = scan_split(layout.split("train"), Findings(), read_options(settings.data))
     return replace(read_options(settings.data), bit_depth=measure_split(data, settings.train.seed).bit_depth)
 
 
@@ -253,6 +253,7 @@ def _describe_view(settings: Config, resolution: int, role: Role, options: ReadO
     fit = {"stretch": "stretched to", "letterbox": "fitted, with its aspect ratio, into"}[settings.model.resize]
     fitted = f"{fit} {resolution} x {resolution} pixels"
     deep = f" Values of 16-bit files are read as {options.bit_depth} bits." if options.bit_depth < 16 else ""
+    deep += " Images are as stored, whatever EXIF says." if options.exif == "ignore" else ""
     if role != "train":
         return f"Each image is {fitted}; this split is not augmented.{deep}"
     augment = settings.data.augment

@@ -1,7 +1,6 @@
 """`rfdetr-hwd evaluate`: measure a checkpoint on a split."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,8 +57,7 @@ def run(
         if split == "val":
             data = read_validation(settings.data, detector.checkpoint)
         else:
-            data = read_split(find_data(settings.data).split(split), settings.data.allow)
-        data = replace(data, options=read_options(settings.data))
+            data = read_split(find_data(settings.data).split(split), settings.data.allow, read_options(settings.data))
         classes = data.map_classes(detector.class_names)
         evaluation = Evaluation.build(detector.model, data, settings, device)
         if distributed.is_main():
@@ -107,6 +105,7 @@ def _protocol(detector: Detector, settings: Config, evaluation: Evaluation, data
         "data": str(data.images),
         "split": data.name,
         "bit_depth": data.options.bit_depth,
+        "exif": data.options.exif,
         "resolution": detector.resolution,
         "preprocessing": f"{detector.model.resize} into a square, bilinear, antialiased",
         **describe_precision(settings, detector.device),

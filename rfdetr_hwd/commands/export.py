@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -89,6 +88,11 @@ def run(
             f"the model was trained on values of {bits} bits (data.bit_depth={bits}): scale those of 16-bit files by "
             f"255/{(1 << bits) - 1} before you give them to the released one"
         )
+    if detector.options.exif == "ignore":
+        say(
+            "the model was trained on images as they are stored (data.exif=ignore): do not turn the images of the "
+            "released one as EXIF says"
+        )
     say(f"written: {out} ({detector.weights} weights of {detector.checkpoint.path})")
     if format == "rfdetr":
         say(f"to load it:\n{loading_line(out)}")
@@ -138,7 +142,7 @@ def _read_batch(detector: Detector, images: Path | None) -> Tensor:
 
 def _validation_data(detector: Detector) -> DetectionData:
     try:
-        return replace(read_validation(detector.config.data, detector.checkpoint), options=detector.options)
+        return read_validation(detector.config.data, detector.checkpoint)
     except DatasetError as error:
         raise ConfigError(
             f"there are no images to compare on: {error}. Give data.root=FOLDER or --images FOLDER"

@@ -22,6 +22,7 @@ def describe_graph(detector: Detector, size: BatchSize) -> dict[str, str]:
     config, environment = detector.config, describe_environment()
     stock = detector.model.stock
     resize = detector.model.resize
+    turned = "as stored, whatever EXIF says" if detector.options.exif == "ignore" else "upright"
     return {
         "model": f"RF-DETR {config.model.variant}, levels {'+'.join(stock.levels)}",
         "downsampler": f"{config.downsample.name} at the {config.downsample.site}, folded",
@@ -31,7 +32,7 @@ def describe_graph(detector: Detector, size: BatchSize) -> dict[str, str]:
         "resize": resize,
         "mean": json.dumps(IMAGENET_MEAN),
         "std": json.dumps(IMAGENET_STD),
-        "preprocessing": f"RGB, upright; {_RESIZING[resize]}; bilinear, antialiased (Pillow's BILINEAR); divide by "
+        "preprocessing": f"RGB, {turned}; {_RESIZING[resize]}; bilinear, antialiased (Pillow's BILINEAR); divide by "
         "255, subtract mean, divide by std",
         "box_format": "cxcywh",
         "box_scale": "fractions of the square",

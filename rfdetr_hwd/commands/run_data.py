@@ -13,6 +13,7 @@ from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.checkpoint import Checkpoint
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.recorded import read_options
 from rfdetr_hwd.terminal import say
 
 HELD_OUT = "held_out"
@@ -83,7 +84,7 @@ def read_validation(settings: DataSection, checkpoint: Checkpoint) -> DetectionD
     """
     layout = find_data(settings)
     if settings.val_fraction is None:
-        return read_split(layout.split("val"), settings.allow)
+        return read_split(layout.split("val"), settings.allow, read_options(settings))
     refuse_val_split(layout)
     recorded = recorded_held_out(checkpoint)
     if recorded is None or recorded[:2] != (settings.val_fraction, settings.val_seed):
@@ -92,7 +93,7 @@ def read_validation(settings: DataSection, checkpoint: Checkpoint) -> DetectionD
             f"data.val_fraction: the training of {checkpoint.path} {did}; other images were trained on. Leave "
             "data.val_fraction and data.val_seed as they were, or set data.val_fraction=null and data.val=NAME"
         )
-    whole = read_split(layout.split("train"), settings.allow)
+    whole = read_split(layout.split("train"), settings.allow, read_options(settings))
     if recorded.sha256 != whole.fingerprint:
         raise DatasetError(
             f"{layout.root} is not the data of which {checkpoint.path} held out its validation images. To measure on "

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from rfdetr_hwd.data.deep_images import DeepValues
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.images import AS_STORED, ImageError, ReadOptions, check_file, measure_depth, read_image
+from rfdetr_hwd.data.images import (
+    USUAL,
+    Header,
+    ImageError,
+    ReadOptions,
+    check_file,
+    measure_depth,
+    read_header,
+    read_image,
+)
 
 
 def _clipped(boxes_xywh: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -104,7 +113,7 @@ class DetectionData:
     areas: NDArray[np.float64]
     fingerprint: str
     shards: Shards | None = None
-    options: ReadOptions = AS_STORED
+    options: ReadOptions = USUAL
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -139,14 +148,27 @@ class DetectionData:
         folder = self.images if self.shards is None else self.shards.paths[self.shards.members[index, 0]]
         return folder / str(self.file_names[index])
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Return (height, width) of an image in pixels as annotated."""
+        height, width = self.sizes[index].tolist()
+        return height, width
+
+    def header(self, index: int) -> Header:
+        """Return what an image file says of itself; see `rfdetr_hwd.data.images.read_header`.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
+        return read_header(self.path(index), None if self.shards is None else self._open(index))
+
     def read(self, index: int) -> PIL.Image.Image:
         """Decode an image; see `rfdetr_hwd.data.images.read_image`.
 
         Raises:
             ImageError: It cannot be read, or does not have the size that the annotations say.
         """
-        path, (height, width) = self.path(index), self.sizes[index].tolist()
-        image = read_image(path, self._open(index), self.options)
+        path, (height, width) = self.path(index), self.size(index)
+        image = read_image(path, self._open(index), self.options, (height, width))
         if (height, width) != (image.height, image.width):
             raise ImageError(f"{path} is annotated as {width}x{height} and decodes to {image.width}x{image.height}")
         return image

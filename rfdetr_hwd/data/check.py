@@ -14,7 +14,7 @@ from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.decode import decode_in_threads, measure_split
 from rfdetr_hwd.data.deep_images import DeepValues, describe, join
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.images import ImageError, ReadOptions, measure_depth, read_image, read_size
+from rfdetr_hwd.data.images import Exif, Header, ImageError, ReadOptions, measure_depth, read_header, read_image
 from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, near_duplicates
 from rfdetr_hwd.data.source import scan_counted
@@ -73,8 +73,7 @@ class _Look(NamedTuple):
     """What decoding one image showed."""
 
     problem: str
-    size: tuple[int, int]
-    is_rotated: bool
+    rotation: tuple[str, str]
     digest: bytes
     hash: np.uint64
     depth: DeepValues = DeepValues()
@@ -86,6 +85,7 @@ def check_dataset(
     num_queries: int,
     watch: Callable[[str, int, Iterator[Any]], Iterator[Any]] = lambda _, __, images: images,
     bit_depth: int | None = None,
+    exif: Exif = "auto",
 ) -> Report:
     """Check all splits of a dataset.
 
@@ -95,6 +95,7 @@ def check_dataset(
         num_queries: Object queries of the model, the most objects that it can find in an image.
         watch: Given (what is done, number of images, images), returns the images, and may show progress.
         bit_depth: Bits that the values of 16-bit files use; `None`: what the first split shows, as training takes it.
+        exif: As `data.exif`.
 
     Raises:
         DatasetError: The dataset has no split that is used, or one that is named is not there.
@@ -105,17 +106,17 @@ def check_dataset(
         raise DatasetError(f"{layout.root} has no split whose use is known. {' '.join(layout.remarks())}")
     found: list[tuple[DetectionData, list[_Look]]] = []
     accounts: list[tuple[DetectionData, Account]] = []
-    options: ReadOptions | None = None
+    options = ReadOptions(exif=exif)
     for split in splits:
         try:
-            data, account = scan_counted(split, report.findings, every_header=decode)
+            data, account = scan_counted(split, report.findings, options, every_header=decode)
         except DatasetError as error:
             report.findings.add("unreadable_split", split.annotations, split.name, str(error))
             continue
         _check_contents(data, num_queries, report.findings, is_learned=split.role in _LEARNED)
-        if decode:
-            options = options or ReadOptions(bit_depth or measure_split(data, seed=0).bit_depth)
-            data = replace(data, options=options)
+        if decode and not found:
+            options = ReadOptions(bit_depth or measure_split(data, seed=0).bit_depth, exif)
+        data = replace(data, options=options)
         counts = np.bincount(data.labels, minlength=len(data.class_names)).tolist()
         objects = dict(zip(data.class_names, counts, strict=True))
         report.splits.append(SplitReport(data.name, len(data), objects, account))
@@ -165,13 +166,22 @@ def _look(data: DetectionData, row: int) -> _Look:
     path = data.path(row)
     try:
         content = data.read_bytes(row)
-        _, is_rotated = read_size(path, io.BytesIO(content))
+        rotation = _describe_rotation(data, row, read_header(path, io.BytesIO(content)))
         depth = measure_depth(path, io.BytesIO(content))
-        image = read_image(path, io.BytesIO(content), data.options)
+        image = read_image(path, io.BytesIO(content), data.options, data.size(row))
     except (ImageError, OSError) as error:
-        return _Look(str(error), (0, 0), False, b"", np.uint64(0))
-    size, digest = (image.height, image.width), hashlib.sha256(content).digest()
-    return _Look("", size, is_rotated, digest, hash_image(image), depth)
+        return _Look(str(error), ("", ""), b"", np.uint64(0))
+    return _Look("", rotation, hashlib.sha256(content).digest(), hash_image(image), depth)
+
+
+def _describe_rotation(data: DetectionData, row: int, header: Header) -> tuple[str, str]:
+    """Return the kind of finding about an image that is stored turned, and the reason; empty where others say it."""
+    if header.orientation == 1 or data.size(row) != header.frame(data.options.exif):
+        return "", ""
+    if data.options.exif == "ignore":
+        return "unrotated_image", "its EXIF orientation is not applied (data.exif=ignore)"
+    is_told = header.stored != header.upright
+    return "rotated_image", f"is stored turned, and {'' if is_told else 'taken as '}annotated upright"
 
 
 def _check_images(data: DetectionData, looks: list[_Look], findings: Findings) -> None:
@@ -179,8 +189,8 @@ def _check_images(data: DetectionData, looks: list[_Look], findings: Findings) -
         path, who = data.path(row), _name(data, row)
         if look.problem:
             findings.add("unreadable_image", path, who, look.problem.removeprefix(f"cannot decode {path}: "))
-        elif look.is_rotated and look.size == tuple(data.sizes[row].tolist()):
-            findings.add("rotated_image", path, who, "is stored turned, and annotated upright")
+        elif look.rotation[0]:
+            findings.add(look.rotation[0], path, who, look.rotation[1])
 
 
 def _check_depth(

@@ -24,15 +24,20 @@ from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import new_folder
 from rfdetr_hwd.data.findings import SKIPPED_ENTRIES, DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.images import USUAL, ReadOptions
 from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.source import scan_counted
+from rfdetr_hwd.data.upright import turn_upright
 from rfdetr_hwd.data.write import Written, num_without_objects, write_coco
 from rfdetr_hwd.data.yolo_write import unify_classes, write_description, write_yolo
 
 Target = Literal["coco", "yolo"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 """What can be written: Roboflow's COCO layout, and YOLO's."""
+
+_TURNED = "images with an EXIF orientation: boxes are of the upright image, and readers must turn it"
+_CHANGED = "images annotated as stored: their boxes were turned upright"
 
 FOLDERS: Mapping[Role, str] = {"train": "train", "val": "valid", "test": "test"}
 """Directory of each role in what is written, as Roboflow names them."""
@@ -54,7 +59,9 @@ class Conversion(NamedTuple):
     unlisted: list[Path]
 
 
-def convert(layout: Layout, to: Target, out: Path, allow: Sequence[str] = ()) -> Conversion:
+def convert(
+    layout: Layout, to: Target, out: Path, allow: Sequence[str] = (), options: ReadOptions = USUAL
+) -> Conversion:
     """Write all splits of a dataset in another format, or in the usual layout of the same.
 
     Single entries that are wrong are skipped, and are findings. Errors that cast doubt on the rest end the conversion
@@ -65,13 +72,14 @@ def convert(layout: Layout, to: Target, out: Path, allow: Sequence[str] = ()) ->
         to: The format.
         out: Directory that does not exist yet. It appears when everything is written.
         allow: Kinds of error to accept.
+        options: How its images are read; what is written refers to the upright images.
 
     Raises:
         DatasetError: The dataset has errors, which are named; there is nothing to convert; or `out` cannot be written.
     """
     check_allowed(allow, "--allow")
     findings = Findings()
-    read = [(split.role, *scan_counted(split, findings, every_header=True)) for split in layout.splits()]
+    read = [(split.role, *scan_counted(split, findings, options, every_header=True)) for split in layout.splits()]
     if not read:
         raise DatasetError(f"{layout.root} has no split whose use is known. {' '.join(layout.remarks())}")
     has_objects = any(len(data.labels) for _, data, _ in read)
@@ -90,6 +98,8 @@ def convert(layout: Layout, to: Target, out: Path, allow: Sequence[str] = ()) ->
 def write_dataset(folder: Path, parts: Mapping[str, DetectionData], to: Target, home: Path) -> list[Written]:
     """Write splits as the directories of a dataset.
 
+    Image files are as they were, with their EXIF orientations, and boxes refer to the upright images.
+
     Args:
         folder: Directory of the dataset.
         parts: The splits, by the names of their directories, which are those of `FOLDERS`.
@@ -103,13 +113,15 @@ def write_dataset(folder: Path, parts: Mapping[str, DetectionData], to: Target, 
     is_yolo = to == "yolo"
     parts = unify_classes(parts) if is_yolo else parts
     written: list[Written] = []
-    for name, data in parts.items():
+    for name, part in parts.items():
+        data, num_turned, num_changed = turn_upright(part)
         first_id = 1 + sum(result.objects for result in written)  # no two annotations of a dataset share one
         result = write_yolo(folder / name, data, home) if is_yolo else _write_coco(folder / name, data, home, first_id)
         lost = len(data) - result.images, len(data.labels) - result.objects - sum(result.skipped.values())
         if any(lost):
             raise DatasetError(f"{lost[0]} images and {lost[1]} objects of {data.name} were not written, for no reason")
-        written.append(result)
+        notes = {_TURNED: num_turned, _CHANGED: num_changed}
+        written.append(result._replace(notes=result.notes | {note: count for note, count in notes.items() if count}))
     if is_yolo:
         places: dict[str, str] = {role: f"{name}/images" for role, name in FOLDERS.items() if name in parts}
         write_description(folder, places, next(iter(parts.values())).class_names)

@@ -74,7 +74,7 @@ class Batch:
         images: Shape (N, 3, R, R), float32, normalised.
         targets: For each image `labels` (n,) int64 and `boxes` (n, 4) normalised cxcywh.
         image_ids: The dataset's own ids.
-        sizes: Shape (N, 2, 2) float32, each (height, width) in pixels of the upright image on disk: of the model's
+        sizes: Shape (N, 2, 2) float32, each (height, width) in pixels of the image as it is read: of the model's
             square, which turns normalised boxes into boxes in that image, and of the image.
         is_counted: False for a batch that only keeps a rank in step with the others: its loss is nought.
         bad: Images that could not be read: replaced in training, left out in evaluation.

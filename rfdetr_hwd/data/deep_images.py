@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 from numpy.typing import NDArray
+
+from rfdetr_hwd.data.orientation import decode
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 """Bits that values may use."""
@@ -113,20 +114,33 @@ def measure(image: PIL.Image.Image) -> DeepValues:
         return DeepValues()
     bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))
     declared = max(bits if isinstance(bits, tuple) else (bits,))
-    largest = int(upright_values(image).max(initial=0))
+    largest = int(decode_values(image).max(initial=0))
     return DeepValues(1, max(0, largest), declared if 8 < declared < 16 else 0)
 
 
-def upright_values(image: PIL.Image.Image) -> NDArray[Any]:
-    """Decode a deep image, turned as its EXIF orientation says: shape (H, W), or (H, W, 3) of a colour image."""
+def decode_values(image: PIL.Image.Image, is_upright: bool = True) -> NDArray[Any]:
+    """Decode a deep image: shape (H, W), or (H, W, 3) of a colour image.
+
+    Args:
+        image: Not decoded yet.
+        is_upright: Turn it as its EXIF orientation says.
+    """
     raw_mode = _raw_mode(image)
     if is_grey_deep(image) or raw_mode is None:
-        return np.asarray(PIL.ImageOps.exif_transpose(image))
+        return np.asarray(decode(image, is_upright))
     if raw_mode == _GREY_ALPHA:  # four bytes a pixel: grey, high and low, and alpha
-        pixels = np.asarray(_decode(image, "RGBA", "RGBA"))
+        pixels = np.asarray(_decode(image, "RGBA", "RGBA", is_upright))
         return _combine(pixels[..., 0], pixels[..., 1])
-    high = np.asarray(_decode(image, image.mode, _HIGH_BYTES.get(raw_mode, raw_mode)))
-    return _combine(high[..., :3], np.asarray(_decode(image, image.mode, _LOW_BYTES[raw_mode]))[..., :3])
+    high = np.asarray(_decode(image, image.mode, _HIGH_BYTES.get(raw_mode, raw_mode), is_upright))
+    low = np.asarray(_decode(image, image.mode, _LOW_BYTES[raw_mode], is_upright))
+    return _combine(high[..., :3], low[..., :3])
+
+
+def reopen(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Open the file of an image that is not decoded yet once more."""
+    file: Any = image.fp  # type: ignore[attr-defined]
+    file.seek(0)
+    return PIL.Image.open(file, formats=[str(image.format)])
 
 
 def to_8_bits(values: NDArray[Any], bit_depth: int) -> NDArray[np.uint8]:
@@ -153,14 +167,12 @@ def _raw_mode(image: PIL.Image.Image) -> str | None:
     return str(modes.pop()) if len(modes) == 1 else None
 
 
-def _decode(image: PIL.Image.Image, mode: str, raw_mode: str) -> PIL.Image.Image:
-    """Decode the file of an image anew, as if its pixels lay otherwise; turned as its EXIF orientation says."""
-    file: Any = image.fp  # type: ignore[attr-defined]
-    file.seek(0)
-    other: Any = PIL.Image.open(file, formats=[str(image.format)])
+def _decode(image: PIL.Image.Image, mode: str, raw_mode: str, is_upright: bool) -> PIL.Image.Image:
+    """Decode the file of an image anew, as if its pixels lay otherwise."""
+    other: Any = reopen(image)
     other._mode = mode
     other.tile = [
         tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
         for tile in other.tile
     ]
-    return PIL.ImageOps.exif_transpose(other)
+    return decode(other, is_upright)

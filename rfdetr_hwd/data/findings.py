@@ -92,6 +92,7 @@ KINDS: Mapping[str, Kind] = {
     "unlisted_image": Kind("notice", "not used"),
     "rotated_image": Kind("notice", "turned upright as its EXIF orientation says"),
     "unrotated_image": Kind("notice", "read as it is stored, as it was annotated"),
+    "unclear_rotation": Kind("notice", "turned upright as its EXIF orientation says, unless data.exif is ignore"),
     "repeated_image": Kind("notice", "both are used"),
     "low_bit_depth": Kind("notice", "read as values of data.bit_depth bits, which auto recognises"),
     "clipped_values": Kind("notice", "clipped to what data.bit_depth has room for"),

@@ -1,4 +1,4 @@
-"""Images as a program holds them, a path, a PIL image, an array or a tensor, made into upright 8-bit RGB."""
+"""Images as a program holds them, a path, a PIL image, an array or a tensor, made into 8-bit RGB."""
 
 import os
 from collections.abc import Iterable
@@ -10,15 +10,15 @@ import PIL.Image
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rfdetr_hwd.data.images import AS_STORED, ImageError, ReadOptions, read_image, to_rgb
+from rfdetr_hwd.data.images import USUAL, ImageError, ReadOptions, read_image, to_rgb
 
 ImageLike = str | os.PathLike[str] | PIL.Image.Image | NDArray[Any] | Tensor
 """One image.
 
 A path: a file in a format of `rfdetr_hwd.data.images`. A PIL image: of any mode with 8 or 16 bits. Both are turned
-upright as their EXIF orientation says. A NumPy array: (H, W, 3) RGB, (H, W, 4) RGBA, of which the transparency is
-dropped, (H, W) or (H, W, 1) grey. A tensor: the same with the channels first, on any device. Arrays and tensors hold
-uint8, or floating-point numbers in [0, 1], which are rounded to 8 bits.
+upright as their EXIF orientation says, unless `data.exif` is `ignore`. A NumPy array: (H, W, 3) RGB, (H, W, 4) RGBA, of
+which the transparency is dropped, (H, W) or (H, W, 1) grey. A tensor: the same with the channels first, on any device.
+Arrays and tensors hold uint8, or floating-point numbers in [0, 1], which are rounded to 8 bits.
 """
 
 _KINDS = "a path, a PIL image, a NumPy array (H, W, 3) or a tensor (3, H, W)"
@@ -42,8 +42,8 @@ def check_images(images: object) -> Iterable[object]:
     raise ImageError(f"expected an image or a list of images, not {_named(images)}; an image is {_KINDS}")
 
 
-def as_rgb(image: object, name: str, options: ReadOptions = AS_STORED) -> PIL.Image.Image:
-    """Return an image as upright 8-bit RGB.
+def as_rgb(image: object, name: str, options: ReadOptions = USUAL) -> PIL.Image.Image:
+    """Return an image as 8-bit RGB.
 
     Args:
         image: An `ImageLike`.

@@ -1,16 +1,16 @@
-"""Read image files: few decoders, bounded sizes, upright, 8-bit RGB."""
+"""Read image files: few decoders, bounded sizes, 8-bit RGB, upright unless they were annotated as stored."""
 
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, get_args
 
 import PIL.Image
-import PIL.ImageOps
 
-from rfdetr_hwd.data.deep_images import DeepValues, is_deep, is_grey_deep, measure, to_8_bits, upright_values
+from rfdetr_hwd.data.deep_images import DeepValues, decode_values, is_deep, is_grey_deep, measure, reopen, to_8_bits
+from rfdetr_hwd.data.orientation import SIDEWAYS, decode, read_orientation, stored_size
 from rfdetr_hwd.errors import UserError
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -27,8 +27,7 @@ MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 MAX_FILE_BYTES = 1 << 29
 Exif = Literal["auto", "apply", "ignore"]
 """Whether images are turned upright as their EXIF orientation says; `auto`: unless they are annotated as stored."""
-_ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+EXIF_CHOICES: tuple[Exif, ...] = get_args(Exif)
 
 
 class ImageError(UserError):
@@ -41,28 +40,36 @@ class ReadOptions:
 
     Attributes:
         bit_depth: Bits that the values of images with more than 8 bits a channel use.
+        exif: Whether images are turned upright as their EXIF orientation says.
     """
 
     bit_depth: int = 16
+    exif: Exif = "auto"
 
 
-AS_STORED = ReadOptions()
-"""Values of 16-bit files use 16 bits."""
+USUAL = ReadOptions()
+"""Values of 16-bit files use 16 bits; an image is turned upright unless it is annotated as stored."""
 
 
-def read_image(path: Path, file: BinaryIO | None = None, options: ReadOptions = AS_STORED) -> PIL.Image.Image:
-    """Decode an image file as RGB, turned upright as its EXIF orientation says.
+def read_image(
+    path: Path,
+    file: BinaryIO | None = None,
+    options: ReadOptions = USUAL,
+    annotated: tuple[int, int] | None = None,
+) -> PIL.Image.Image:
+    """Decode an image file as RGB, upright or as it is stored.
 
     Args:
         path: The file; its name in messages.
         file: Read the image from here instead.
-        options: How its values are understood.
+        options: How it is read.
+        annotated: (height, width) that its annotations refer to, if it has any.
 
     Raises:
         ImageError: The file is missing, truncated, no image, of another format or too large to be true.
     """
     with _opened(path, file) as image:
-        return to_rgb(image, options)
+        return to_rgb(image, options, annotated)
 
 
 def measure_depth(path: Path, file: BinaryIO | None = None) -> DeepValues:
@@ -93,11 +100,15 @@ class Header(NamedTuple):
     @property
     def upright(self) -> tuple[int, int]:
         """(height, width) once the orientation is applied."""
-        return self.stored[::-1] if self.orientation in _SIDEWAYS else self.stored
+        return self.stored[::-1] if self.orientation in SIDEWAYS else self.stored
 
     def frame(self, exif: Exif) -> tuple[int, int]:
         """Return the (height, width) that the image has for what `data.exif` says, unless it is annotated otherwise."""
         return self.stored if exif == "ignore" else self.upright
+
+    def is_kept(self, exif: Exif, annotated: tuple[int, int] | None) -> bool:
+        """Return whether the image is read as it is stored, given the (height, width) that its annotations refer to."""
+        return exif == "ignore" or (exif == "auto" and annotated == self.stored != self.upright)
 
 
 def read_header(path: Path, file: BinaryIO | None = None) -> Header:
@@ -111,11 +122,7 @@ def read_header(path: Path, file: BinaryIO | None = None) -> Header:
         ImageError: The file is missing, no image, of another format or too large to be true.
     """
     with _opened(path, file) as image:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        if orientation not in range(2, 9):
-            orientation = 1
-        is_turned = image.format == "TIFF" and orientation in _SIDEWAYS  # whose size Pillow turns itself
-        return Header((image.width, image.height) if is_turned else (image.height, image.width), int(orientation))
+        return _header(image)
 
 
 def read_size(path: Path, file: BinaryIO | None = None) -> tuple[tuple[int, int], bool]:
@@ -146,25 +153,38 @@ def read_format(path: Path, file: BinaryIO | None = None) -> str:
         return str(image.format)
 
 
-def to_rgb(image: PIL.Image.Image, options: ReadOptions = AS_STORED) -> PIL.Image.Image:
-    """Turn an image upright as its EXIF orientation says, and convert it to 8-bit RGB.
+def _header(image: PIL.Image.Image) -> Header:
+    orientation = read_orientation(image)
+    return Header(stored_size(image, orientation), orientation)
+
+
+def to_rgb(
+    image: PIL.Image.Image, options: ReadOptions = USUAL, annotated: tuple[int, int] | None = None
+) -> PIL.Image.Image:
+    """Turn an image upright as its EXIF orientation says, or leave it as it is stored, and convert it to 8-bit RGB.
 
     More than 8 bits a channel are scaled by a fixed factor, where Pillow alone would clip grey ones; transparency is
     dropped. Of colours with 16 bits a channel Pillow keeps the high bytes, which is that factor if all 16 are used.
 
     Args:
         image: Of any size and mode. Colours that use fewer than 16 bits of 16 must not have been decoded yet.
-        options: How its values are understood.
+        options: How it is read.
+        annotated: (height, width) that its annotations refer to, if it has any.
 
     Raises:
         ImageError: The pixels are floating-point numbers, which have no fixed range.
     """
     if image.mode == "F":
         raise ImageError("floating-point pixels have no fixed range: store them with 8 or 16 bits")
-    if is_grey_deep(image) or options.bit_depth < 16 and is_deep(image):
-        return PIL.Image.fromarray(to_8_bits(upright_values(image), options.bit_depth)).convert("RGB")
-    upright = PIL.ImageOps.exif_transpose(image)  # a copy
-    return upright if upright.mode == "RGB" else upright.convert("RGB")
+    is_by_value = is_grey_deep(image) or options.bit_depth < 16 and is_deep(image)
+    is_upright = options.exif != "ignore"
+    if options.exif == "auto" and annotated is not None and image.width != image.height:
+        probe = reopen(image) if is_by_value and not is_grey_deep(image) else image  # looking for EXIF decodes a PNG
+        is_upright = not _header(probe).is_kept("auto", annotated)
+    if is_by_value:
+        return PIL.Image.fromarray(to_8_bits(decode_values(image, is_upright), options.bit_depth)).convert("RGB")
+    decoded = decode(image, is_upright)
+    return decoded if decoded.mode == "RGB" else decoded.convert("RGB")
 
 
 def check_file(path: Path) -> None:

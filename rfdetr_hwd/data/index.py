@@ -78,15 +78,19 @@ def index_split(
         labels=table[:, 5].astype(np.int64),
         crowd=table[:, 6] > 0,
         areas=np.ascontiguousarray(table[:, 7]),
-        fingerprint=_fingerprint(raw, image_ids, images),
+        fingerprint=_fingerprint(raw, image_ids, images, exif),
         shards=_shards(raw, image_ids),
     )
 
 
-def _fingerprint(raw: RawSplit, image_ids: list[int], images: _Images) -> str:
-    """Return a hash of the annotations and of the images that are used, which can change while the former do not."""
+def _fingerprint(raw: RawSplit, image_ids: list[int], images: _Images, exif: Exif) -> str:
+    """Return a hash of the annotations and of the images that are used, which can change while the former do not.
+
+    It tells, too, which of the images are read as stored: but for `data.exif=ignore`, their sizes do.
+    """
     used = json.dumps([image_ids, images.names, images.sizes])
-    return hashlib.sha256(f"{raw.fingerprint} {used}".encode()).hexdigest()
+    as_stored = " as stored" if exif == "ignore" else ""
+    return hashlib.sha256(f"{raw.fingerprint} {used}{as_stored}".encode()).hexdigest()
 
 
 def _shards(raw: RawSplit, image_ids: list[int]) -> Shards | None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from rfdetr_hwd.data.coco import RawSplit, read_entry
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, is_id, shown
-from rfdetr_hwd.data.images import IMAGE_SUFFIXES, MAX_FILE_BYTES, ImageError, read_size
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, MAX_FILE_BYTES, Exif, Header, ImageError, read_header
 from rfdetr_hwd.data.layout import Found, Split
 from rfdetr_hwd.data.roles import role_of
 from rfdetr_hwd.data.segmentation import keep_outline
@@ -39,7 +39,7 @@ def find_shards(root: Path, files: FileList) -> Found | None:
     return Found(tuple(splits))
 
 
-def read_shards(root: Path, split: str, files: FileList, findings: Findings) -> RawSplit:
+def read_shards(root: Path, split: str, files: FileList, findings: Findings, exif: Exif = "auto") -> RawSplit:
     """Read the annotations of a split from its shards.
 
     Args:
@@ -47,6 +47,7 @@ def read_shards(root: Path, split: str, files: FileList, findings: Findings) -> 
         split: Name of the split.
         files: All files below `root`.
         findings: Receives what is wrong with samples.
+        exif: Whether boxes are of the upright images, or with `ignore` of the stored ones.
 
     Raises:
         DatasetError: The index or a shard is missing or cannot be read.
@@ -69,7 +70,7 @@ def read_shards(root: Path, split: str, files: FileList, findings: Findings) -> 
         samples = _samples(root / name)
         with (root / name).open("rb") as file:
             for key, parts in samples.items():
-                entry = _read_sample(file, root / name, key, parts, digest, findings)
+                entry = _read_sample(file, root / name, key, parts, digest, findings, exif)
                 if isinstance(entry, str):
                     skipped[f"{name}/{key}"] = entry
                     continue
@@ -107,7 +108,13 @@ def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
 
 
 def _read_sample(
-    file: BinaryIO, shard: Path, key: str, parts: dict[str, tuple[int, int]], digest: Any, findings: Findings
+    file: BinaryIO,
+    shard: Path,
+    key: str,
+    parts: dict[str, tuple[int, int]],
+    digest: Any,
+    findings: Findings,
+    exif: Exif,
 ) -> tuple[dict[str, Any], list[Any], tuple[int, int]] | str:
     """Return the image entry, the annotations, and the image's place; where it is skipped, the kind of finding."""
     who = f"sample {shown(key)}"
@@ -127,7 +134,7 @@ def _read_sample(
         return "bad_image"
     name = f"{key}{suffix}"
     try:
-        height, width = _read_size(file, shard / name, *parts[suffix])
+        height, width = _read_header(file, shard / name, *parts[suffix]).frame(exif)
     except ImageError as error:
         findings.add("unreadable_image", shard, who, str(error))
         return "unreadable_image"
@@ -135,14 +142,14 @@ def _read_sample(
     return image, [_owned(entry, image_id) for entry in objects], parts[suffix]
 
 
-def _read_size(file: BinaryIO, path: Path, offset: int, size: int) -> tuple[int, int]:
-    """Return (height, width) of an image, from its first bytes if they are enough."""
+def _read_header(file: BinaryIO, path: Path, offset: int, size: int) -> Header:
+    """Return what an image says of itself, from its first bytes if they are enough."""
     try:
-        return read_size(path, io.BytesIO(_read_member(file, offset, min(size, _HEADER_BYTES))))[0]
+        return read_header(path, io.BytesIO(_read_member(file, offset, min(size, _HEADER_BYTES))))
     except ImageError:
         if size <= _HEADER_BYTES or size > MAX_FILE_BYTES:
             raise
-        return read_size(path, io.BytesIO(_read_member(file, offset, size)))[0]
+        return read_header(path, io.BytesIO(_read_member(file, offset, size)))
 
 
 def _read_member(file: BinaryIO, offset: int, size: int) -> bytes:

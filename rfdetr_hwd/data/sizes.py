@@ -4,7 +4,7 @@ Reading the headers of a large split's images takes longer than reading its anno
 first, and all only where the sample shows a difference, or where all are asked for.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,10 @@ _MAX_SIDE = 1 << 20  # pixels
 _SAMPLE = 1000  # images
 _THREADS = 8
 _TOLERANCE = 1.0  # pixels, for rounding
+_UNCLEAR = (
+    "is stored turned, and its size is the same upright: other images here are annotated as they are stored. If all "
+    "are, set data.exif=ignore (--exif ignore)"
+)
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -55,7 +59,8 @@ def settle_sizes(
     """Return the size of every image.
 
     Swapped sides are set right only where no boxes speak against it: an image that was turned after it was annotated
-    looks the same, and its boxes are lost.
+    looks the same, and its boxes are lost. An image that EXIF lays on its side, with the stored size, is annotated as
+    stored; unless boxes of the split lie only in the upright images, and none only in the stored ones.
 
     Args:
         annotated: Size of each image as annotated; `None`: missing.
@@ -82,7 +87,17 @@ def settle_sizes(
     for row, found in _settle_different(different, num_oblong, extents, exif).items():
         if every or found.kind != "size_mismatch":  # which is said where the image is decoded
             settled[row] = found
+    if any(found.kind == "unrotated_image" for found in settled):
+        for row in _undecidable(annotated, headers):
+            settled[row] = Settled(settled[row].size, "unclear_rotation", _UNCLEAR)
     return settled
+
+
+def _undecidable(annotated: Sequence[Size | None], headers: Mapping[int, Header | ImageError]) -> Iterator[int]:
+    """Yield the rows of images that are stored turned, and whose size would be the same had they been annotated so."""
+    for row, header in headers.items():
+        if isinstance(header, Header) and header.orientation != 1 and annotated[row] == header.stored == header.upright:
+            yield row
 
 
 def _read_headers(paths: Sequence[Path], rows: Iterable[int]) -> dict[int, Header | ImageError]:
@@ -125,6 +140,7 @@ def _settle_different(
         exif: As in `settle_sizes`.
     """
     settled, unclear, is_contradicted = {}, [], False
+    sideways: dict[int, tuple[bool, bool]] = {}
     reach = extents({row for row, (size, header) in images.items() if size == header.frame(exif)[::-1]})
     for row, (size, header) in images.items():
         frame = header.frame(exif)
@@ -132,21 +148,41 @@ def _settle_different(
         if size != frame[::-1]:
             continue
         fits_size, fits_frame = (_fits(reach.get(row, (0, 0)), sides) for sides in (size, frame))
-        if exif == "auto" and size == header.stored and (fits_size or not fits_frame):
-            reason = f"is annotated as it is stored, {_name(size)}: its EXIF orientation is not applied"
-            settled[row] = Settled(size, "unrotated_image", reason)
-            num_oblong -= 1
+        if exif == "auto" and size == header.stored:
+            sideways[row] = fits_size, fits_frame
         elif fits_frame:
-            reason = f"is annotated as {_name(size)}, and its file has {_name(frame)}: width and height are swapped"
-            settled[row] = Settled(frame, "swapped_size", reason)
-            unclear += [row] if fits_size else []
+            settled[row] = _swapped(size, frame)
+            unclear += [row] if fits_size and header.stored == header.upright else []  # or data.exif settles it
         else:
             is_contradicted = True
+    for row, is_stored in _annotated_as_stored(sideways).items():
+        settled[row] = _unrotated(images[row][0]) if is_stored else _swapped(images[row][0], images[row][0][::-1])
+        num_oblong -= is_stored
     num_swapped = sum(found.kind == "swapped_size" for found in settled.values())
     if is_contradicted or num_swapped == len(unclear) < num_oblong:  # nothing shows that the sides are swapped
         for row in unclear:
             settled[row] = Settled(images[row][0], "size_mismatch", _describe_mismatch(*images[row], exif))
     return settled
+
+
+def _annotated_as_stored(fits: Mapping[int, tuple[bool, bool]]) -> dict[int, bool]:
+    """Return which images that EXIF lays on their sides are annotated as stored, all of them with the stored size.
+
+    Args:
+        fits: By row, whether its boxes lie in the stored image, and whether in the upright one.
+    """
+    is_slip = (False, True) in fits.values() and (True, False) not in fits.values()
+    return {row: not in_upright or (in_stored and not is_slip) for row, (in_stored, in_upright) in fits.items()}
+
+
+def _unrotated(size: Size) -> Settled:
+    reason = f"is annotated as it is stored, {_name(size)}: its EXIF orientation is not applied"
+    return Settled(size, "unrotated_image", reason)
+
+
+def _swapped(size: Size, frame: Size) -> Settled:
+    reason = f"is annotated as {_name(size)}, and its file has {_name(frame)}: width and height are swapped"
+    return Settled(frame, "swapped_size", reason)
 
 
 def _fits(reach: tuple[float, float], size: Size) -> bool:

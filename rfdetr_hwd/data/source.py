@@ -11,7 +11,7 @@ from rfdetr_hwd.data.coco import RawSplit
 from rfdetr_hwd.data.coco_layout import find_coco, read_coco_split
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
-from rfdetr_hwd.data.images import AS_STORED, ReadOptions
+from rfdetr_hwd.data.images import USUAL, Exif, ReadOptions
 from rfdetr_hwd.data.index import index_split
 from rfdetr_hwd.data.inventory import describe_contents
 from rfdetr_hwd.data.layout import USUAL_NAMES, Format, Found, Layout, Split, SplitFiles, SplitName
@@ -26,22 +26,27 @@ class Reader(NamedTuple):
 
     Attributes:
         find: Returns the splits of this format in a directory, given the files below it; none if there are none.
-        read: Returns the entries of a split and the files that they refer to; findings receive what is wrong.
+        read: Returns the entries of a split and the files that they refer to; findings receive what is wrong. Sizes
+            that are read from the image files are as `data.exif` says.
     """
 
     find: Callable[[Path, FileList], Found | None]
-    read: Callable[[Split, Findings], tuple[RawSplit, FileList]]
+    read: Callable[[Split, Findings, Exif], tuple[RawSplit, FileList]]
 
 
-def _read_shards(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
-    raw = read_shards(split.root, split.name, FileList.scan(split.root), findings)
+def _read_coco(split: Split, findings: Findings, _: Exif) -> tuple[RawSplit, FileList]:
+    return read_coco_split(split, findings)
+
+
+def _read_shards(split: Split, findings: Findings, exif: Exif) -> tuple[RawSplit, FileList]:
+    raw = read_shards(split.root, split.name, FileList.scan(split.root), findings, exif)
     return raw, FileList(split.root, frozenset(str(image["file_name"]) for image in raw.images))
 
 
 READERS: Mapping[Format, Reader] = {
     "webdataset": Reader(find_shards, _read_shards),
-    "coco": Reader(find_coco, read_coco_split),
-    "roboflow": Reader(lambda root, files: _only_roboflow(find_coco(root, files)), read_coco_split),
+    "coco": Reader(find_coco, _read_coco),
+    "roboflow": Reader(lambda root, files: _only_roboflow(find_coco(root, files)), _read_coco),
     "yolo": Reader(find_yolo, read_yolo),
     "voc": Reader(find_voc, read_voc_split),
 }
@@ -108,7 +113,7 @@ def _ask(formats: Iterable[Format], root: Path, files: FileList) -> tuple[dict[F
 
 
 def scan_split(
-    split: Split, findings: Findings, options: ReadOptions = AS_STORED, every_header: bool = False
+    split: Split, findings: Findings, options: ReadOptions = USUAL, every_header: bool = False
 ) -> DetectionData:
     """Read what can be used of the annotations of a split, whatever is wrong with single entries.
 
@@ -121,10 +126,12 @@ def scan_split(
     Raises:
         DatasetError: The split cannot be read at all, or nothing in it can be used.
     """
-    return replace(scan_counted(split, findings, every_header)[0], options=options)
+    return scan_counted(split, findings, options, every_header)[0]
 
 
-def scan_counted(split: Split, findings: Findings, every_header: bool = False) -> tuple[DetectionData, Account]:
+def scan_counted(
+    split: Split, findings: Findings, options: ReadOptions = USUAL, every_header: bool = False
+) -> tuple[DetectionData, Account]:
     """Read a split as `scan_split` does; also return what it had and what of it is used.
 
     Raises:
@@ -132,16 +139,16 @@ def scan_counted(split: Split, findings: Findings, every_header: bool = False) -
     """
     own = Findings()  # an error gives examples of this split alone
     try:
-        raw, files = READERS[split.format].read(split, own)
+        raw, files = READERS[split.format].read(split, own, options.exif)
         by_reader = own.counts.copy()
-        data = index_split(raw, split.name, files, own, every_header=every_header)
+        data = replace(index_split(raw, split.name, files, own, options.exif, every_header), options=options)
         return data, take_account(raw, data, by_reader, own.counts)
     finally:
         findings.include(own)
 
 
 def read_split(
-    split: Split, allow: Sequence[str] = (), options: ReadOptions = AS_STORED, every_header: bool = False
+    split: Split, allow: Sequence[str] = (), options: ReadOptions = USUAL, every_header: bool = False
 ) -> DetectionData:
     """Read the annotations of a split, and refuse those that would break or distort training or measurement.
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from rfdetr_hwd.data.coco import RawSplit
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.images import Header, ImageError, read_header
+from rfdetr_hwd.data.images import Exif, Header, ImageError, read_header
 from rfdetr_hwd.data.layout import Found, Split
 from rfdetr_hwd.data.sizes import Size
 from rfdetr_hwd.data.voc_pairs import Pairs
@@ -43,7 +43,7 @@ def find_voc(root: Path, files: FileList) -> Found | None:
     return Found(tuple(splits), found.notes)
 
 
-def read_voc_split(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
+def read_voc_split(split: Split, findings: Findings, exif: Exif = "auto") -> tuple[RawSplit, FileList]:
     """Read the annotations of a split, and list the files that they refer to.
 
     The classes are those of all splits, in alphabetical order, with the ids 1 to N. An image without annotation file is
@@ -52,6 +52,7 @@ def read_voc_split(split: Split, findings: Findings) -> tuple[RawSplit, FileList
     Args:
         split: From `find_voc`; or a directory of images and one of annotation files, both in the dataset.
         findings: Receives what is wrong with annotation files, objects and images.
+        exif: Whether boxes are of the upright images, or with `ignore` of the stored ones, where no size tells.
 
     Raises:
         DatasetError: There is no such split, or no annotation file of the dataset has an object.
@@ -71,7 +72,7 @@ def read_voc_split(split: Split, findings: Findings) -> tuple[RawSplit, FileList
         raise DatasetError(f"{split.root} has no Pascal VOC split {split.name!r}")
     every = [entry.label for some in (*parts, part) for entry in some.entries]
     labels = [label for label in dict.fromkeys(every) if label and label not in pairs.unsafe]
-    return _read_part(split.root, part, pairs, labels, findings), files
+    return _read_part(split.root, part, pairs, labels, findings, exif), files
 
 
 def _below(root: Path, path: Path) -> str:
@@ -85,7 +86,9 @@ def _below(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix().removeprefix(".")
 
 
-def _read_part(root: Path, split: VocSplit, pairs: Pairs, labels: Sequence[str], findings: Findings) -> RawSplit:
+def _read_part(
+    root: Path, split: VocSplit, pairs: Pairs, labels: Sequence[str], findings: Findings, exif: Exif
+) -> RawSplit:
     """Read the annotations of a split; the annotation files of all splits decide on classes and pixels."""
     things = [thing for label in labels for thing in pairs.read(root, label).objects]
     categories = {name: i for i, name in enumerate(sorted({thing.name for thing in things}), 1)}
@@ -106,9 +109,10 @@ def _read_part(root: Path, split: VocSplit, pairs: Pairs, labels: Sequence[str],
     if origin == 0 and annotations:
         reason = f"pixels count from 0 here, not from 1 as in Pascal VOC: {len(annotations)} boxes are read so"
         findings.add("pixels_from_0", root, split.name, reason)
+    sizes = _annotated_sizes(root, images, findings, exif)
     entries = [
         {"id": number, "file_name": image.path, "width": size and size[1], "height": size and size[0]}
-        for number, (image, size) in enumerate(zip(images, _annotated_sizes(root, images, findings), strict=True), 1)
+        for number, (image, size) in enumerate(zip(images, sizes, strict=True), 1)
     ]
     classes = [{"id": i, "name": name} for name, i in categories.items()]
     read = json.dumps([[image.path, image.file.digest if image.file else ""] for image in images])
@@ -145,7 +149,7 @@ def _read_images(
         yield _Image(image, label, file)
 
 
-def _annotated_sizes(root: Path, images: Sequence[_Image], findings: Findings) -> list[Size | None]:
+def _annotated_sizes(root: Path, images: Sequence[_Image], findings: Findings, exif: Exif) -> list[Size | None]:
     """Return the (height, width) that the boxes of each image refer to; `None` where its annotation file says nothing.
 
     Many tools write a wrong size beside right boxes; but an image that was resized after it was annotated has wrong
@@ -159,12 +163,12 @@ def _annotated_sizes(root: Path, images: Sequence[_Image], findings: Findings) -
     verdicts: dict[int, str] = {}
     for row, (image, size, header) in enumerate(zip(images, sizes, headers, strict=True)):
         if size is not None and header is not None and size not in (header.stored, header.stored[::-1]):
-            verdicts[row] = _judge(image.file.objects if image.file else (), header.upright, size)
+            verdicts[row] = _judge(image.file.objects if image.file else (), header.frame(exif), size)
     has_resized = "annotated" in verdicts.values()
     for row, verdict in verdicts.items():
         header, size, image = headers[row], sizes[row], images[row]
         if header and size and (verdict == "own" or (verdict == "either" and not has_resized)):
-            sizes[row] = height, width = header.upright
+            sizes[row] = height, width = header.frame(exif)
             reason = f"says {size[1]}x{size[0]} of {image.path}, which has {width}x{height}"
             findings.add("other_size", root / image.label, "", reason)
     return sizes

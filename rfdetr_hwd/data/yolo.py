@@ -7,7 +7,7 @@ from typing import Any
 from rfdetr_hwd.data.coco import RawSplit
 from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.images import ImageError, read_size
+from rfdetr_hwd.data.images import Exif, ImageError, read_header
 from rfdetr_hwd.data.layout import Found, Split
 from rfdetr_hwd.data.roles import ROLES
 from rfdetr_hwd.data.text_file import read_lines
@@ -35,7 +35,7 @@ def find_yolo(root: Path, files: FileList) -> Found | None:
     return Found(splits, yolo.notes, yolo.missing)
 
 
-def read_yolo(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
+def read_yolo(split: Split, findings: Findings, exif: Exif = "auto") -> tuple[RawSplit, FileList]:
     """Read the labels of a split, and list the files of its dataset.
 
     A line is `class cx cy w h`, as fractions of the image; `class x1 y1 x2 y2 ...`, a polygon, which becomes its box;
@@ -45,6 +45,7 @@ def read_yolo(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
     Args:
         split: The split, under the name of its role or a directory or list of its images.
         findings: Receives what is wrong with label files and images, and what was assumed.
+        exif: Whether labels are fractions of the upright images, or with `ignore` of the stored ones.
 
     Raises:
         DatasetError: It is not there.
@@ -57,14 +58,14 @@ def read_yolo(split: Split, findings: Findings) -> tuple[RawSplit, FileList]:
     if yolo is None or role not in yolo.found:
         reason = yolo.missing.get(role, "nothing names it") if yolo else "it has no data.yaml and no labels"
         raise DatasetError(f"{split.root} has no images of the split {split.name}: {reason}")
-    return _Reader(yolo.found[role], files, findings).read(), files
+    return _Reader(yolo.found[role], files, findings, exif).read(), files
 
 
 class _Reader:
     """Reads one split, image by image."""
 
-    def __init__(self, split: YoloSplit, files: FileList, findings: Findings) -> None:
-        self._split, self._files, self._findings = split, files, findings
+    def __init__(self, split: YoloSplit, files: FileList, findings: Findings, exif: Exif) -> None:
+        self._split, self._files, self._findings, self._exif = split, files, findings, exif
         self._labels = LabelFiles(files.root, files)
         names = dict(split.description.classes)
         self._classes = names.keys()
@@ -109,7 +110,7 @@ class _Reader:
             self._skip(image, kind, label_file, reason)
             return
         try:
-            size, _ = read_size(self._files.root / image)
+            size = read_header(self._files.root / image).frame(self._exif)
         except ImageError as error:
             self._num_skipped_objects += len(lines)
             self._skip(image, "unreadable_image", image, str(error))

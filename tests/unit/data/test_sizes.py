@@ -150,3 +150,18 @@ def test_a_large_split_is_compared_as_a_whole_only_where_a_sample_differs(
     data, findings = scan(write(tmp_path / "swapped", [(SWAPPED, FILE, 1, [SMALL])] * 12), every_header)
     assert findings.counts == {"swapped_size": 12}
     assert data.sizes.tolist() == [[64, 96]] * 12
+
+
+@pytest.mark.parametrize(
+    ("boxes", "is_stored"),
+    [
+        ([TALL, SMALL], False),  # SMALL lies in both: what else is said of the split decides
+        ([SMALL, WIDE], True),
+        ([SMALL, SMALL], True),
+    ],
+)
+def test_boxes_of_other_images_tell_what_a_stored_size_means(tmp_path: Path, boxes: list[Box], is_stored: bool) -> None:
+    data, findings = scan(write(tmp_path, [(RIGHT, FILE, 6, [box]) for box in boxes]), every_header=True)
+    assert data.sizes.tolist() == [[64, 96] if is_stored else [96, 64]] * 2
+    assert findings.counts == {"unrotated_image" if is_stored else "swapped_size": 2}
+    assert [data.read(row).size for row in range(2)] == [FILE if is_stored else (64, 96)] * 2

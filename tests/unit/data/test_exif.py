@@ -1,0 +1,159 @@
+"""Datasets annotated upright or as stored, in each layout: boxes are read, and written, as they lie in the pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import pytest
+
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.check import check_dataset
+from rfdetr_hwd.data.convert import TARGETS, Target, convert
+from rfdetr_hwd.data.findings import Findings
+from rfdetr_hwd.data.images import Exif, ReadOptions
+from rfdetr_hwd.data.source import find_layout, scan_split
+from tests.unit.data.voc_files import voc_xml
+
+WIDTH, HEIGHT = 24, 16
+X, Y, W, H = 3, 2, 9, 5  # of the red rectangle in the stored image; it lies in both frames
+SIDEWAYS = (5, 6, 7, 8)
+
+
+def red_box(image: PIL.Image.Image) -> list[float]:
+    """Return the rectangle of a picture, xyxy."""
+    pixels = np.asarray(image.convert("RGB")).astype(int)
+    rows, columns = np.nonzero(pixels[..., 0] - pixels[..., 1] > 100)
+    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def write(root: Path, layout: str, is_stored: bool, orientations: range | tuple[int, ...] = range(1, 9)) -> Path:
+    """Write a training split with a picture for each orientation, annotated as stored or upright."""
+    folder = root / {"yolo": "train/images", "coco": "train", "voc": "JPEGImages"}[layout]
+    folder.mkdir(parents=True)
+    content: dict[str, list] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "x"}]}
+    for number in orientations:
+        pixels = np.full((HEIGHT, WIDTH, 3), 90, dtype=np.uint8)
+        pixels[Y : Y + H, X : X + W] = 255, 0, 0
+        exif = PIL.Image.Exif()
+        exif[0x0112] = number
+        path = folder / f"{number}.png"
+        PIL.Image.fromarray(pixels).save(path, exif=exif)
+        with PIL.Image.open(path) as image:
+            frame = image.copy() if is_stored else PIL.ImageOps.exif_transpose(image)
+        x0, y0, x1, y1 = map(int, red_box(frame))
+        sides = {"width": frame.width, "height": frame.height}
+        if layout == "coco":
+            content["images"].append({"id": number, "file_name": path.name, **sides})
+            box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": W * H, "iscrowd": 0}
+            content["annotations"].append({"id": number, "image_id": number, "category_id": 1, **box})
+        elif layout == "voc":
+            size = f"<width>{frame.width}</width><height>{frame.height}</height>"
+            file = root / "Annotations" / f"{number}.xml"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(voc_xml(("x", x0 + 1, y0 + 1, x1, y1), size=size, file_name=path.name))
+        else:
+            values = ((x0 + x1) / 2 / frame.width, (y0 + y1) / 2 / frame.height)
+            values += ((x1 - x0) / frame.width, (y1 - y0) / frame.height)
+            file = root / "train" / "labels" / f"{number}.txt"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(f"0 {' '.join(map(str, values))}\n")
+    if layout == "coco":
+        (folder / "_annotations.coco.json").write_text(json.dumps(content))
+    elif layout == "yolo":
+        (root / "data.yaml").write_text("names: [x]\ntrain: train/images\n")
+    else:
+        (root / "ImageSets" / "Main").mkdir(parents=True)
+        (root / "ImageSets" / "Main" / "train.txt").write_text("".join(f"{number}\n" for number in orientations))
+    return root
+
+
+def scan(root: Path, exif: Exif = "auto") -> tuple[DetectionData, Findings]:
+    findings = Findings()
+    return scan_split(find_layout(root).split("train"), findings, ReadOptions(exif=exif), every_header=True), findings
+
+
+def right_boxes(data: DetectionData) -> list[int]:
+    """Return the orientations whose box is the rectangle of the image as it is read."""
+    return [
+        int(Path(str(data.file_names[row])).stem)
+        for row in range(len(data))
+        if np.abs(data.objects(row)[0] - red_box(data.read(row))).max() < 1e-3
+    ]
+
+
+@pytest.mark.parametrize("layout", ["coco", "yolo", "voc"])
+@pytest.mark.parametrize(("is_stored", "exif"), [(False, "apply"), (False, "auto"), (True, "ignore")])
+def test_what_the_key_says_is_what_is_read(tmp_path: Path, layout: str, is_stored: bool, exif: Exif) -> None:
+    data, findings = scan(write(tmp_path, layout, is_stored), exif)
+    assert right_boxes(data) == list(range(1, 9))
+    assert findings.counts == {}
+    sides = [[HEIGHT, WIDTH] if is_stored or number not in SIDEWAYS else [WIDTH, HEIGHT] for number in range(1, 9)]
+    assert data.sizes.tolist() == sides
+
+
+@pytest.mark.parametrize("layout", ["coco", "voc"])
+def test_auto_takes_the_stored_size_for_what_it_is(tmp_path: Path, layout: str) -> None:
+    """And says which images have no such size: they are turned upright."""
+    data, findings = scan(write(tmp_path, layout, is_stored=True))
+    assert right_boxes(data) == [1, *SIDEWAYS]
+    assert findings.counts == {"unrotated_image": 4, "unclear_rotation": 3}
+    assert "set data.exif=ignore" in findings.examples["unclear_rotation"][0].reason
+    _, findings = scan(write(tmp_path / "upright", layout, is_stored=False, orientations=(1, 2, 3, 4)))
+    assert findings.counts == {}
+
+
+def test_what_boxes_refer_to_is_in_the_fingerprint(tmp_path: Path) -> None:
+    """Also where no size tells; it is as it was for whoever does not use the key."""
+    write(tmp_path, "coco", is_stored=True, orientations=(1, 3))
+    auto, apply, ignore = (scan(tmp_path, exif)[0].fingerprint for exif in ("auto", "apply", "ignore"))  # type: ignore[arg-type]
+    assert auto == apply != ignore
+
+
+@pytest.mark.parametrize("layout", ["coco", "yolo", "voc"])
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize("to", TARGETS)
+def test_a_conversion_writes_upright_boxes(tmp_path: Path, layout: str, is_stored: bool, to: Target) -> None:
+    write(tmp_path / "in", layout, is_stored)
+    options = ReadOptions(exif="ignore" if is_stored else "apply")
+    result = convert(find_layout(tmp_path / "in"), to, tmp_path / "out", (), options)
+    for exif in ("auto", "apply"):
+        data, findings = scan(tmp_path / "out", exif)  # type: ignore[arg-type]
+        assert right_boxes(data) == list(range(1, 9))
+        assert findings.counts == {}
+    for row in range(8):  # a reader that applies EXIF, and knows of nothing else
+        with PIL.Image.open(data.path(row)) as image:
+            turned = PIL.ImageOps.exif_transpose(image)
+        np.testing.assert_allclose(data.objects(row)[0][0], red_box(turned), atol=1e-3)
+    turned_note, changed_note = (
+        "images with an EXIF orientation: boxes are of the upright image, and readers must turn it",
+        "images annotated as stored: their boxes were turned upright",
+    )
+    (written,) = result.written
+    notes = {turned_note: 7, changed_note: 7} if is_stored else {turned_note: 7}
+    assert {note: count for note, count in written.notes.items() if "EXIF" in note or "stored" in note} == notes
+
+
+def test_auto_converts_each_image_by_its_size(tmp_path: Path) -> None:
+    write(tmp_path / "in", "coco", is_stored=True, orientations=(1, *SIDEWAYS))
+    convert(find_layout(tmp_path / "in"), "coco", tmp_path / "out")
+    data, findings = scan(tmp_path / "out", "apply")
+    assert right_boxes(data) == [1, *SIDEWAYS]
+    assert data.sizes.tolist() == [[HEIGHT, WIDTH]] + [[WIDTH, HEIGHT]] * 4
+    assert findings.counts == {}
+
+
+@pytest.mark.parametrize(
+    ("exif", "kinds"),
+    [
+        ("auto", {"unrotated_image": 4, "unclear_rotation": 3, "rotated_image": 3}),
+        ("ignore", {"unrotated_image": 7}),
+        ("apply", {"swapped_size": 4, "rotated_image": 7}),
+    ],
+)
+def test_the_check_says_how_images_are_read(tmp_path: Path, exif: Exif, kinds: dict[str, int]) -> None:
+    write(tmp_path, "coco", is_stored=True)
+    report = check_dataset(find_layout(tmp_path), True, 300, exif=exif)
+    about = {"unrotated_image", "unclear_rotation", "rotated_image", "swapped_size", "size_mismatch"}
+    assert {kind: count for kind, count in report.findings.counts.items() if kind in about} == kinds
