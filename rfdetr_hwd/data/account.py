@@ -104,7 +104,7 @@ def unlisted_images(root: Path, splits: Iterable[tuple[DetectionData, Account]])
     for data, account in splits:
         if data.shards is None:
             listed |= {str(data.images / name) for name in account.names.union(map(str, data.file_names))}
-            if not data.images.resolve().is_relative_to(root.resolve()):
+            if not data.images.is_relative_to(root):
                 directories[data.images] = None
     for directory in (root, *directories) if listed else ():
         for name in sorted(FileList.scan(directory).names):

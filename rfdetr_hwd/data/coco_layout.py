@@ -7,7 +7,7 @@ the last bytes show the keys in the orders that tools write, and only where they
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -62,9 +62,7 @@ def find_coco(root: Path, files: FileList) -> Found | None:
         root: Directory of the dataset.
         files: The files below it.
     """
-    linked = _linked_directories(root, files)
     paths = [path for path in files.names if path.lower().endswith(".json")]
-    paths += [f"{folder}/{path}" for folder, inside in linked.items() for path in inside.names if path == ROBOFLOW_NAME]
     paths.sort(key=lambda path: (path.count("/"), path))
     peeks = {path: peek_json(root / path) for path in paths[:_MAX_FILES]}
     whole = {path: peek for path, peek in peeks.items() if peek.keys == KEYS or Path(path).name == ROBOFLOW_NAME}
@@ -76,7 +74,7 @@ def find_coco(root: Path, files: FileList) -> Found | None:
         lacking = [f"{path} lacks {', '.join(sorted(KEYS - peek.keys))}" for path, peek in parts.items()]
         notes.append(f"not used: {enumerate_some(lacking)}")
     nearly = {path: peek for path, peek in parts.items() if len(peek.keys) == len(KEYS) - 1}
-    splits = [_to_split(root, path, peek, files, linked) for path, peek in (whole or nearly).items()]
+    splits = [_to_split(root, path, peek, files) for path, peek in (whole or nearly).items()]
     if len(splits) >= _MANY and not any(split.role for split in splits):
         notes.append(f"{len(splits)} annotation files name no split: if each is of one image, merge them into one")
     return Found(tuple(_settle_roles(splits)), tuple(notes)) if splits else None
@@ -100,7 +98,7 @@ def read_coco_split(split: Split, findings: Findings) -> tuple[RawSplit, FileLis
     files = FileList.scan(split.images, split.root)
     if files.names.issuperset(names):
         return raw, files
-    base = split.images if split.is_fixed or not _is_inside(split.images, split.root) else split.root
+    base = split.images if split.is_fixed or not split.images.is_relative_to(split.root) else split.root
     if base != split.images:
         files = FileList.scan(base, split.root)
     is_below = split.annotations.is_relative_to(base)
@@ -119,10 +117,6 @@ def _file_name(image: Any) -> str | None:
     """Return the name of an image, which LVIS gives in an address alone."""
     name = (image.get("file_name") or image.get("coco_url")) if isinstance(image, dict) else None
     return name if isinstance(name, str) and name else None
-
-
-def _is_inside(path: Path, root: Path) -> bool:
-    return path.is_relative_to(root) and path.resolve().is_relative_to(root.resolve())
 
 
 def peek_json(path: Path) -> Peek:
@@ -181,24 +175,13 @@ def _has(content: bytes, key: str) -> bool:
     return False
 
 
-def _linked_directories(root: Path, files: FileList) -> dict[str, FileList]:
-    """Return the directories of splits that are links to another disk, with what is in them.
-
-    Only what is called like a split, in the root or its `images/`, may be one: whoever made the root has put it there.
-    """
-    links = [link.rstrip("/") for link in files.escaping if link.endswith("/")]
-    known = [link for link in links if role_of(link.removeprefix("images/")) or link == "images"]
-    return {link: FileList.scan(root / link) for link in sorted(known) if "/" not in link.removeprefix("images/")}
-
-
-def _to_split(root: Path, path: str, peek: Peek, files: FileList, linked: Mapping[str, FileList]) -> Split:
+def _to_split(root: Path, path: str, peek: Peek, files: FileList) -> Split:
     """Return the split of an annotation file: what it is called and for, and where its images seem to be."""
     owner = _owner(path)
-    link = next((link for link, inside in linked.items() if inside.names.intersection(peek.file_names)), None)
     try:
         directory = choose_directory(peek.file_names, owner, files)
         if directory is None:
-            directory = place_images(peek.file_names, owner, files).directory if link is None else link
+            directory = place_images(peek.file_names, owner, files).directory
     except DatasetError:  # which is said when it is read
         directory = owner.directory
     format: Format = "roboflow" if Path(path).name == ROBOFLOW_NAME else "coco"

@@ -23,6 +23,7 @@ import numpy as np
 from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import new_folder
+from rfdetr_hwd.data.files import find_homes
 from rfdetr_hwd.data.findings import SKIPPED_ENTRIES, DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.images import USUAL, ReadOptions
 from rfdetr_hwd.data.layout import Layout
@@ -104,7 +105,7 @@ def write_dataset(folder: Path, parts: Mapping[str, DetectionData], to: Target, 
         folder: Directory of the dataset.
         parts: The splits, by the names of their directories, which are those of `FOLDERS`.
         to: The format.
-        home: Directory of the dataset that they come from; links to images may lead anywhere in it.
+        home: Directory of the dataset that they come from.
 
     Raises:
         DatasetError: A split has classes that the first lacks, which YOLO cannot hold; two images would share a file;
@@ -113,10 +114,13 @@ def write_dataset(folder: Path, parts: Mapping[str, DetectionData], to: Target, 
     is_yolo = to == "yolo"
     parts = unify_classes(parts) if is_yolo else parts
     written: list[Written] = []
+    homes = find_homes(home)
     for name, part in parts.items():
         data, num_turned, num_changed = turn_upright(part)
         first_id = 1 + sum(result.objects for result in written)  # no two annotations of a dataset share one
-        result = write_yolo(folder / name, data, home) if is_yolo else _write_coco(folder / name, data, home, first_id)
+        result = (
+            write_yolo(folder / name, data, homes) if is_yolo else _write_coco(folder / name, data, homes, first_id)
+        )
         lost = len(data) - result.images, len(data.labels) - result.objects - sum(result.skipped.values())
         if any(lost):
             raise DatasetError(f"{lost[0]} images and {lost[1]} objects of {data.name} were not written, for no reason")
@@ -128,11 +132,11 @@ def write_dataset(folder: Path, parts: Mapping[str, DetectionData], to: Target, 
     return written
 
 
-def _write_coco(folder: Path, data: DetectionData, home: Path, first_id: int) -> Written:
+def _write_coco(folder: Path, data: DetectionData, homes: Sequence[Path], first_id: int) -> Written:
     """Write a split as Roboflow's COCO. Classes of YOLO, which count from 0, get the ids 1 to N; others keep theirs."""
     if 0 in data.category_ids:
         data = replace(data, category_ids=tuple(range(1, len(data.class_names) + 1)))
-    write_coco(folder, data, home, first_id)
+    write_coco(folder, data, homes, first_id)
     return Written(folder.name, len(data), len(data.labels), {}, num_without_objects(data))
 
 

@@ -9,6 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES
 
+_TOP = ("", "images/")
+"""Where links may lead to another disk."""
+
 
 @dataclass(frozen=True)
 class FileList:
@@ -34,12 +37,12 @@ class FileList:
 
         Args:
             root: The folder.
-            within: Links may lead anywhere below here; `None`: below `root`.
+            within: The dataset that it is of; `None`: it is the dataset. Links may lead anywhere in `find_homes` of it.
         """
         names: set[str] = set()
         escaping: set[str] = set()
         closed: set[str] = set()
-        homes = [root.resolve(), *([within.resolve()] if within else [])]
+        homes = [_real(root), *find_homes(within or root)]
         entered = {homes[0]}
         pending = [(root, "")]
         while pending:
@@ -48,11 +51,12 @@ class FileList:
                 is_folder, is_file = _kind(entry)
                 name = f"{prefix}{entry.name}{'/' if is_folder else ''}"
                 if entry.is_symlink():
-                    target = Path(entry).resolve()
+                    target = _real(entry)
                     if not any(target.is_relative_to(home) for home in homes):
                         escaping.add(name)
                         continue
-                    if is_folder and target in entered:  # a circle of links
+                    is_new = target not in entered or (prefix in _TOP and not _real(folder).is_relative_to(target))
+                    if is_folder and not is_new:  # a circle of links
                         continue
                     entered.add(target)
                 if is_folder:
@@ -116,9 +120,27 @@ class FileList:
         return "missing_file", f"there is no file {ascii(name)} in {self.root}{hint}"
 
 
+def find_homes(root: Path) -> list[Path]:
+    """Return where a dataset lies: its real directory, and those on other disks that links lead to.
+
+    Only links directly in it, or in its `images/`, do so: whoever made the dataset has put them there. None leads to a
+    directory that holds the dataset itself.
+    """
+    homes = [_real(root)]
+    for place in _TOP:
+        for entry in _entries(root / place, place, set()):
+            if entry.is_symlink() and _kind(entry)[0] and not homes[0].is_relative_to(_real(entry)):
+                homes.append(_real(entry))
+    return homes
+
+
 def is_hidden(path: str) -> bool:
     """Return whether a file or a folder above it is one that no annotation tool means: hidden, or macOS' own."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
+
+
+def _real(path: "Path | os.DirEntry[str]") -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises an error for links that lead to each other
 
 
 def _entries(folder: Path, prefix: str, closed: set[str]) -> Iterator["os.DirEntry[str]"]:

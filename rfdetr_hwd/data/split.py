@@ -61,7 +61,7 @@ def split_dataset(
         hashes: Of these images, from `rfdetr_hwd.data.similar.hash_images`.
         shares: Of train, valid and test.
         out: Directory that does not exist yet. It appears when all parts are complete.
-        home: Directory of the dataset; links to images may lead anywhere in it.
+        home: Directory of the dataset.
         to: Format of what is written.
 
     Raises:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,13 +32,13 @@ class Written(NamedTuple):
     notes: dict[str, int]
 
 
-def write_coco(folder: Path, data: DetectionData, home: Path, first_id: int = 1) -> None:
+def write_coco(folder: Path, data: DetectionData, homes: Sequence[Path], first_id: int = 1) -> None:
     """Write images and annotations as one split of a Roboflow COCO dataset.
 
     Args:
         folder: New directory of the split.
         data: The annotations.
-        home: Directory of the dataset; links to images may lead anywhere in it.
+        homes: Directories of the dataset, from `rfdetr_hwd.data.files.find_homes`: images lie in them.
         first_id: Id of the first annotation; the others follow.
 
     Raises:
@@ -53,7 +54,7 @@ def write_coco(folder: Path, data: DetectionData, home: Path, first_id: int = 1)
     placed: set[str] = set()
     for row, name in enumerate(map(str, data.file_names)):
         if data.shards is not None or name not in placed:  # two entries may share a file
-            place_image(data, row, folder, home)
+            place_image(data, row, folder, homes)
             placed.add(name)
     with (folder / ANNOTATIONS).open("x", encoding="utf-8") as file:
         json.dump(truth, file, ensure_ascii=False, allow_nan=False)
@@ -65,7 +66,9 @@ def num_without_objects(data: DetectionData) -> dict[str, int]:
     return {"images without objects": count} if count else {}
 
 
-def place_image(data: DetectionData, row: int, folder: Path, home: Path, new_name: str | None = None) -> None:
+def place_image(
+    data: DetectionData, row: int, folder: Path, homes: Sequence[Path], new_name: str | None = None
+) -> None:
     """Link or copy an image to a new name below `folder`, or else to its own; from a shard, write it.
 
     Raises:
@@ -79,8 +82,8 @@ def place_image(data: DetectionData, row: int, folder: Path, home: Path, new_nam
         raise DatasetError(f"the image {name!r} of {root} has the name of the annotation file: rename it")
     if data.shards is None:
         source = root.joinpath(*parts).resolve()
-        if not source.is_relative_to(home.resolve()):
-            raise DatasetError(f"the image {name!r} is a link out of {home}")
+        if not any(source.is_relative_to(home) for home in homes):
+            raise DatasetError(f"the image {name!r} is a link out of {homes[0]}")
         if not source.is_file():
             raise DatasetError(f"the image {name!r} is missing from {root}")
     target.parent.mkdir(parents=True, exist_ok=True)

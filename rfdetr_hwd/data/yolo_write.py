@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -55,7 +55,7 @@ def write_description(folder: Path, places: Mapping[str, str], class_names: tupl
     (folder / "data.yaml").write_text(text, encoding="utf-8")
 
 
-def write_yolo(folder: Path, data: DetectionData, home: Path) -> Written:
+def write_yolo(folder: Path, data: DetectionData, homes: Sequence[Path]) -> Written:
     """Write a split.
 
     YOLO knows classes by their place in data.yaml, and boxes. Crowd regions are skipped, since they would become
@@ -65,7 +65,7 @@ def write_yolo(folder: Path, data: DetectionData, home: Path) -> Written:
     Args:
         folder: New directory of the split.
         data: The split.
-        home: Directory of the dataset; links to images may lead anywhere in it.
+        homes: Directories of the dataset, from `rfdetr_hwd.data.files.find_homes`: images lie in them.
 
     Raises:
         DatasetError: An image is missing, or lies outside the dataset.
@@ -79,7 +79,7 @@ def write_yolo(folder: Path, data: DetectionData, home: Path) -> Written:
     old = list(map(str, data.file_names))
     new = flat_names(old, lambda row: read_format(data.path(row), io.BytesIO(data.read_bytes(row))))
     for row, name in enumerate(new):
-        place_image(data, row, folder / "images", home, name)
+        place_image(data, row, folder / "images", homes, name)
         lines = list(_lines(data, row, skipped, notes))
         num_objects += len(lines)
         label_file = folder / "labels" / PurePosixPath(name).with_suffix(".txt")

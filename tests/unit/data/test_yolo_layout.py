@@ -203,9 +203,10 @@ def test_paths_out_of_the_dataset_are_not_followed_and_the_message_is_true(tmp_p
         write_tree(with_yaml(root, "train: list.txt\n"), {"list.txt": f"{name}\n"})
         with pytest.raises(DatasetError, match=r"list.txt lists no image that is there: line 1: .* is not in"):
             read_split(find_layout(root).split("train"))
-    os.symlink(tmp_path / "outside", root / "link")
-    with pytest.raises(DatasetError, match=f"'link/images' is a link out of {root}, which is not followed"):
-        read_split(find_layout(with_yaml(root, "train: link/images\n")).split("train"))
+    (root / "deep").mkdir()
+    os.symlink(tmp_path / "outside", root / "deep" / "link")
+    with pytest.raises(DatasetError, match=f"'deep/link/images' is a link out of {root}, which is not followed"):
+        read_split(find_layout(with_yaml(root, "train: deep/link/images\n")).split("train"))
 
 
 def test_a_directory_without_images_that_are_read_is_said_to_be_there(tmp_path: Path) -> None:
