@@ -23,7 +23,7 @@ from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.launch import num_local_ranks
 from rfdetr_hwd.metrics.coco import CocoMetric
 from rfdetr_hwd.read_config import load_config, with_bit_depth
-from rfdetr_hwd.recorded import read_options
+from rfdetr_hwd.recorded import read_options, recorded_config
 from rfdetr_hwd.safe_write import replace_text
 from rfdetr_hwd.terminal import say
 
@@ -69,6 +69,8 @@ def run(
                 say(f"{data.name}: {reason}")
             _write(folder, figures, evaluation.metric, _protocol(detector, settings, evaluation, data))
             _write_images(folder, data)
+            if (trained := recorded_config(detector.checkpoint).data.exif) != settings.data.exif:
+                say(f"data.exif is {settings.data.exif} here, and was {trained} in training")
             _say_classes(classes)
             say_ap_limit(data, settings.evaluation.max_dets)
             if evaluation.unreadable:

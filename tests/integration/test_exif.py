@@ -121,6 +121,7 @@ def test_a_run_records_the_key_and_uses_it(
         result = cli("evaluate", "--weights", run, "--out", out, *overrides)
         assert result.returncode == 0, result.stderr
         assert json.loads((out / "metrics.json").read_text())["protocol"]["exif"] == key
+        assert ("data.exif is apply here, and was ignore in training" in result.stdout) == (key == "apply")
         found[name] = json.loads((out / "predictions.json").read_text())
     assert len(found["tagged"]) > 0
     assert found["tagged"] == found["plain"]
