@@ -23,6 +23,7 @@ from rfdetr_hwd.read_config import load_config, parse_config
 from rfdetr_hwd.run_folder import RunFolder
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
+from tests.unit.data.test_exif import right_boxes, scan, write
 
 SHORT = ("train.epochs=1", "train.batch_size=4", "train.multi_scale=false", "train.ema=false")
 IGNORE = "data.exif=ignore"
@@ -169,9 +170,16 @@ def test_commands_on_data_take_the_key(cli: Run, tagged: Path, tmp_path: Path) -
     show = tmp_path / "show"
     assert cli("data", "show", tagged, "--out", show, "--count", "2", IGNORE).returncode == 0
     assert "Images are as stored, whatever EXIF says." in (show / "index.html").read_text()
+    divided = ["--fractions", "0.5,0.25,0.25", "--exif", "ignore"]
+    labelled = write(tmp_path / "labelled", "yolo", is_stored=True)  # whose boxes need the size of the image
+    result = cli("data", "show", labelled, "--out", tmp_path / "page", "--count", "8", IGNORE)
+    assert (result.returncode, "left out" in result.stdout) == (0, False)
+    whole = ["--fractions", "1,0,0", "--exif", "ignore"]
+    result = cli("data", "split", labelled, "--out", tmp_path / "parts", *whole)
+    assert (result.returncode, "8 images in 1 groups" in result.stdout) == (0, True), result.stderr
+    assert right_boxes(scan(tmp_path / "parts")[0]) == list(range(1, 9))
     assert cli("data", "convert", tagged, "--to", "coco", "--out", tmp_path / "all", "--exif", "ignore").returncode == 0
-    divided = [*("--train", "train", "--fractions", "0.5,0.25,0.25"), *("--exif", "ignore")]
-    result = cli("data", "split", tagged, "--out", tmp_path / "divided", *divided)
+    result = cli("data", "split", tagged, "--out", tmp_path / "divided", *divided, "--train", "train")
     assert result.returncode == 0, result.stderr
     for root in (tmp_path / "all", tmp_path / "divided"):
         for path in root.glob("*/_annotations.coco.json"):

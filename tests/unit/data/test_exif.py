@@ -1,6 +1,9 @@
 """Datasets annotated upright or as stored, in each layout: boxes are read, and written, as they lie in the pictures."""
 
 import json
+import re
+import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from rfdetr_hwd.data.check import check_dataset
 from rfdetr_hwd.data.convert import TARGETS, Target, convert
 from rfdetr_hwd.data.findings import Findings
 from rfdetr_hwd.data.images import Exif, ReadOptions
+from rfdetr_hwd.data.similar import hash_images
 from rfdetr_hwd.data.source import find_layout, scan_split
 from tests.unit.data.voc_files import voc_xml
 
@@ -69,6 +73,25 @@ def write(root: Path, layout: str, is_stored: bool, orientations: range | tuple[
     return root
 
 
+def write_shard(root: Path, is_stored: bool) -> Path:
+    """Write the same in a tar file, as upstream packs a COCO split."""
+    folder = write(root / "unpacked", "coco", is_stored) / "train"
+    content = json.loads((folder / "_annotations.coco.json").read_text())
+    with tarfile.open(root / "train-0.tar", "w") as tar:
+        for image, annotation in zip(content["images"], content["annotations"], strict=True):
+            (folder / "sample.json").write_text(json.dumps({"image_id": image["id"], "annotations": [annotation]}))
+            tar.add(folder / "sample.json", f"{image['id']}.json")
+            tar.add(folder / image["file_name"], image["file_name"])
+    index = {"shards": ["train-0.tar"], "categories": content["categories"]}
+    (root / "train-index.json").write_text(json.dumps(index))
+    shutil.rmtree(root / "unpacked")
+    return root
+
+
+def write_any(root: Path, layout: str, is_stored: bool) -> Path:
+    return write_shard(root, is_stored) if layout == "webdataset" else write(root, layout, is_stored)
+
+
 def scan(root: Path, exif: Exif = "auto") -> tuple[DetectionData, Findings]:
     findings = Findings()
     return scan_split(find_layout(root).split("train"), findings, ReadOptions(exif=exif), every_header=True), findings
@@ -83,10 +106,10 @@ def right_boxes(data: DetectionData) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("layout", ["coco", "yolo", "voc"])
+@pytest.mark.parametrize("layout", ["coco", "yolo", "voc", "webdataset"])
 @pytest.mark.parametrize(("is_stored", "exif"), [(False, "apply"), (False, "auto"), (True, "ignore")])
 def test_what_the_key_says_is_what_is_read(tmp_path: Path, layout: str, is_stored: bool, exif: Exif) -> None:
-    data, findings = scan(write(tmp_path, layout, is_stored), exif)
+    data, findings = scan(write_any(tmp_path, layout, is_stored), exif)
     assert right_boxes(data) == list(range(1, 9))
     assert findings.counts == {}
     sides = [[HEIGHT, WIDTH] if is_stored or number not in SIDEWAYS else [WIDTH, HEIGHT] for number in range(1, 9)]
@@ -111,11 +134,11 @@ def test_what_boxes_refer_to_is_in_the_fingerprint(tmp_path: Path) -> None:
     assert auto == apply != ignore
 
 
-@pytest.mark.parametrize("layout", ["coco", "yolo", "voc"])
+@pytest.mark.parametrize("layout", ["coco", "yolo", "voc", "webdataset"])
 @pytest.mark.parametrize("is_stored", [False, True])
 @pytest.mark.parametrize("to", TARGETS)
 def test_a_conversion_writes_upright_boxes(tmp_path: Path, layout: str, is_stored: bool, to: Target) -> None:
-    write(tmp_path / "in", layout, is_stored)
+    write_any(tmp_path / "in", layout, is_stored)
     options = ReadOptions(exif="ignore" if is_stored else "apply")
     result = convert(find_layout(tmp_path / "in"), to, tmp_path / "out", (), options)
     for exif in ("auto", "apply"):
@@ -133,6 +156,26 @@ def test_a_conversion_writes_upright_boxes(tmp_path: Path, layout: str, is_store
     (written,) = result.written
     notes = {turned_note: 7, changed_note: 7} if is_stored else {turned_note: 7}
     assert {note: count for note, count in written.notes.items() if "EXIF" in note or "stored" in note} == notes
+
+
+def test_a_wrong_size_of_a_tool_is_that_of_the_image_as_it_is_read(tmp_path: Path) -> None:
+    write(tmp_path, "voc", is_stored=True)
+    for path in tmp_path.glob("Annotations/*.xml"):
+        path.write_text(re.sub("<size>.*</size>", "<size><width>5</width><height>5</height></size>", path.read_text()))
+    data, findings = scan(tmp_path, "ignore")
+    assert right_boxes(data) == list(range(1, 9))
+    assert findings.counts == {"other_size": 8}
+    for path in tmp_path.glob("Annotations/*.xml"):
+        path.write_text(re.sub("<xmax>[0-9]*<", f"<xmax>{WIDTH}<", path.read_text()))  # in the stored image alone
+    assert scan(tmp_path, "ignore")[1].counts == {"other_size": 8}
+
+
+def test_images_are_compared_as_they_are_read(tmp_path: Path) -> None:
+    write(tmp_path, "coco", is_stored=True)
+    hashes = {exif: hash_images(scan(tmp_path, exif)[0]).values.tolist() for exif in ("auto", "ignore")}  # type: ignore[arg-type]
+    assert len(set(hashes["ignore"])) == 1
+    assert set(hashes["auto"][4:]) == {hashes["auto"][0]}, "those that are annotated as stored"
+    assert len(set(hashes["auto"])) > 1
 
 
 def test_auto_converts_each_image_by_its_size(tmp_path: Path) -> None:
