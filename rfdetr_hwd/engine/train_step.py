@@ -177,11 +177,13 @@ def _accumulate(
 def _count(criterion: Criterion, micro_batches: Sequence[MicroBatch]) -> tuple[float, int]:
     """Return the normaliser, which is the box count over the ranks that gradients are averaged over, and the images.
 
-    They are counted on the host, so that no device is waited for.
+    They are counted on the host, so that no device is waited for; one process needs no tensor for it.
     """
     counted = [batch for batch in micro_batches if batch.is_counted]
-    mine = [sum(criterion.count_boxes(b.targets) for b in counted), sum(len(b.image_ids) for b in counted)]
-    num_boxes, num_images = sum_over_ranks(torch.tensor(mine, dtype=torch.float64)).tolist()
+    boxes, images = sum(criterion.count_boxes(b.targets) for b in counted), sum(len(b.image_ids) for b in counted)
+    if world_size() == 1:
+        return float(max(1, boxes)), images
+    num_boxes, num_images = sum_over_ranks(torch.tensor([boxes, images], dtype=torch.float64)).tolist()
     return max(1.0, num_boxes) / world_size(), round(num_images)
 
 

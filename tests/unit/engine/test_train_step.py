@@ -19,6 +19,7 @@ ARGS = SimpleNamespace(amp=True)
 
 @pytest.fixture(scope="module")
 def model() -> BuiltModel:
+    torch.manual_seed(0)  # with other weights a selection of queries may be close, and rounding decides it
     section = ModelSection(resolution=64, pretrain_weights=None, num_queries=10, group_detr=2)
     return build_model(section, DownsampleSection(), ["a", "b", "c"])
 
