@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 _WORDS = {"is_cuda", "pin_memory", "non_blocking", "autocast", "GradScaler", "record_stream", "synchronize"}
@@ -98,7 +98,7 @@ class Trace:
     files: set[str]
     lines: dict[tuple[str, int], str] = field(default_factory=dict)
     called: set[tuple[str, str]] = field(default_factory=set)
-    _known: dict[CodeType, tuple[str, str] | None] = field(default_factory=dict)
+    _paths: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
@@ -111,30 +111,29 @@ class Trace:
             sys.settrace(previous)
 
     def _tracer(self, part: str) -> Callable[[FrameType, str, Any], Any]:
+        """Return a trace function; it is called for every call of any code, so it looks at the file's name alone."""
+
         def on_line(frame: FrameType, event: str, _: Any) -> Any:
-            where = self._known[frame.f_code]
-            if event == "line" and where:
-                self.lines.setdefault((where[0], frame.f_lineno), part)
+            if event == "line":
+                self.lines.setdefault((self._paths[frame.f_code.co_filename], frame.f_lineno), part)
             return on_line
 
         def on_call(frame: FrameType, event: str, _: Any) -> Any:
             code = frame.f_code
-            if code not in self._known:
-                self._known[code] = self._place(code)
-            where = self._known[code]
-            if where is None:
+            path = self._paths.get(code.co_filename)
+            if path is None:
+                path = self._paths[code.co_filename] = self._place(code.co_filename)
+            if not path:
                 return None
-            self.called.add(where)
-            return on_line if where[0] in self.files else None
+            self.called.add((path, code.co_qualname.replace(".<locals>", "")))
+            return on_line if path in self.files else None
 
         return on_call
 
-    def _place(self, code: CodeType) -> tuple[str, str] | None:
-        for root in self.roots:
-            if code.co_filename.startswith(f"{root}/"):
-                path = Path(code.co_filename).relative_to(root.parent).as_posix()
-                return path, code.co_qualname.replace(".<locals>", "")
-        return None
+    def _place(self, file: str) -> str:
+        """Return the path of a file, from the folder above its package; empty: it is of no package."""
+        roots = (root for root in self.roots if file.startswith(f"{root}/"))
+        return next((Path(file).relative_to(root.parent).as_posix() for root in roots), "")
 
 
 def reason_for(site: Site, reasons: dict[str, str]) -> str:

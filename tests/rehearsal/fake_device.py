@@ -4,13 +4,14 @@ A tensor on the wrong device or of the wrong type fails there as it would on a G
 and what the host reads from the device, is noted: a GPU waits for each.
 """
 
-import traceback
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from unittest import mock
 
@@ -105,10 +106,12 @@ def _answer(dtype: torch.dtype) -> bool | float | int:
 
 def _where() -> str:
     """Return the innermost file and line of the packages; of a backward pass, the file that began it."""
-    for frame in reversed(traceback.extract_stack()):
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
         for folder, name in PACKAGES.items():
-            if Path(frame.filename).is_relative_to(folder):
-                return f"{name}/{Path(frame.filename).relative_to(folder)}:{frame.lineno}"
+            if frame.f_code.co_filename.startswith(f"{folder}/"):
+                return f"{name}/{frame.f_code.co_filename.removeprefix(f'{folder}/')}:{frame.f_lineno}"
+        frame = frame.f_back
     return "elsewhere"
 
 
