@@ -15,9 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 warnings.simplefilter("ignore")
 
+from tests.rehearsal.parts import PARTS  # noqa: E402
 from tests.rehearsal.table import print_part, print_rows, rehearse  # noqa: E402
 
 if __name__ == "__main__":
-    rows, problems = rehearse(print_part)
+    rows, problems = rehearse(PARTS, print_part)
     print_rows(rows)
     sys.exit(1 if any(problems.values()) or any(row.state == "open" for row in rows) else 0)

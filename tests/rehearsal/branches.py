@@ -3,7 +3,7 @@
 import ast
 import fnmatch
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +33,9 @@ class Site:
     text: str
 
 
-def find_sites(folder: Path) -> list[Site]:
-    """Return the places of a package, in order of files and lines, one a line."""
-    return [site for file in sorted(folder.rglob("*.py")) for site in _sites_of(file, folder.parent)]
+def find_sites(files: Iterable[Path], root: Path) -> list[Site]:
+    """Return the places of files below a folder, in order of files and lines, one a line."""
+    return [site for file in files for site in _sites_of(file, root)]
 
 
 def _sites_of(file: Path, root: Path) -> Iterator[Site]:

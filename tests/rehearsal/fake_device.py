@@ -25,8 +25,8 @@ import rfdetr_hwd
 from rfdetr_hwd.model import upstream
 from tests.rehearsal.backward import backward
 
-_MODULES = {"rfdetr_hwd": rfdetr_hwd, "rfdetr": upstream.rfdetr_config}
-PACKAGES = {Path(module.__file__).parent: name for name, module in _MODULES.items()}
+OWN, UPSTREAM = (Path(module.__file__).parent for module in (rfdetr_hwd, upstream.rfdetr_config))
+PACKAGES = {OWN: "rfdetr_hwd", UPSTREAM: "rfdetr"}
 
 _aten = torch.ops.aten
 _SAME_TYPE = (_aten.convolution.default, _aten.convolution_backward.default, _aten.grid_sampler_2d.default)
@@ -71,6 +71,7 @@ class _Watch(TorchDispatchMode):
         if func is _aten._local_scalar_dense.default and given[0].device.type == "cuda":
             self.traffic.reads[_where()] += 1
             return _answer(given[0].dtype)
+        _check_devices(func, given)
         _check_types(func, given)
         _check_indices(func, args)
         result = func(*args, **kwargs)
@@ -80,6 +81,13 @@ class _Watch(TorchDispatchMode):
             way = f"{'+'.join(sorted(taken))} -> {'+'.join(sorted(made))}"
             self.traffic.copies[func.__name__, way, _where()] += 1
         return result
+
+
+def _check_devices(func: Any, given: Sequence[Tensor]) -> None:
+    """Refuse what only some versions of torch refuse without data; a tensor of one number may be anywhere."""
+    devices = {value.device.type for value in given if value.ndim}
+    if len(devices) > 1 and func not in _INDEXED and "copy" not in func.__name__:
+        raise RuntimeError(f"{func}: expected all tensors to be on the same device, not on {sorted(devices)}")
 
 
 def _check_types(func: Any, given: Sequence[Tensor]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import forward_in_amp
-from rfdetr_hwd.config import DownsampleSection, ModelSection
+from rfdetr_hwd.config import DataSection, DownsampleSection, ModelSection
 from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine.evaluator import evaluate
@@ -51,7 +51,7 @@ def make_batch(side: int = SIDE) -> Batch:
 
 @dataclass
 class Trained:
-    """What steps left: the last result, the network, its EMA and the optimiser; and the traffic of the last step."""
+    """What a step left: its result, the network, its EMA and the optimiser; and its traffic."""
 
     result: StepResult
     network: nn.Module
@@ -72,24 +72,23 @@ class Trained:
         return {**moments, **weights, **ema, **terms, "loss": self.result.loss, "norm": self.result.grad_norm}
 
 
-def train(model: BuiltModel, device: torch.device, traffic: Traffic, steps: int = 1) -> Trained:
-    """Make training steps with the EMA, as the loop does, and note the traffic of the last."""
+def train(model: BuiltModel, device: torch.device, traffic: Traffic, side: int | None = None) -> Trained:
+    """Make a training step with the EMA, as the loop does, and note its traffic."""
     torch.manual_seed(1)
     network = model.network.to(device).train()
     criterion = DetectionLoss(model.stock).to(device)
     optimizer = build_adamw(learning_rates(network, model.stock.config, **_RATES))
     average = WeightAverage(network, 0.9, 10.0)
-    for step in range(1, steps + 1):
-        traffic.clear()
-        result = train_step(network, criterion, [make_batch(model.stock.resolution)], optimizer, ARGS, 0.1)
-        average.update(network, step)
+    traffic.clear()
+    result = train_step(network, criterion, [make_batch(side or model.stock.resolution)], optimizer, ARGS, 0.1)
+    average.update(network, 1)
     return Trained(result, network, average, optimizer, traffic)
 
 
-def train_on_fake_device(model: BuiltModel, steps: int = 1) -> Trained:
-    """Make training steps on a device without data."""
+def train_on_fake_device(model: BuiltModel, side: int | None = None) -> Trained:
+    """Make a training step on a device without data."""
     with fake_cuda() as traffic:
-        return train(model, CUDA, traffic, steps)
+        return train(model, CUDA, traffic, side)
 
 
 def forward_on_fake_device(model: BuiltModel) -> dict[str, Any]:
@@ -146,6 +145,7 @@ def measure(model: BuiltModel, device: torch.device) -> list[Any]:
 
 def predict(model: BuiltModel) -> list[Any]:
     """Return what `Detector.predict` finds in an image, on the device that it chooses."""
-    detector = Detector(model, SimpleNamespace(amp=True), None, "plain")
+    config: Any = SimpleNamespace(amp=True, data=DataSection(root=""))
+    detector = Detector(model, config, None, "plain")
     image = PIL.Image.radial_gradient("L").convert("RGB")
     return [detector.predict([image], threshold=0.0)[0].xyxy.tolist()]

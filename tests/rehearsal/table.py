@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.rehearsal.branches import Site, Trace, find_sites, reason_for
-from tests.rehearsal.fake_device import PACKAGES
-from tests.rehearsal.parts import PARTS, Part
+from tests.rehearsal.fake_device import OWN, PACKAGES, UPSTREAM
+from tests.rehearsal.parts import Part
 from tests.rehearsal.reasons import REASONS
 
 
@@ -27,10 +27,13 @@ class Row:
     detail: str
 
 
-def rehearse(tell: Callable[[Part, str], None] = lambda part, problem: None) -> tuple[list[Row], dict[str, str]]:
-    """Run the parts.
+def rehearse(
+    parts: Sequence[Part], tell: Callable[[Part, str], None] = lambda part, problem: None
+) -> tuple[list[Row], dict[str, str]]:
+    """Run parts.
 
     Args:
+        parts: Which.
         tell: Told of each part that has run, with what went wrong.
 
     Returns:
@@ -38,14 +41,12 @@ def rehearse(tell: Callable[[Part, str], None] = lambda part, problem: None) -> 
     """
     loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     sites = [
-        site
-        for folder, name in PACKAGES.items()
-        for site in find_sites(folder)
-        if name == "rfdetr_hwd" or str(folder.parent / site.path) in loaded
+        *find_sites(sorted(OWN.rglob("*.py")), OWN.parent),
+        *find_sites(sorted(file for file in UPSTREAM.rglob("*.py") if str(file) in loaded), UPSTREAM.parent),
     ]
     trace = Trace(tuple(PACKAGES), {site.path for site in sites})
     problems = {}
-    for part in PARTS:
+    for part in parts:
         problems[part.name] = ""
         with trace.of(part.name):
             try:
@@ -54,7 +55,7 @@ def rehearse(tell: Callable[[Part, str], None] = lambda part, problem: None) -> 
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 problems[part.name] = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         tell(part, problems[part.name])
-    how = {part.name: part.how for part in PARTS}
+    how = {part.name: part.how for part in parts}
     return [_row(site, trace, how) for site in sites], problems
 
 

@@ -1,0 +1,93 @@
+"""Parts of the rehearsal on a device without data: every operator of a pass, with torch's own shapes and devices."""
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import Any
+from unittest import mock
+
+import torch
+
+from rfdetr_hwd.commands import benchmark
+from rfdetr_hwd.model.build import BuiltModel
+from tests.rehearsal import steps
+from tests.rehearsal.checks import check
+from tests.rehearsal.fake_device import Traffic, fake_cuda
+
+
+def step_without_data(model: BuiltModel, side: int | None = None) -> None:
+    """A training step: all that it makes is on the device and float32, and it waits for the GPU as often as it must.
+
+    Args:
+        model: Which model.
+        side: Of its images, in pixels; the model's own if there is none.
+    """
+    trained = steps.train_on_fake_device(model, side)
+    for key, value in trained.tensors().items():
+        expected = "cpu" if key.startswith("optimizer/") and key.endswith("/step") else "cuda"
+        check(value.device.type == expected, f"{key} is on {value.device}")
+        check(not value.is_floating_point() or value.dtype == torch.float32, f"{key} is {value.dtype}")
+    check_traffic(trained.traffic)
+
+
+def check_traffic(traffic: Traffic) -> None:
+    """Raise where the package copies or reads more in a step than the batch, and whether the loss is finite."""
+    own = [line for line in traffic.of("rfdetr_hwd") if not line.startswith("rfdetr_hwd/data/dataset.py")]
+    reads = [line for line in own if line.endswith(": read")]
+    check(len(reads) == 1 and reads[0].startswith("rfdetr_hwd/engine/train_step.py"), f"the host reads {reads}")
+    # The gradient of what upstream indexes with positions from the host; it begins in our line.
+    others = [line for line in own if line not in reads and "index_put" not in line]
+    check(not others, f"copied in a step: {others}")
+
+
+def forward_without_data(downsamplers: Iterable[str]) -> None:
+    """A forward pass in training mode and the decoding of its outputs, with each downsampler."""
+    for name in downsamplers:
+        for key, value in steps.forward_on_fake_device(steps.build(name)).items():
+            if isinstance(value, torch.Tensor):
+                check(value.device.type == "cuda", f"{name}: {key} is on {value.device}")
+                check(value.dtype in (torch.float32, torch.int64), f"{name}: {key} is {value.dtype}")
+
+
+class _Stream:
+    """A stream that does nothing; an event, too."""
+
+    def __init__(self, **_: Any) -> None: ...
+    def wait_stream(self, _: Any) -> None: ...
+    def record(self) -> None: ...
+    def replay(self) -> None: ...
+    def elapsed_time(self, _: Any) -> float:
+        return 20.0
+
+
+def benchmark_op() -> None:
+    """`benchmark op` on a GPU: every pass is captured as a CUDA graph, in which the host may copy and read nothing."""
+    modules, table = list(benchmark._modules(8, 16)), mock.Mock()
+
+    @contextmanager
+    def capture(traffic: Traffic) -> Iterator[None]:
+        traffic.clear()
+        yield
+        refused = [*traffic.copies, *traffic.reads]
+        check(not refused, f"not permitted when the stream is capturing: {refused}")
+
+    with (
+        fake_cuda() as traffic,
+        mock.patch.multiple(benchmark, SHAPES=((8, 16, 12),), _modules=lambda *_: iter(modules), print_table=table),
+        mock.patch.multiple(
+            torch.cuda,
+            Stream=_Stream,
+            Event=_Stream,
+            CUDAGraph=_Stream,
+            graph=lambda graph, stream: capture(traffic),
+            stream=lambda stream: nullcontext(),
+            current_stream=_Stream,
+            synchronize=lambda: None,
+            get_device_name=lambda device: "Card",
+        ),
+        redirect_stdout(io.StringIO()) as said,
+    ):
+        benchmark.run_op(batch=2, rounds=1, out=None)
+    check(said.getvalue().startswith("machine: Card"), f"it says {said.getvalue()}")
+    rows = {row[0]: row[1] for row in table.call_args.args[2]}
+    check(rows == {name: "1.00" for name, _ in modules}, f"milliseconds by name: {rows}")
