@@ -66,7 +66,14 @@ class _Watch(TorchDispatchMode):
         self.traffic = traffic
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        tracer = sys.gettrace()
+        sys.settrace(None)  # torch makes a thousand calls here, and none of the packages'
+        try:
+            return self._answer(func, args, kwargs or {})
+        finally:
+            sys.settrace(tracer)
+
+    def _answer(self, func: Any, args: Any, kwargs: Any) -> Any:
         given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         if func is _aten._local_scalar_dense.default and given[0].device.type == "cuda":
             self.traffic.reads[_where()] += 1
