@@ -21,7 +21,7 @@ def describe_graph(detector: Detector, size: BatchSize) -> dict[str, str]:
     """
     config, environment = detector.config, describe_environment()
     stock = detector.model.stock
-    resize = detector.model.resize
+    resize, bit_depth = detector.model.resize, detector.options.bit_depth
     turned = "as stored, whatever EXIF says" if detector.options.exif == "ignore" else "upright"
     return {
         "model": f"RF-DETR {config.model.variant}, levels {'+'.join(stock.levels)}",
@@ -32,8 +32,10 @@ def describe_graph(detector: Detector, size: BatchSize) -> dict[str, str]:
         "resize": resize,
         "mean": json.dumps(IMAGENET_MEAN),
         "std": json.dumps(IMAGENET_STD),
-        "preprocessing": f"RGB, {turned}; {_RESIZING[resize]}; bilinear, antialiased (Pillow's BILINEAR); divide by "
-        "255, subtract mean, divide by std",
+        "bit_depth": str(bit_depth),
+        "preprocessing": f"more than 8 bits a channel: min(255, floor(value * 255 / {(1 << bit_depth) - 1})); RGB, "
+        f"{turned}; {_RESIZING[resize]}; bilinear, antialiased (Pillow's BILINEAR); divide by 255, subtract mean, "
+        "divide by std",
         "box_format": "cxcywh",
         "box_scale": "fractions of the square",
         "scores": "sigmoid of labels; the last class is unused",

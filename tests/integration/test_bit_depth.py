@@ -13,6 +13,7 @@ import torch
 
 from rfdetr_hwd.commands import export as export_command
 from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.commands.export_metadata import describe_graph
 from rfdetr_hwd.commands.training_data import read_data
 from rfdetr_hwd.config import Config
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
@@ -20,6 +21,7 @@ from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine.checkpoint import open_checkpoint
 from rfdetr_hwd.engine.tracking import read_metrics
+from rfdetr_hwd.model.release import BatchSize
 from rfdetr_hwd.read_config import load_config, parse_config
 from rfdetr_hwd.run_folder import RunFolder
 from tests.integration.conftest import Run
@@ -127,6 +129,9 @@ def test_a_run_records_the_bits_and_uses_them(
     result = cli("export", "--weights", run, "--out", tmp_path / "x.pth")
     assert result.returncode == 0, result.stderr
     assert "scale those of 16-bit files by 255/4095" in result.stdout
+    facts = describe_graph(detector, BatchSize(1))
+    assert facts["bit_depth"] == "12"
+    assert facts["preprocessing"].startswith("more than 8 bits a channel: min(255, floor(value * 255 / 4095)); RGB")
 
 
 def test_the_bits_of_a_run_stay(

@@ -66,7 +66,7 @@ def detect(path: Path, images: list[Path]) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     facts = session.get_modelmeta().custom_metadata_map
     side, mean, std = int(facts["resolution"]), json.loads(facts["mean"]), json.loads(facts["std"])
-    assert (facts["resize"], facts["box_format"]) == ("stretch", "cxcywh")
+    assert (facts["resize"], facts["bit_depth"], facts["box_format"]) == ("stretch", "16", "cxcywh")
     opened = [PIL.Image.open(image).convert("RGB") for image in images]
     pixels = [np.asarray(image.resize((side, side), PIL.Image.Resampling.BILINEAR)) / 255 for image in opened]
     batch = np.stack([((p - mean) / std).transpose(2, 0, 1) for p in pixels]).astype(np.float32)
