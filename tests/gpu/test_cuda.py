@@ -83,7 +83,11 @@ def test_an_update_that_does_not_fit_is_made_again_in_halves(tiny_config: Config
 def test_a_run_on_the_gpu_goes_on_from_the_middle_of_an_epoch(
     tiny_config: Config, config_file: Path, tmp_path: Path, deterministic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The generators to the bit; not the weights: deformable attention adds its gradients in any order."""
+    """The generators to the bit, and the losses nearly: deformable attention adds its gradients in any order.
+
+    Without deterministic mode the losses say nothing: two runs of one seed differ by percents after five updates,
+    because a rounding decides which queries are selected.
+    """
     run, other = Path(tiny_config.output.dir), tmp_path / "other"
     options = [f"train.deterministic={deterministic}", "model.dropout=0.1", "train.epochs=1", "train.lr=1e-6"]
     train_command.run(config_file, None, options)
@@ -101,7 +105,9 @@ def test_a_run_on_the_gpu_goes_on_from_the_middle_of_an_epoch(
             train_command.run(config_file, None, [*options, f"output.dir={other}"])
     train_command.run(None, other, [])
     losses = [record["loss"] for record in read_metrics(other / "metrics.jsonl") if "loss" in record]
-    assert losses == pytest.approx(expected, rel=2e-2)
+    assert len(losses) == len(expected)
+    if deterministic == "true":
+        assert losses == pytest.approx(expected, rel=1e-3)
     step = newest_checkpoint(run / "checkpoints")[0].step
     assert [name for name in differing(other, run, step) if name.startswith("random")] == []
     monkeypatch.setattr(learner, "restore_random_state", lambda _: None)  # negative control

@@ -1,5 +1,7 @@
 """Training steps, evaluations and predictions of the tiny model, on a device without data and on one that pretends."""
 
+import copy
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -28,10 +30,15 @@ SIDE = TINY_MODEL["resolution"]
 _RATES = {"lr": 1e-4, "lr_encoder": 1e-4, "layer_decay": 0.8, "component_decay": 0.7, "weight_decay": 1e-4}
 
 
-def build(name: str = "hwd", site: str = "projector", **model: Any) -> BuiltModel:
+def build(name: str = "hwd", site: str = "projector") -> BuiltModel:
     """Return the tiny model with a downsampler, two query groups, dropout and stochastic depth."""
+    return copy.deepcopy(_build(name, site))  # a part changes what it is given
+
+
+@functools.cache
+def _build(name: str, site: str) -> BuiltModel:
     side = SIDE * (2 if site == "stem" else 1)
-    settings = {**TINY_MODEL, "resolution": side, "group_detr": 2, "dropout": 0.1, "drop_path": 0.1, **model}
+    settings = {**TINY_MODEL, "resolution": side, "group_detr": 2, "dropout": 0.1, "drop_path": 0.1}
     return build_model(ModelSection(**settings), DownsampleSection(name=name, site=site), ["a", "b", "c"])
 
 

@@ -35,7 +35,6 @@ _PASSES = ("train_step", "memory", "evaluator")
 def step_with_data() -> None:
     """A training step in which every branch for CUDA is taken, the real solver among them, is that of the CPU."""
     model, twin = steps.build(), steps.build()
-    twin.network.load_state_dict(model.network.state_dict())
     expected = steps.train(model, _CPU, Traffic()).tensors()
     with pretended_cuda():
         found = steps.train(twin, steps.CUDA, Traffic()).tensors()
