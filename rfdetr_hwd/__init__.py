@@ -10,10 +10,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from rfdetr_hwd.amp import amp_context as amp_context
+    from rfdetr_hwd.config.load import load_config as load_config
     from rfdetr_hwd.detector import Detector as Detector
     from rfdetr_hwd.layers.hwd import HWD as HWD
     from rfdetr_hwd.layers.registry import register_downsample as register_downsample
-    from rfdetr_hwd.read_config import load_config as load_config
 
 _HOME = {
     "amp_context": "amp",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rfdetr_hwd.amp import forward_in_amp
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.image_input import ImageLike, as_rgb, check_images, is_image
 from rfdetr_hwd.data.transforms import decoding_sizes, preprocess
 from rfdetr_hwd.engine.checkpoint import Checkpoint

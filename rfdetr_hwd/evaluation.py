@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.dataset import BadImage, DetectionDataset
 from rfdetr_hwd.data.findings import DatasetError

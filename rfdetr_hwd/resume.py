@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rfdetr_hwd.changes import ANNOTATIONS, REFITTING, REMEASURING, REORDERING, check_changes
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.changes import ANNOTATIONS, REFITTING, REMEASURING, REORDERING, check_changes
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError

@@ -24,14 +24,14 @@ from typing import Any, Self
 from torch import Tensor
 
 from rfdetr_hwd import best_link
-from rfdetr_hwd.changes import ANNOTATIONS, check_changes
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.changes import ANNOTATIONS, check_changes
+from rfdetr_hwd.config.load import keep_former, parse_recorded, with_bit_depth
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint
 from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial, save_checkpoint
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.lock import locked
-from rfdetr_hwd.read_config import keep_former, parse_recorded, with_bit_depth
 from rfdetr_hwd.recorded import refuse_untrusted_class
 from rfdetr_hwd.safe_write import flush, replace_text
 from rfdetr_hwd.yaml_file import read_yaml

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rfdetr_hwd.amp import describe_precision
-from rfdetr_hwd.config import Config, TrainSection
+from rfdetr_hwd.config.schema import Config, TrainSection
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.engine import distributed

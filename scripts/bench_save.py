@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from rfdetr_hwd.config import DownsampleSection, ModelSection
+from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.engine import checkpoint_write
 from rfdetr_hwd.engine.optimizer import moments_by_name
 from rfdetr_hwd.engine.random_state import random_state

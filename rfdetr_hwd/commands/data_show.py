@@ -14,7 +14,8 @@ import torch
 from rfdetr_hwd.commands.legend import write_legend
 from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_data
 from rfdetr_hwd.commands.run_data import hold_out, refuse_val_split
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.load import override_keys, parse_config
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, Failure, SampleKey
 from rfdetr_hwd.data.decode import measure_split
@@ -25,7 +26,6 @@ from rfdetr_hwd.data.roles import ROLES, Role
 from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.read_config import override_keys, parse_config
 from rfdetr_hwd.recorded import read_options
 from rfdetr_hwd.report.dataset_page import DatasetFacts, build_dataset_page, draw_plots
 from rfdetr_hwd.report.objects import collect_objects

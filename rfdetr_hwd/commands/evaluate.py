@@ -9,7 +9,8 @@ from rfdetr_hwd.commands.console import print_figures
 from rfdetr_hwd.commands.limits import say_ap_limit
 from rfdetr_hwd.commands.open_data import find_data
 from rfdetr_hwd.commands.run_data import read_validation
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.load import load_config, with_bit_depth
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.decode import measure_split
 from rfdetr_hwd.data.deep_images import describe
@@ -22,7 +23,6 @@ from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.launch import num_local_ranks
 from rfdetr_hwd.metrics.coco import CocoMetric
-from rfdetr_hwd.read_config import load_config, with_bit_depth
 from rfdetr_hwd.recorded import read_options, recorded_config
 from rfdetr_hwd.safe_write import replace_text
 from rfdetr_hwd.terminal import say

@@ -7,7 +7,7 @@ from typing import Literal
 import yaml
 from pydantic import ValidationError
 
-from rfdetr_hwd.config import DataSection, SplitSection
+from rfdetr_hwd.config.schema import DataSection, SplitSection
 from rfdetr_hwd.data.images import EXIF_CHOICES, Exif
 from rfdetr_hwd.data.layout import Format, Layout, SplitFiles, SplitName
 from rfdetr_hwd.data.roles import ROLES, Role

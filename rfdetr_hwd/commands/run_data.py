@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from rfdetr_hwd.commands.console import watch
 from rfdetr_hwd.commands.open_data import find_data
-from rfdetr_hwd.config import DataSection
+from rfdetr_hwd.config.schema import DataSection
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out

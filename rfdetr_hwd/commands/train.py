@@ -14,7 +14,8 @@ from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.commands.limits import say_limits, say_overlap
 from rfdetr_hwd.commands.run_data import HELD_OUT, recorded_held_out
 from rfdetr_hwd.commands.training_data import build_train_loader, read_data
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.load import load_config, override_keys, with_bit_depth
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.shared_memory import foresee_shortage
 from rfdetr_hwd.engine import distributed
@@ -39,7 +40,6 @@ from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.source_weights import SourceWeights
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.model.weights import load_weights
-from rfdetr_hwd.read_config import load_config, override_keys, with_bit_depth
 from rfdetr_hwd.recorded import TRUST_VARIABLE, find_checkpoint, read_record
 from rfdetr_hwd.resume import restore
 from rfdetr_hwd.run_folder import RunFolder

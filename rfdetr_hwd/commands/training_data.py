@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rfdetr_hwd.commands.open_data import find_data, say_remarks
 from rfdetr_hwd.commands.run_data import hold_out, refuse_val_split
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
 from rfdetr_hwd.data.decode import measure_split

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from rfdetr_hwd.config import DownsampleSection, ModelSection
+from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.source_weights import WeightsError
 from rfdetr_hwd.model.swap import Replacement, swap_downsample

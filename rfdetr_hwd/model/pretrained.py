@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rfdetr_hwd.config import ModelSection
+from rfdetr_hwd.config.schema import ModelSection
 from rfdetr_hwd.model.source_weights import SourceWeights, WeightsError, read_pth
 from rfdetr_hwd.model.upstream import coco_class_names, published_weights
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.schema import Config
 
 Run = Callable[..., str]
 

@@ -11,7 +11,7 @@ import torch
 
 from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.engine import learner
 from rfdetr_hwd.engine.checkpoint import newest_checkpoint
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics

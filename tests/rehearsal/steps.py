@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import forward_in_amp
-from rfdetr_hwd.config import DataSection, DownsampleSection, ModelSection
+from rfdetr_hwd.config.schema import DataSection, DownsampleSection, ModelSection
 from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.engine.evaluator import evaluate

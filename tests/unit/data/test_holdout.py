@@ -12,13 +12,13 @@ import pytest
 from rfdetr_hwd.commands import run_data
 from rfdetr_hwd.commands.run_data import HELD_OUT, read_validation
 from rfdetr_hwd.commands.training_data import read_data
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.load import parse_config
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.read_config import parse_config
 from tests.unit.data.test_split import write
 from tests.unit.data.voc_files import boxes_of
 

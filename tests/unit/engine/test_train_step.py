@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rfdetr_hwd.config import DownsampleSection, ModelSection
+from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.engine.train_step import NonFiniteError, StepResult, train_step
 from rfdetr_hwd.model.build import BuiltModel, build_model

@@ -8,7 +8,7 @@ import rfdetr.config
 import torch
 from rfdetr.models.postprocess import PostProcess
 
-from rfdetr_hwd.config import DownsampleSection, ModelSection
+from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.data.transforms import decoding_sizes
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel, build_model

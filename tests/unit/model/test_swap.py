@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from rfdetr_hwd.config import DownsampleSection, ModelSection
+from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.layers.hwd import HWD
 from rfdetr_hwd.layers.linear import LinearDownsample
 from rfdetr_hwd.layers.registry import list_downsamples

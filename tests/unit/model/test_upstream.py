@@ -13,7 +13,7 @@ from rfdetr.config import RFDETRNanoConfig, TrainConfig
 from rfdetr.models.lwdetr import build_criterion_from_config, build_model_from_config
 
 from rfdetr_hwd.amp import forward_in_amp
-from rfdetr_hwd.config import DownsampleSection, ModelSection
+from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.engine.optimizer import build_adamw
 from rfdetr_hwd.engine.train_step import train_step

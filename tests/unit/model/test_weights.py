@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfdetr_hwd.config import DownsampleSection, ModelSection
+from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.queries import ADDED_HEAD, QUERY_KEYS

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic import ValidationError as PydanticValidationError
 from pydantic_core import ErrorDetails
 
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.yaml_file import load_yaml, read_yaml
 

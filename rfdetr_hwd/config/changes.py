@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.load import known_keys, unknown_key
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.read_config import known_keys, unknown_key
 
 RESUMABLE = (
     *("data.root", "data.workers", "data.worker_timeout", "evaluation.", "output."),

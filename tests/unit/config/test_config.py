@@ -8,10 +8,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfdetr_hwd.changes import check_changes
-from rfdetr_hwd.config import RESOLUTION_STEP, Config, SplitSection
+from rfdetr_hwd.config.changes import check_changes
+from rfdetr_hwd.config.load import FORMER, keep_former, known_keys, load_config, parse_config, parse_recorded
+from rfdetr_hwd.config.schema import RESOLUTION_STEP, Config, SplitSection
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.read_config import FORMER, keep_former, known_keys, load_config, parse_config, parse_recorded
 
 NEEDED = ["data.root=d", "output.dir=o"]
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
