@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rfdetr_hwd.errors import Interrupted, UserError
-from rfdetr_hwd.last_words import say_last_words
+from rfdetr_hwd.runtime.last_words import say_last_words
 
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides: train.epochs=12")]
 

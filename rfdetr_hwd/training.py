@@ -13,7 +13,6 @@ from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.config.schema import Config, TrainSection
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.loader import TrainLoader
-from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.memory import largest_micro_batch
 from rfdetr_hwd.engine.optimizer import Schedule, WeightAverage, build_adamw
@@ -24,12 +23,13 @@ from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, NullTracker, TensorBoardTracker, Tracker, Trackers
 from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError
 from rfdetr_hwd.engine.trainer import Plan, ending
-from rfdetr_hwd.environment import describe_start, now
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.upstream import learning_rates, rate_name
 from rfdetr_hwd.run_folder import RunFolder
 from rfdetr_hwd.run_log import add_end
+from rfdetr_hwd.runtime import distributed
+from rfdetr_hwd.runtime.environment import describe_start, now
 
 logger = logging.getLogger(__name__)
 

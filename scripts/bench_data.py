@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder of the dated JSON file")
     out = parser.parse_args().out
-    from rfdetr_hwd.environment import describe_environment
+    from rfdetr_hwd.runtime.environment import describe_environment
 
     with tempfile.TemporaryDirectory() as folder:
         size = write_dataset(Path(folder))

@@ -161,7 +161,7 @@ def train_upstream(arguments: argparse.Namespace) -> None:
 
 def report(runs: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace) -> None:
     """Write the dated file, and print the ratios as the last line."""
-    from rfdetr_hwd.environment import describe_environment
+    from rfdetr_hwd.runtime.environment import describe_environment
 
     medians = {
         kind: {name: statistics.median(run[name] for run in of_kind) for name in of_kind[0]}

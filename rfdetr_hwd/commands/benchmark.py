@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from rfdetr_hwd.amp import amp_context
 from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.commands.downsample import count_multiply_adds
-from rfdetr_hwd.environment import describe_environment
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.layers.registry import DownsampleError, build_downsample, list_downsamples
+from rfdetr_hwd.runtime.environment import describe_environment
 from rfdetr_hwd.terminal import say
 
 SHAPES = ((384, 384, 24), (384, 384, 44), (768, 768, 40), (3, 12, 512))

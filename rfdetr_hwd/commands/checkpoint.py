@@ -15,10 +15,10 @@ from rfdetr_hwd.engine.checkpoint import (
     verify_files,
 )
 from rfdetr_hwd.engine.replay import replay, stored_batches
-from rfdetr_hwd.engine.shortage import MemoryShortageError, OutOfMemoryError
 from rfdetr_hwd.model.build import load_model
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.recorded import read_record
+from rfdetr_hwd.runtime.memory import MemoryShortageError, OutOfMemoryError
 from rfdetr_hwd.terminal import say
 
 

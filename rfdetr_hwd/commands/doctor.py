@@ -8,8 +8,8 @@ import warnings
 
 from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.data.shared_memory import describe_room
-from rfdetr_hwd.environment import describe_devices, describe_environment
 from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.runtime.environment import describe_devices, describe_environment
 from rfdetr_hwd.terminal import say
 
 _IMPORTS = {
@@ -84,7 +84,7 @@ def _say_solver() -> None:
 def _say_determinism() -> None:
     """Say where two runs on a GPU may differ in the last bits."""
     try:
-        from rfdetr_hwd.engine.determinism import DETERMINISTIC_ON_REQUEST, NONDETERMINISTIC_ON_CUDA
+        from rfdetr_hwd.runtime.determinism import DETERMINISTIC_ON_REQUEST, NONDETERMINISTIC_ON_CUDA
     except ImportError:  # torch is missing, which is said below
         return
     rows = [(name, where, "not deterministic") for name, where in NONDETERMINISTIC_ON_CUDA.items()]

@@ -17,13 +17,13 @@ from rfdetr_hwd.data.deep_images import describe
 from rfdetr_hwd.data.shared_memory import foresee_shortage
 from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.engine import distributed
-from rfdetr_hwd.engine.joining import process_group
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.evaluation import Evaluation
-from rfdetr_hwd.launch import num_local_ranks
 from rfdetr_hwd.metrics.coco import CocoMetric
 from rfdetr_hwd.recorded import read_options, recorded_config
+from rfdetr_hwd.runtime import distributed
+from rfdetr_hwd.runtime.launch import num_local_ranks
+from rfdetr_hwd.runtime.process_group import process_group
 from rfdetr_hwd.safe_write import replace_text
 from rfdetr_hwd.terminal import say
 

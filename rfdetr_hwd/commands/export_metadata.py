@@ -4,8 +4,8 @@ import json
 
 from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.environment import describe_environment
 from rfdetr_hwd.model.release import BatchSize
+from rfdetr_hwd.runtime.environment import describe_environment
 
 _RESIZING = {
     "stretch": "resize to the square of side resolution",

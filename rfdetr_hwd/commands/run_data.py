@@ -10,10 +10,10 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
 from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.source import read_split
-from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.checkpoint import Checkpoint
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.recorded import read_options
+from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.terminal import say
 
 HELD_OUT = "held_out"

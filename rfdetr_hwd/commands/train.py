@@ -18,22 +18,15 @@ from rfdetr_hwd.config.load import load_config, override_keys, with_bit_depth
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.shared_memory import foresee_shortage
-from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.engine.assignment import prepare_solver
 from rfdetr_hwd.engine.checkpoint import Checkpoint, list_checkpoints, open_checkpoint
-from rfdetr_hwd.engine.determinism import make_deterministic
-from rfdetr_hwd.engine.interrupt import StopRequest
-from rfdetr_hwd.engine.joining import process_group
 from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.random_state import seed_all
-from rfdetr_hwd.engine.shortage import MemoryShortageError, is_out_of_memory
 from rfdetr_hwd.engine.speed import Speed
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.train_step import NonFiniteError
 from rfdetr_hwd.engine.trainer import LoopParts, fit
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
 from rfdetr_hwd.evaluation import Evaluation
-from rfdetr_hwd.launch import launcher, num_local_ranks, num_restarts
 from rfdetr_hwd.layers.registry import check_downsample
 from rfdetr_hwd.model.build import BuiltModel, build_model, downsample_options
 from rfdetr_hwd.model.pretrained import find_source
@@ -44,6 +37,13 @@ from rfdetr_hwd.recorded import TRUST_VARIABLE, find_checkpoint, read_record
 from rfdetr_hwd.resume import restore
 from rfdetr_hwd.run_folder import RunFolder
 from rfdetr_hwd.run_log import add_start
+from rfdetr_hwd.runtime import distributed
+from rfdetr_hwd.runtime.determinism import make_deterministic
+from rfdetr_hwd.runtime.interrupt import StopRequest
+from rfdetr_hwd.runtime.launch import launcher, num_local_ranks, num_restarts
+from rfdetr_hwd.runtime.memory import MemoryShortageError, is_out_of_memory
+from rfdetr_hwd.runtime.process_group import process_group
+from rfdetr_hwd.runtime.random_state import seed_all
 from rfdetr_hwd.terminal import say
 from rfdetr_hwd.training import (
     Saver,

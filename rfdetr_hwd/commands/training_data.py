@@ -21,10 +21,10 @@ from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.workers import Workers
-from rfdetr_hwd.engine import distributed
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.recorded import read_options
+from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.terminal import say
 
 _WITHOUT_OBJECTS: Mapping[str, str] = {

@@ -7,13 +7,13 @@ from typing import Any, Protocol
 import torch
 
 from rfdetr_hwd.amp import HasAmp
-from rfdetr_hwd.engine.distributed import SharedError, is_main, max_over_ranks
 from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.random_state import random_state, restore_random_state
-from rfdetr_hwd.engine.shortage import RUN_REMEDIES, MemoryShortageError, OutOfMemoryError
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError, StepResult, train_step
 from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.runtime.distributed import SharedError, is_main, max_over_ranks
+from rfdetr_hwd.runtime.memory import RUN_REMEDIES, MemoryShortageError, OutOfMemoryError
+from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
 
 Bundle = Callable[[TrainState, Sequence[MicroBatch], NonFiniteError, dict[str, Any]], None]
 

@@ -26,8 +26,8 @@ from rfdetr_hwd.engine.checkpoint import (
     read_manifest,
     sha256_of,
 )
-from rfdetr_hwd.engine.shortage import is_out_of_memory
 from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.runtime.memory import is_out_of_memory
 from rfdetr_hwd.safe_write import flush
 
 _PARTIAL = ".partial-"

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
-from rfdetr_hwd.engine.distributed import broadcast_object, gather_objects, is_main, max_over_ranks
-from rfdetr_hwd.engine.interrupt import StopRequest
-from rfdetr_hwd.engine.shortage import PassSize, in_parts
 from rfdetr_hwd.errors import Interrupted
+from rfdetr_hwd.runtime.distributed import broadcast_object, gather_objects, is_main, max_over_ranks
+from rfdetr_hwd.runtime.interrupt import StopRequest
+from rfdetr_hwd.runtime.memory import PassSize, in_parts
 
 
 class EvalBatch(Protocol):

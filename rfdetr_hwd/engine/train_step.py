@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
-from rfdetr_hwd.engine.distributed import (
+from rfdetr_hwd.runtime.distributed import (
     agree,
     all_gather_objects,
     average_gradients,
@@ -16,7 +16,7 @@ from rfdetr_hwd.engine.distributed import (
     sum_over_ranks,
     world_size,
 )
-from rfdetr_hwd.engine.shortage import RUN_REMEDIES, HalfUpdatedError, OutOfMemoryError, is_out_of_memory
+from rfdetr_hwd.runtime.memory import RUN_REMEDIES, HalfUpdatedError, OutOfMemoryError, is_out_of_memory
 
 
 class MicroBatch(Protocol):

@@ -134,7 +134,7 @@ def test_the_solver_matches_as_scipy_does(sizes: list[int]) -> None:
 FULL = """
 import sys
 import torch
-from rfdetr_hwd.engine.shortage import is_out_of_memory
+from rfdetr_hwd.runtime.memory import is_out_of_memory
 
 kept, size, x = [], 1 << 30, torch.ones(64, 64, device="cuda")
 while size > 1 << 20:

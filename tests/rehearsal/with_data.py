@@ -15,12 +15,12 @@ from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.data.handover import collate_and_pack
 from rfdetr_hwd.data.workers import Workers, serve
 from rfdetr_hwd.engine.attempts import make_update
-from rfdetr_hwd.engine.random_state import random_state
-from rfdetr_hwd.engine.shortage import PassSize
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.upstream import DetectionLoss
+from rfdetr_hwd.runtime.memory import PassSize
+from rfdetr_hwd.runtime.random_state import random_state
 from rfdetr_hwd.training import choose_micro_batch
 from tests.rehearsal import steps
 from tests.rehearsal.checks import check, silent

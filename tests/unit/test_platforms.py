@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from rfdetr_hwd import cli
-from rfdetr_hwd.engine import interrupt
 from rfdetr_hwd.errors import STOP_SIGNALS
+from rfdetr_hwd.runtime import interrupt
 
 ON_WINDOWS = """
 import signal, sys

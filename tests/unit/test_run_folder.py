@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
-from rfdetr_hwd.engine.random_state import random_state
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.run_folder import RunFolder
+from rfdetr_hwd.runtime.random_state import random_state
 
 
 def save(folder: RunFolder, step: int, best_step: int) -> list[int]:

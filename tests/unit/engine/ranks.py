@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from rfdetr_hwd.engine.joining import process_group
-from rfdetr_hwd.last_words import say_last_words
+from rfdetr_hwd.runtime.last_words import say_last_words
+from rfdetr_hwd.runtime.process_group import process_group
 
 
 def run_ranks(number: int, body: Callable[[], None], folder: Path, is_destroyed: bool = False) -> list[tuple[int, str]]:

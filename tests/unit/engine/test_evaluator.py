@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.engine.evaluator import evaluate
-from rfdetr_hwd.engine.shortage import PassSize
+from rfdetr_hwd.runtime.memory import PassSize
 
 
 class Attention(nn.Module):

@@ -8,7 +8,6 @@ import pytest
 from torch import nn
 
 from rfdetr_hwd.engine import train_step as step_module
-from rfdetr_hwd.engine.interrupt import StopRequest
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
 from rfdetr_hwd.engine.progress import ConsoleTracker
@@ -16,6 +15,7 @@ from rfdetr_hwd.engine.replay import StoredBatch
 from rfdetr_hwd.engine.speed import Speed
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.trainer import LoopParts, fit
+from rfdetr_hwd.runtime.interrupt import StopRequest
 from tests.unit.engine.test_memory import ARGS, PLAN, Loss, batch
 
 LOAD, STEP, SAVE, EVALUATE = 1.0, 3.0, 100.0, 10_000.0

@@ -4,7 +4,7 @@ import shlex
 import sys
 
 from rfdetr_hwd.errors import Interrupted, UserError, printable
-from rfdetr_hwd.launch import is_first, launcher
+from rfdetr_hwd.runtime.launch import is_first, launcher
 from rfdetr_hwd.terminal import say
 
 

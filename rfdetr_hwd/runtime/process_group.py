@@ -20,10 +20,10 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 
-from rfdetr_hwd.engine.distributed import OtherRankError, RankError, all_gather_objects, barrier, give_up, outlast
 from rfdetr_hwd.errors import STOP_SIGNALS
-from rfdetr_hwd.last_words import say_last_words
-from rfdetr_hwd.launch import Place, find_place, is_under_torchrun, leftover, num_nodes, num_restarts
+from rfdetr_hwd.runtime.distributed import OtherRankError, RankError, all_gather_objects, barrier, give_up, outlast
+from rfdetr_hwd.runtime.last_words import say_last_words
+from rfdetr_hwd.runtime.launch import Place, find_place, is_under_torchrun, leftover, num_nodes, num_restarts
 
 _PATIENCE = timedelta(hours=2)
 """Time that a process waits for the others: rank 0 computes the figures of a large split meanwhile."""

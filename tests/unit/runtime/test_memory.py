@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from rfdetr_hwd.engine.shortage import is_out_of_memory
+from rfdetr_hwd.runtime.memory import is_out_of_memory
 
 PLAIN = [
     "CUDA out of memory. Tried to allocate 2.60 GiB. GPU 0 has a total capacity of 3.81 GiB",

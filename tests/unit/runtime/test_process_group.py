@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from rfdetr_hwd.engine import distributed, joining
-from rfdetr_hwd.engine.distributed import RankError, rank
-from rfdetr_hwd.engine.joining import find_device, process_group
-from rfdetr_hwd.engine.shortage import OutOfMemoryError
 from rfdetr_hwd.errors import Interrupted, UserError
+from rfdetr_hwd.runtime import distributed
+from rfdetr_hwd.runtime import process_group as joining
+from rfdetr_hwd.runtime.distributed import RankError, rank
+from rfdetr_hwd.runtime.memory import OutOfMemoryError
+from rfdetr_hwd.runtime.process_group import find_device, process_group
 from rfdetr_hwd.terminal import say
 from tests.unit.engine.ranks import run_ranks
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from rfdetr_hwd.engine import interrupt
-from rfdetr_hwd.engine.interrupt import StopRequest
 from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted
+from rfdetr_hwd.runtime import interrupt
+from rfdetr_hwd.runtime.interrupt import StopRequest
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
@@ -40,7 +40,7 @@ def test_nohup_keeps_its_promise() -> None:
 
 PROGRAM = """
 import signal, threading
-from rfdetr_hwd.engine import interrupt
+from rfdetr_hwd.runtime import interrupt
 interrupt.REPEAT_SECONDS = -1
 stop = interrupt.StopRequest()
 with stop.listening():

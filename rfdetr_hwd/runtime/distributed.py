@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rfdetr_hwd.engine.shortage import OutOfMemoryError, is_out_of_memory
 from rfdetr_hwd.errors import Interrupted, UserError
+from rfdetr_hwd.runtime.memory import OutOfMemoryError, is_out_of_memory
 
 _BUCKET_ELEMENTS = 1 << 23
 """Elements that are reduced in one message: 32 MiB of float32."""

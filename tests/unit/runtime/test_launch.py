@@ -5,7 +5,7 @@ import re
 import pytest
 
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.launch import Place, find_place, is_first, launcher, leftover, num_restarts
+from rfdetr_hwd.runtime.launch import Place, find_place, is_first, launcher, leftover, num_restarts
 
 WHOLE = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
 SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "7"}

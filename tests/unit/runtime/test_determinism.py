@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rfdetr_hwd.commands import doctor
-from rfdetr_hwd.engine.determinism import NONDETERMINISTIC_ON_CUDA, make_deterministic
+from rfdetr_hwd.runtime.determinism import NONDETERMINISTIC_ON_CUDA, make_deterministic
 
 
 def test_every_switch_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from rfdetr_hwd.engine.distributed import max_over_ranks
 from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted, answered_signals
+from rfdetr_hwd.runtime.distributed import max_over_ranks
 
 TIME_LIMIT_CODE = 124
 """Exit status of a run that reached `train.max_hours`: that of timeout(1)."""

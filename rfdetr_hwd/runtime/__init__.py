@@ -1,0 +1,1 @@
+"""The process: ranks, signals, memory, reproducibility, environment."""
