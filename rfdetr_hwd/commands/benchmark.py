@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from rfdetr_hwd.amp import amp_context
 from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.commands.downsample import count_multiply_adds
+from rfdetr_hwd.console import say
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.layers.registry import DownsampleError, build_downsample, list_downsamples
 from rfdetr_hwd.runtime.environment import describe_environment
-from rfdetr_hwd.terminal import say
 
 SHAPES = ((384, 384, 24), (384, 384, 44), (768, 768, 40), (3, 12, 512))
 """(input channels, output channels, side): P5 of Nano, of Large, of the deprecated Large, and the stem."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from rfdetr_hwd.commands.console import digits, print_table
+from rfdetr_hwd.console import say
 from rfdetr_hwd.engine.assignment import prepare_solver
 from rfdetr_hwd.engine.checkpoint import (
     MANIFEST,
@@ -19,7 +20,6 @@ from rfdetr_hwd.model.build import load_model
 from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.recorded import read_record
 from rfdetr_hwd.runtime.memory import MemoryShortageError, OutOfMemoryError
-from rfdetr_hwd.terminal import say
 
 
 def run_show(path: Path) -> None:

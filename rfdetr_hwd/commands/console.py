@@ -8,8 +8,8 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from rfdetr_hwd.console import open_console, say
 from rfdetr_hwd.errors import printable
-from rfdetr_hwd.terminal import open_console, say
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from rfdetr_hwd.commands.accounts import print_accounts, print_findings, print_written
 from rfdetr_hwd.commands.console import print_table, watch
 from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_named, parse_exif, say_remarks
+from rfdetr_hwd.console import say
 from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import Unpacked
@@ -25,7 +26,6 @@ from rfdetr_hwd.data.similar import Hashes, hash_images
 from rfdetr_hwd.data.source import find_layout, scan_counted
 from rfdetr_hwd.data.split import Shares, SplitResult, check_fractions, split_dataset
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.terminal import say
 
 Said = Mapping[Role, str | None]
 

@@ -7,10 +7,10 @@ import tempfile
 import warnings
 
 from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.console import say
 from rfdetr_hwd.data.shared_memory import describe_room
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.runtime.environment import describe_devices, describe_environment
-from rfdetr_hwd.terminal import say
 
 _IMPORTS = {
     "torch": "torch",

@@ -5,9 +5,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.console import say
 from rfdetr_hwd.layers.linear import LinearDownsample
 from rfdetr_hwd.layers.registry import build_downsample, list_downsamples
-from rfdetr_hwd.terminal import say
 
 CHANNELS = 384
 SIDE = 24

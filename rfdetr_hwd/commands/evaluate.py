@@ -11,6 +11,7 @@ from rfdetr_hwd.commands.open_data import find_data
 from rfdetr_hwd.commands.run_data import read_validation
 from rfdetr_hwd.config.load import load_config, with_bit_depth
 from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.decode import measure_split
 from rfdetr_hwd.data.deep_images import describe
@@ -25,7 +26,6 @@ from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.launch import num_local_ranks
 from rfdetr_hwd.runtime.process_group import process_group
 from rfdetr_hwd.safe_write import replace_text
-from rfdetr_hwd.terminal import say
 
 
 def run(

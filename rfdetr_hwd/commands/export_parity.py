@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.commands.export_runtimes import RUNTIMES
+from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.model.release import BatchSize, ReleasedModel
-from rfdetr_hwd.terminal import say
 
 RELATIVE_TOLERANCE = 1e-5
 """Largest difference of raw outputs between the trained model and the released one, relative to the largest output."""

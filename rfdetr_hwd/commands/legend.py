@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from rfdetr_hwd.console import say
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.report.lettering import legend
-from rfdetr_hwd.terminal import say
 
 
 def write_legend(out: Path, class_names: Sequence[str]) -> None:

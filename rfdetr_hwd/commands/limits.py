@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.overlap import count_shared
 from rfdetr_hwd.model.build import BuiltModel
-from rfdetr_hwd.terminal import say
 
 _AP_DETECTIONS = 100
 """Detections of one class in one image that COCO's AP counts."""

@@ -8,12 +8,12 @@ import yaml
 from pydantic import ValidationError
 
 from rfdetr_hwd.config.schema import DataSection, SplitSection
+from rfdetr_hwd.console import say
 from rfdetr_hwd.data.images import EXIF_CHOICES, Exif
 from rfdetr_hwd.data.layout import Format, Layout, SplitFiles, SplitName
 from rfdetr_hwd.data.roles import ROLES, Role
 from rfdetr_hwd.data.source import find_layout
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.terminal import say
 from rfdetr_hwd.yaml_file import load_yaml
 
 NOTHING_SAID: Mapping[Role, str | None] = {}

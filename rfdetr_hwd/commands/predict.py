@@ -11,12 +11,12 @@ import PIL.Image
 import supervision as sv
 
 from rfdetr_hwd.commands.legend import write_legend
+from rfdetr_hwd.console import say
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, ReadOptions, read_image
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError, UserError
 from rfdetr_hwd.report.lettering import drawable_names
 from rfdetr_hwd.report.pictures import draw_cell, draw_detections, tile_cells
-from rfdetr_hwd.terminal import say
 
 _BATCH = 8
 _BATCH_PIXELS = 1 << 24

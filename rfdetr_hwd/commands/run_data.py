@@ -5,6 +5,7 @@ from typing import NamedTuple
 from rfdetr_hwd.commands.console import watch
 from rfdetr_hwd.commands.open_data import find_data
 from rfdetr_hwd.config.schema import DataSection
+from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
@@ -14,7 +15,6 @@ from rfdetr_hwd.engine.checkpoint import Checkpoint
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.recorded import read_options
 from rfdetr_hwd.runtime import distributed
-from rfdetr_hwd.terminal import say
 
 HELD_OUT = "held_out"
 """Entry of a checkpoint's record that lists the images held out of training."""

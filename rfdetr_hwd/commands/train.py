@@ -16,6 +16,7 @@ from rfdetr_hwd.commands.run_data import HELD_OUT, recorded_held_out
 from rfdetr_hwd.commands.training_data import build_train_loader, read_data
 from rfdetr_hwd.config.load import load_config, override_keys, with_bit_depth
 from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.shared_memory import foresee_shortage
 from rfdetr_hwd.engine.assignment import prepare_solver
@@ -44,7 +45,6 @@ from rfdetr_hwd.runtime.launch import launcher, num_local_ranks, num_restarts
 from rfdetr_hwd.runtime.memory import MemoryShortageError, is_out_of_memory
 from rfdetr_hwd.runtime.process_group import process_group
 from rfdetr_hwd.runtime.random_state import seed_all
-from rfdetr_hwd.terminal import say
 from rfdetr_hwd.training import (
     Saver,
     build_learner,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from rfdetr_hwd.commands.open_data import find_data, say_remarks
 from rfdetr_hwd.commands.run_data import hold_out, refuse_val_split
 from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
 from rfdetr_hwd.data.decode import measure_split
@@ -25,7 +26,6 @@ from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.recorded import read_options
 from rfdetr_hwd.runtime import distributed
-from rfdetr_hwd.terminal import say
 
 _WITHOUT_OBJECTS: Mapping[str, str] = {
     "train": "there is nothing to learn. Correct the annotations, or name another split with data.train",

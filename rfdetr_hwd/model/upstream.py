@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import use_ieee_float32
-from rfdetr_hwd.terminal import is_terminal
+from rfdetr_hwd.console import is_terminal
 
 _pixel_limit = PIL.Image.MAX_IMAGE_PIXELS
 with warnings.catch_warnings():

@@ -3,9 +3,9 @@
 import shlex
 import sys
 
+from rfdetr_hwd.console import say
 from rfdetr_hwd.errors import Interrupted, UserError, printable
 from rfdetr_hwd.runtime.launch import is_first, launcher
-from rfdetr_hwd.terminal import say
 
 
 def say_last_words(error: BaseException) -> int:

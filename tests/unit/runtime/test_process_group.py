@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from rfdetr_hwd.console import say
 from rfdetr_hwd.errors import Interrupted, UserError
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime import process_group as joining
 from rfdetr_hwd.runtime.distributed import RankError, rank
 from rfdetr_hwd.runtime.memory import OutOfMemoryError
 from rfdetr_hwd.runtime.process_group import find_device, process_group
-from rfdetr_hwd.terminal import say
 from tests.unit.engine.ranks import run_ranks
 
 LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
