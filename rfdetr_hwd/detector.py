@@ -17,7 +17,7 @@ from rfdetr_hwd.data.transforms import decoding_sizes, preprocess
 from rfdetr_hwd.engine.checkpoint import Checkpoint
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel, load_model
-from rfdetr_hwd.model.upstream import build_postprocess
+from rfdetr_hwd.model.rfdetr import build_postprocess
 from rfdetr_hwd.recorded import find_checkpoint, read_options, read_record
 
 _BATCH = 8

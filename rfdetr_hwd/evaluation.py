@@ -19,7 +19,7 @@ from rfdetr_hwd.engine.evaluator import evaluate
 from rfdetr_hwd.engine.memory import largest_evaluation_pass
 from rfdetr_hwd.metrics.coco import CocoMetric
 from rfdetr_hwd.model.build import BuiltModel
-from rfdetr_hwd.model.upstream import build_postprocess
+from rfdetr_hwd.model.rfdetr import build_postprocess
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.interrupt import StopRequest
 from rfdetr_hwd.runtime.memory import PassSize

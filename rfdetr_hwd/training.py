@@ -25,7 +25,7 @@ from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError
 from rfdetr_hwd.engine.trainer import Plan, ending
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.model.build import BuiltModel
-from rfdetr_hwd.model.upstream import learning_rates, rate_name
+from rfdetr_hwd.model.rfdetr import learning_rates, rate_name
 from rfdetr_hwd.run_folder import RunFolder
 from rfdetr_hwd.run_log import add_end
 from rfdetr_hwd.runtime import distributed

@@ -17,7 +17,7 @@ from rfdetr_hwd.engine.checkpoint import (
 )
 from rfdetr_hwd.engine.replay import replay, stored_batches
 from rfdetr_hwd.model.build import load_model
-from rfdetr_hwd.model.upstream import DetectionLoss
+from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.recorded import read_record
 from rfdetr_hwd.runtime.memory import MemoryShortageError, OutOfMemoryError
 

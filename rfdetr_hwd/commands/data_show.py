@@ -162,7 +162,7 @@ def _find_options(settings: Config, layout: Layout, data: DetectionData, role: R
 
 def _own_resolution(settings: Config) -> int:
     """Return the input side that the variant has where the configuration names none."""
-    from rfdetr_hwd.model.upstream import build_stock_model  # late: it takes seconds
+    from rfdetr_hwd.model.rfdetr import build_stock_model  # late: it takes seconds
 
     return build_stock_model(settings.model.variant, 1, doubled_stem=settings.downsample.site == "stem").resolution
 

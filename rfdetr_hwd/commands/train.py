@@ -31,8 +31,8 @@ from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.layers.registry import check_downsample
 from rfdetr_hwd.model.build import BuiltModel, build_model, downsample_options
 from rfdetr_hwd.model.pretrained import find_source
+from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.model.source_weights import SourceWeights
-from rfdetr_hwd.model.upstream import DetectionLoss
 from rfdetr_hwd.model.weights import load_weights
 from rfdetr_hwd.recorded import TRUST_VARIABLE, find_checkpoint, read_record
 from rfdetr_hwd.resume import restore

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.model.rfdetr import StockModel, build_stock_model
 from rfdetr_hwd.model.source_weights import WeightsError
 from rfdetr_hwd.model.swap import Replacement, swap_downsample
-from rfdetr_hwd.model.upstream import StockModel, build_stock_model
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.layers.linear import LinearDownsample
 from rfdetr_hwd.layers.stem import DownsampledPatchEmbedding
 from rfdetr_hwd.model.build import BuiltModel
-from rfdetr_hwd.model.upstream import StockModel, rebuild_stock_model
+from rfdetr_hwd.model.rfdetr import StockModel, rebuild_stock_model
 
 
 class FoldError(UserError):

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from rfdetr_hwd.config.schema import ModelSection
+from rfdetr_hwd.model.rfdetr import coco_class_names, published_weights
 from rfdetr_hwd.model.source_weights import SourceWeights, WeightsError, read_pth
-from rfdetr_hwd.model.upstream import coco_class_names, published_weights
 
 
 def find_source(model: ModelSection) -> SourceWeights | None:

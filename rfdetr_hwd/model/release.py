@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rfdetr_hwd.model.upstream import StockModel, load_rfdetr
+from rfdetr_hwd.model.rfdetr import StockModel, load_rfdetr
 
 
 def save_rfdetr(model: StockModel, class_names: Sequence[str], path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from rfdetr_hwd.errors import UserError
-from rfdetr_hwd.model import upstream
+from rfdetr_hwd.model import rfdetr as upstream
 from rfdetr_hwd.model.queries import count_groups
 from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors
 

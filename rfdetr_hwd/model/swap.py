@@ -15,7 +15,7 @@ from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.layers.linear import LinearDownsample, draw_equal_kernel
 from rfdetr_hwd.layers.registry import build_downsample
 from rfdetr_hwd.layers.stem import DownsampledPatchEmbedding
-from rfdetr_hwd.model.upstream import PATCH_EMBEDDING
+from rfdetr_hwd.model.rfdetr import PATCH_EMBEDDING
 
 STOCK = "conv3x3"
 """The downsampler that stock RF-DETR has; swapping the projector to it leaves the network as it is."""

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from rfdetr_hwd.layers.linear import LinearDownsample
 from rfdetr_hwd.layers.stem import DownsampledPatchEmbedding
-from rfdetr_hwd.model import upstream
+from rfdetr_hwd.model import rfdetr as upstream
 from rfdetr_hwd.model.queries import ADDED_HEAD, QUERY_KEYS, QueryMap, head_group
+from rfdetr_hwd.model.rfdetr import StockModel
 from rfdetr_hwd.model.source_weights import STAGE, SourceWeights, WeightsError
-from rfdetr_hwd.model.upstream import StockModel
 
 NEW_LEVEL_LOGIT = -6.0
 """Attention logit of a level that the source does not have, below the mean of those it has, in every head.

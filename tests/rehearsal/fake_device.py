@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import rfdetr_hwd
-from rfdetr_hwd.model import upstream
+from rfdetr_hwd.model import rfdetr as upstream
 from tests.rehearsal.backward import backward
 
 OWN, UPSTREAM = (Path(module.__file__).parent for module in (rfdetr_hwd, upstream.rfdetr_config))

@@ -19,7 +19,7 @@ from rfdetr_hwd.engine.evaluator import evaluate
 from rfdetr_hwd.engine.optimizer import WeightAverage, build_adamw
 from rfdetr_hwd.engine.train_step import StepResult, train_step
 from rfdetr_hwd.model.build import BuiltModel, build_model
-from rfdetr_hwd.model.upstream import DetectionLoss, build_postprocess, learning_rates
+from rfdetr_hwd.model.rfdetr import DetectionLoss, build_postprocess, learning_rates
 from rfdetr_hwd.runtime.memory import PassSize
 from tests.conftest import TINY_MODEL
 from tests.rehearsal.fake_device import Traffic, fake_cuda

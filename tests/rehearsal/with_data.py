@@ -18,7 +18,7 @@ from rfdetr_hwd.engine.attempts import make_update
 from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.model.build import BuiltModel
-from rfdetr_hwd.model.upstream import DetectionLoss
+from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime.memory import PassSize
 from rfdetr_hwd.runtime.random_state import random_state
 from rfdetr_hwd.training import choose_micro_batch

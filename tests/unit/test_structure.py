@@ -127,7 +127,7 @@ def test_only_one_file_imports_the_engine() -> None:
         for path in FILES
         if any(name.split(".")[0] == "rfdetr" for name in imported_modules(path))
     }
-    assert importing == {"model/upstream.py"}
+    assert importing == {"model/rfdetr.py"}
 
 
 def test_configuration_and_command_line_import_no_torch() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rfdetr_hwd.commands.limits import say_ap_limit, say_limits
-from rfdetr_hwd.model.upstream import build_stock_model
+from rfdetr_hwd.model.rfdetr import build_stock_model
 
 
 def split(name: str, objects: list[list[int]]) -> SimpleNamespace:

@@ -154,7 +154,7 @@ def test_any_override_is_answered_or_accepted(values: dict[str, str]) -> None:
 
 
 def test_resolution_steps_are_upstreams() -> None:
-    from rfdetr_hwd.model.upstream import build_stock_model
+    from rfdetr_hwd.model.rfdetr import build_stock_model
 
     for variant, step in RESOLUTION_STEP.items():
         model = build_stock_model(variant, 2, resolution=step * 2, num_queries=4, group_detr=1)

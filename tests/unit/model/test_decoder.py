@@ -14,7 +14,7 @@ from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.fold import fold_model
 from rfdetr_hwd.model.release import load_released, save_rfdetr
-from rfdetr_hwd.model.upstream import Decoder, build_postprocess
+from rfdetr_hwd.model.rfdetr import Decoder, build_postprocess
 
 NAMES = ["a", "b", "c"]
 

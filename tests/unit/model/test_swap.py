@@ -10,9 +10,9 @@ from rfdetr_hwd.layers.linear import LinearDownsample
 from rfdetr_hwd.layers.registry import list_downsamples
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.fold import FoldError, fold_model
+from rfdetr_hwd.model.rfdetr import PATCH_EMBEDDING, POSITION_EMBEDDINGS, build_stock_model
 from rfdetr_hwd.model.source_weights import SourceWeights
 from rfdetr_hwd.model.swap import SwapError, find_sites
-from rfdetr_hwd.model.upstream import PATCH_EMBEDDING, POSITION_EMBEDDINGS, build_stock_model
 from rfdetr_hwd.model.weights import load_weights
 
 SETTINGS = {"resolution": 64, "pretrain_weights": None, "num_queries": 10, "group_detr": 1}

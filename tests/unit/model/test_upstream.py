@@ -17,9 +17,9 @@ from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.engine.optimizer import build_adamw
 from rfdetr_hwd.engine.train_step import train_step
-from rfdetr_hwd.model import upstream
+from rfdetr_hwd.model import rfdetr as upstream
 from rfdetr_hwd.model.build import build_model
-from rfdetr_hwd.model.upstream import DetectionLoss, PublishedWeights, build_stock_model, learning_rates
+from rfdetr_hwd.model.rfdetr import DetectionLoss, PublishedWeights, build_stock_model, learning_rates
 
 SETTINGS = {"resolution": 64, "num_queries": 10, "group_detr": 2}
 

@@ -11,14 +11,14 @@ from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.queries import ADDED_HEAD, QUERY_KEYS
-from rfdetr_hwd.model.source_weights import SourceWeights, WeightsError, read_pth
-from rfdetr_hwd.model.upstream import (
+from rfdetr_hwd.model.rfdetr import (
     POSITION_EMBEDDINGS,
     DetectionLoss,
     build_stock_model,
     coco_class_names,
     published_weights,
 )
+from rfdetr_hwd.model.source_weights import SourceWeights, WeightsError, read_pth
 from rfdetr_hwd.model.weights import load_weights
 
 ATTENTION = "transformer.decoder.layers.0.cross_attn.attention_weights"
@@ -267,7 +267,7 @@ def test_broken_files_are_named(tmp_path: Path, content: bytes) -> None:
 
 def test_missing_weights_name_file_address_and_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RF_HOME", str(tmp_path))
-    monkeypatch.setattr("rfdetr_hwd.model.upstream.download_pretrain_weights", _no_network)
+    monkeypatch.setattr("rfdetr_hwd.model.rfdetr.download_pretrain_weights", _no_network)
     with pytest.raises(WeightsError) as caught:
         find_source(ModelSection())
     for part in ("rf-detr-nano.pth", published_weights("nano").url, "model.pretrain_weights=null", "no route"):
