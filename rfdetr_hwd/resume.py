@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rfdetr_hwd.checkpoint.read import Checkpoint, CheckpointError
+from rfdetr_hwd.checkpoint.record import recorded_config
 from rfdetr_hwd.config.changes import ANNOTATIONS, REFITTING, REMEASURING, REORDERING, check_changes
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError
 from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.recorded import recorded_config
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.training import TRAINING_DATA, VALIDATION_DATA
 

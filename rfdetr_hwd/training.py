@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from rfdetr_hwd.amp import describe_precision
+from rfdetr_hwd.checkpoint.run_folder import RunFolder
+from rfdetr_hwd.checkpoint.run_log import add_end
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.schema import Config, TrainSection
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.loader import TrainLoader
@@ -19,15 +22,12 @@ from rfdetr_hwd.engine.optimizer import Schedule, WeightAverage, build_adamw
 from rfdetr_hwd.engine.progress import ConsoleTracker
 from rfdetr_hwd.engine.replay import StoredBatch, inputs_of
 from rfdetr_hwd.engine.speed import Speed
-from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, NullTracker, TensorBoardTracker, Tracker, Trackers
 from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError
 from rfdetr_hwd.engine.trainer import Plan, ending
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.rfdetr import learning_rates, rate_name
-from rfdetr_hwd.run_folder import RunFolder
-from rfdetr_hwd.run_log import add_end
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.environment import describe_start, now
 

@@ -4,10 +4,7 @@ from pathlib import Path
 
 import torch
 
-from rfdetr_hwd.commands.console import digits, print_table
-from rfdetr_hwd.console import say
-from rfdetr_hwd.engine.assignment import prepare_solver
-from rfdetr_hwd.engine.checkpoint import (
+from rfdetr_hwd.checkpoint.read import (
     MANIFEST,
     Checkpoint,
     CheckpointError,
@@ -15,10 +12,13 @@ from rfdetr_hwd.engine.checkpoint import (
     open_checkpoint,
     verify_files,
 )
+from rfdetr_hwd.checkpoint.record import read_record
+from rfdetr_hwd.commands.console import digits, print_table
+from rfdetr_hwd.console import say
+from rfdetr_hwd.engine.assignment import prepare_solver
 from rfdetr_hwd.engine.replay import replay, stored_batches
 from rfdetr_hwd.model.build import load_model
 from rfdetr_hwd.model.rfdetr import DetectionLoss
-from rfdetr_hwd.recorded import read_record
 from rfdetr_hwd.runtime.memory import MemoryShortageError, OutOfMemoryError
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from rfdetr_hwd.checkpoint.record import read_options
 from rfdetr_hwd.commands.legend import write_legend
 from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_data
 from rfdetr_hwd.commands.run_data import hold_out, refuse_val_split
@@ -27,7 +28,6 @@ from rfdetr_hwd.data.roles import ROLES, Role
 from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.recorded import read_options
 from rfdetr_hwd.report.dataset_page import DatasetFacts, build_dataset_page, draw_plots
 from rfdetr_hwd.report.objects import collect_objects
 from rfdetr_hwd.report.page import Picture, encode_png

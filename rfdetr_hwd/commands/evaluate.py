@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rfdetr_hwd.amp import describe_precision
+from rfdetr_hwd.checkpoint.record import read_options, recorded_config
 from rfdetr_hwd.commands.console import print_figures
 from rfdetr_hwd.commands.limits import say_ap_limit
 from rfdetr_hwd.commands.open_data import find_data
@@ -21,7 +22,6 @@ from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.metrics.coco import CocoMetric
-from rfdetr_hwd.recorded import read_options, recorded_config
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.launch import num_local_ranks
 from rfdetr_hwd.runtime.process_group import process_group

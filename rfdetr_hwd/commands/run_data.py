@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from rfdetr_hwd.checkpoint.read import Checkpoint
+from rfdetr_hwd.checkpoint.record import read_options
 from rfdetr_hwd.commands.console import watch
 from rfdetr_hwd.commands.open_data import find_data
 from rfdetr_hwd.config.schema import DataSection
@@ -11,9 +13,7 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
 from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.source import read_split
-from rfdetr_hwd.engine.checkpoint import Checkpoint
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.recorded import read_options
 from rfdetr_hwd.runtime import distributed
 
 HELD_OUT = "held_out"

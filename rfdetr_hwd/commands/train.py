@@ -10,6 +10,11 @@ from pathlib import Path
 
 import torch
 
+from rfdetr_hwd.checkpoint.read import Checkpoint, list_checkpoints, open_checkpoint
+from rfdetr_hwd.checkpoint.record import TRUST_VARIABLE, find_checkpoint, read_record
+from rfdetr_hwd.checkpoint.run_folder import RunFolder
+from rfdetr_hwd.checkpoint.run_log import add_start
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.commands.limits import say_limits, say_overlap
 from rfdetr_hwd.commands.run_data import HELD_OUT, recorded_held_out
@@ -20,10 +25,8 @@ from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.shared_memory import foresee_shortage
 from rfdetr_hwd.engine.assignment import prepare_solver
-from rfdetr_hwd.engine.checkpoint import Checkpoint, list_checkpoints, open_checkpoint
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.speed import Speed
-from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.train_step import NonFiniteError
 from rfdetr_hwd.engine.trainer import LoopParts, fit
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
@@ -34,10 +37,7 @@ from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.model.source_weights import SourceWeights
 from rfdetr_hwd.model.weights import load_weights
-from rfdetr_hwd.recorded import TRUST_VARIABLE, find_checkpoint, read_record
 from rfdetr_hwd.resume import restore
-from rfdetr_hwd.run_folder import RunFolder
-from rfdetr_hwd.run_log import add_start
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.determinism import make_deterministic
 from rfdetr_hwd.runtime.interrupt import StopRequest

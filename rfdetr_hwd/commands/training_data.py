@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from rfdetr_hwd.checkpoint.record import read_options
 from rfdetr_hwd.commands.open_data import find_data, say_remarks
 from rfdetr_hwd.commands.run_data import hold_out, refuse_val_split
 from rfdetr_hwd.config.schema import Config
@@ -24,7 +25,6 @@ from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel
-from rfdetr_hwd.recorded import read_options
 from rfdetr_hwd.runtime import distributed
 
 _WITHOUT_OBJECTS: Mapping[str, str] = {

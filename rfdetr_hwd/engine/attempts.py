@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import torch
 
 from rfdetr_hwd.amp import HasAmp
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError, StepResult, train_step
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.runtime.distributed import SharedError, is_main, max_over_ranks

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from rfdetr_hwd.amp import HasAmp
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.engine.attempts import Bundle, make_update
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.speed import Speed
-from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import Tracker
 from rfdetr_hwd.engine.train_step import Criterion, StepResult
 from rfdetr_hwd.errors import Interrupted

@@ -18,7 +18,9 @@ import time
 import torch
 import torch.distributed as dist
 
-from rfdetr_hwd import cli, run_folder
+from rfdetr_hwd import cli
+from rfdetr_hwd.checkpoint import run_folder
+from rfdetr_hwd.checkpoint.read import CheckpointError
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.commands import training_data
 from rfdetr_hwd.data.findings import DatasetError
@@ -26,7 +28,6 @@ from rfdetr_hwd.data.loader import EvalLoader, TrainLoader
 from rfdetr_hwd.engine import evaluator, trainer
 from rfdetr_hwd.engine import learner as learner_module
 from rfdetr_hwd.engine import train_step as step_module
-from rfdetr_hwd.engine.checkpoint import CheckpointError
 from rfdetr_hwd.engine.tracking import JsonLinesTracker
 from rfdetr_hwd.metrics.coco import CocoMetric
 from rfdetr_hwd.runtime import distributed

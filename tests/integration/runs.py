@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
-from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.checkpoint.read import list_checkpoints, open_checkpoint
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from tests.integration.conftest import COMMAND
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rfdetr_hwd.engine.checkpoint import newest_checkpoint
-from rfdetr_hwd.run_folder import RunFolder
+from rfdetr_hwd.checkpoint.read import newest_checkpoint
+from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from tests.integration.conftest import Run
 
 

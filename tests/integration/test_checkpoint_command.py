@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from rfdetr_hwd.checkpoint.read import list_checkpoints, manifest_sha256, open_checkpoint, read_manifest
+from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.commands import train as train_command
-from rfdetr_hwd.engine.checkpoint import list_checkpoints, manifest_sha256, open_checkpoint, read_manifest
 from rfdetr_hwd.engine.tracking import read_metrics
 from rfdetr_hwd.model.rfdetr import DetectionLoss
-from rfdetr_hwd.run_folder import RunFolder
 from rfdetr_hwd.runtime import distributed
 from tests.integration.conftest import Run
 from tests.integration.runs import differing, last_step

@@ -12,19 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from rfdetr_hwd.checkpoint import write as checkpoint_write
+from rfdetr_hwd.checkpoint.read import list_checkpoints, open_checkpoint
+from rfdetr_hwd.checkpoint.run_folder import RunFolder
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.data import workers
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import TrainLoader
-from rfdetr_hwd.engine import checkpoint_write, learner
-from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
+from rfdetr_hwd.engine import learner
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.optimizer import Schedule
-from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.metrics.coco import CocoMetric
-from rfdetr_hwd.run_folder import RunFolder
 from tests.integration.runs import differing, finish, last_step, read_until, start
 
 LAST, MIDDLE = 12, 6

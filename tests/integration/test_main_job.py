@@ -12,11 +12,11 @@ import torch
 import yaml
 from pycocotools.coco import COCO
 
+from rfdetr_hwd.checkpoint.read import open_checkpoint
 from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
-from rfdetr_hwd.engine.checkpoint import open_checkpoint
 from rfdetr_hwd.engine.tracking import read_metrics
 from rfdetr_hwd.metrics.coco import COCO_FIGURES, CocoMetric
 from tests.integration.conftest import Run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
+from rfdetr_hwd.checkpoint.read import list_checkpoints, open_checkpoint
 from tests.integration.test_ranks import launch, processes
 
 DEFECT, DISK, ROOM = "RuntimeError: a defect", "a disk that is gone", "there is no memory left beside the updates"

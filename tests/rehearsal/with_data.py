@@ -10,12 +10,12 @@ from unittest import mock
 import torch
 
 from rfdetr_hwd.amp import forward_in_amp
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.commands import checkpoint as checkpoint_command
 from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.data.handover import collate_and_pack
 from rfdetr_hwd.data.workers import Workers, serve
 from rfdetr_hwd.engine.attempts import make_update
-from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.evaluation import Evaluation
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.rfdetr import DetectionLoss

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors, read_json_object
 
 

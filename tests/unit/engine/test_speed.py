@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from torch import nn
 
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.engine import train_step as step_module
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
 from rfdetr_hwd.engine.progress import ConsoleTracker
 from rfdetr_hwd.engine.replay import StoredBatch
 from rfdetr_hwd.engine.speed import Speed
-from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.trainer import LoopParts, fit
 from rfdetr_hwd.runtime.interrupt import StopRequest
 from tests.unit.engine.test_memory import ARGS, PLAN, Loss, batch

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.engine import train_step as step_module
 from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
 from rfdetr_hwd.engine.replay import StoredBatch
-from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.engine.tracking import NullTracker, Tracker
 from rfdetr_hwd.engine.trainer import EpochLoader, LoopParts, Plan, ending, fit
 from rfdetr_hwd.errors import Interrupted, UserError

@@ -5,11 +5,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from rfdetr_hwd.checkpoint.read import Checkpoint, CheckpointError, newest_checkpoint, open_checkpoint
 from rfdetr_hwd.config.changes import MEASURABLE, changes, refuse
 from rfdetr_hwd.config.load import parse_recorded
 from rfdetr_hwd.config.schema import Config, DataSection
 from rfdetr_hwd.data.images import ReadOptions
-from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, newest_checkpoint, open_checkpoint
 
 TRUST_VARIABLE = "RFDETR_HWD_TRUST"
 """Environment variable: comma-separated downsampler classes (package.module:Class) that a checkpoint may import."""

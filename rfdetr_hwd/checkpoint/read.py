@@ -26,7 +26,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors, read_json_object
 

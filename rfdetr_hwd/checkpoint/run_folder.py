@@ -2,10 +2,10 @@
 
 RUN/
     config.yaml         resolved configuration
-    run.json            one entry a start: environment, git, derived numbers, dataset, end; see rfdetr_hwd.run_log
+    run.json            one entry a start: environment, git, derived numbers, dataset, end; see rfdetr_hwd.checkpoint.run_log
     metrics.jsonl       one record a logged update and an evaluation
     quarantine.jsonl    images that cannot be read, if there are any, and why
-    checkpoints/        step-00000190/ ...; see rfdetr_hwd.engine.checkpoint
+    checkpoints/        step-00000190/ ...; see rfdetr_hwd.checkpoint.read
     best                link to the checkpoint with the highest AP
     non-finite/         step-00000123/ ...: what reproduces an update whose loss or gradient was not finite
     .lock               held by the process that trains
@@ -23,16 +23,16 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from rfdetr_hwd import best_link
+from rfdetr_hwd.checkpoint import best_link
+from rfdetr_hwd.checkpoint.read import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint
+from rfdetr_hwd.checkpoint.record import refuse_untrusted_class
+from rfdetr_hwd.checkpoint.train_state import TrainState
+from rfdetr_hwd.checkpoint.write import amend_checkpoint, remove_partial, save_checkpoint
 from rfdetr_hwd.config.changes import ANNOTATIONS, check_changes
 from rfdetr_hwd.config.load import keep_former, parse_recorded, with_bit_depth
 from rfdetr_hwd.config.schema import Config
-from rfdetr_hwd.engine.checkpoint import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint
-from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial, save_checkpoint
-from rfdetr_hwd.engine.state import TrainState
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.lock import locked
-from rfdetr_hwd.recorded import refuse_untrusted_class
 from rfdetr_hwd.safe_write import flush, replace_text
 from rfdetr_hwd.yaml_file import read_yaml
 
@@ -115,7 +115,7 @@ class RunFolder:
 
     @property
     def log_file(self) -> Path:
-        """File that says how the run was started, and how it ended; see `rfdetr_hwd.run_log`."""
+        """File that says how the run was started, and how it ended; see `rfdetr_hwd.checkpoint.run_log`."""
         return self.path / "run.json"
 
     @property

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from rfdetr_hwd.engine.checkpoint import list_checkpoints, open_checkpoint
-from rfdetr_hwd.engine.state import TrainState
-from rfdetr_hwd.run_folder import RunFolder
+from rfdetr_hwd.checkpoint.read import list_checkpoints, open_checkpoint
+from rfdetr_hwd.checkpoint.run_folder import RunFolder
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.runtime.random_state import random_state
 
 

@@ -1,4 +1,4 @@
-"""Write checkpoints: whole or not at all; see `rfdetr_hwd.engine.checkpoint` for what is in them."""
+"""Write checkpoints: whole or not at all; see `rfdetr_hwd.checkpoint.read` for what is in them."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from rfdetr_hwd.engine.checkpoint import (
+from rfdetr_hwd.checkpoint.read import (
     FORMAT,
     INPUTS,
     MANIFEST,
@@ -26,7 +26,7 @@ from rfdetr_hwd.engine.checkpoint import (
     read_manifest,
     sha256_of,
 )
-from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.runtime.memory import is_out_of_memory
 from rfdetr_hwd.safe_write import flush
 

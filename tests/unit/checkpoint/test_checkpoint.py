@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from rfdetr_hwd.engine import checkpoint_write as module
-from rfdetr_hwd.engine.checkpoint import CheckpointError, list_checkpoints, newest_checkpoint, open_checkpoint
-from rfdetr_hwd.engine.checkpoint_write import amend_checkpoint, remove_partial, save_checkpoint
-from rfdetr_hwd.engine.state import TrainState
+from rfdetr_hwd.checkpoint import write as module
+from rfdetr_hwd.checkpoint.read import CheckpointError, list_checkpoints, newest_checkpoint, open_checkpoint
+from rfdetr_hwd.checkpoint.train_state import TrainState
+from rfdetr_hwd.checkpoint.write import amend_checkpoint, remove_partial, save_checkpoint
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
 
 WEIGHTS = {"plain": {"w": torch.arange(4.0)}, "ema": {"w": torch.ones(4)}}

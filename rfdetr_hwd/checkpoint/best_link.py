@@ -4,7 +4,7 @@ import logging
 import os
 from pathlib import Path
 
-from rfdetr_hwd.engine.checkpoint import CheckpointError, list_checkpoints
+from rfdetr_hwd.checkpoint.read import CheckpointError, list_checkpoints
 
 logger = logging.getLogger(__name__)
 
