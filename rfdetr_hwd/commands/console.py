@@ -29,7 +29,7 @@ def watch(what: str, total: int, steps: Iterator[Any]) -> Iterator[Any]:
 
 def print_figures(title: str, figures: Mapping[str, float | None]) -> None:
     """Print COCO's figures, four digits each, and the AP of each class."""
-    from rfdetr_hwd.metrics.coco import COCO_FIGURES  # late: `doctor` prints where torch is missing
+    from rfdetr_hwd.evaluation.coco import COCO_FIGURES  # late: `doctor` prints where torch is missing
 
     extra = [name for name in figures if name.startswith("AP@")]
     names = [*COCO_FIGURES, *extra]

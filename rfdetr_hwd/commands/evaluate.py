@@ -20,8 +20,8 @@ from rfdetr_hwd.data.shared_memory import foresee_shortage
 from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.evaluation import Evaluation
-from rfdetr_hwd.metrics.coco import CocoMetric
+from rfdetr_hwd.evaluation.coco import CocoMetric
+from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.launch import num_local_ranks
 from rfdetr_hwd.runtime.process_group import process_group

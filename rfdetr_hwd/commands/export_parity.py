@@ -13,7 +13,7 @@ from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import UserError
-from rfdetr_hwd.evaluation import Evaluation
+from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.model.release import BatchSize, ReleasedModel
 
 RELATIVE_TOLERANCE = 1e-5

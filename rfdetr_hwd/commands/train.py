@@ -30,7 +30,7 @@ from rfdetr_hwd.engine.speed import Speed
 from rfdetr_hwd.engine.train_step import NonFiniteError
 from rfdetr_hwd.engine.trainer import LoopParts, fit
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
-from rfdetr_hwd.evaluation import Evaluation
+from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.layers.registry import check_downsample
 from rfdetr_hwd.model.build import BuiltModel, build_model, downsample_options
 from rfdetr_hwd.model.pretrained import find_source

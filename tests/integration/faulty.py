@@ -25,11 +25,12 @@ from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.commands import training_data
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import EvalLoader, TrainLoader
-from rfdetr_hwd.engine import evaluator, trainer
 from rfdetr_hwd.engine import learner as learner_module
 from rfdetr_hwd.engine import train_step as step_module
+from rfdetr_hwd.engine import trainer
 from rfdetr_hwd.engine.tracking import JsonLinesTracker
-from rfdetr_hwd.metrics.coco import CocoMetric
+from rfdetr_hwd.evaluation import evaluate as evaluator
+from rfdetr_hwd.evaluation.coco import CocoMetric
 from rfdetr_hwd.runtime import distributed
 
 PLACES = {

@@ -81,7 +81,7 @@ def test_strays_of_a_cut_off_save_are_removed(halfway: Path) -> None:
 
 def test_an_evaluation_that_fails_costs_nothing(halfway: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("rfdetr_hwd.metrics.coco.CocoMetric.compute", lambda _: 1 / 0)
+        patched.setattr("rfdetr_hwd.evaluation.coco.CocoMetric.compute", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train_command.run(None, halfway, [])
     assert open_checkpoint(halfway / "checkpoints" / "step-00000012").state.is_evaluation_due

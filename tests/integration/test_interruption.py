@@ -25,7 +25,7 @@ from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.engine.optimizer import Schedule
 from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
 from rfdetr_hwd.errors import Interrupted
-from rfdetr_hwd.metrics.coco import CocoMetric
+from rfdetr_hwd.evaluation.coco import CocoMetric
 from tests.integration.runs import differing, finish, last_step, read_until, start
 
 LAST, MIDDLE = 12, 6

@@ -14,7 +14,7 @@ from rfdetr_hwd.data.loader import EvalLoader, Shard
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.evaluation import Evaluation
+from rfdetr_hwd.evaluation.measurement import Evaluation
 
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])

@@ -16,7 +16,7 @@ from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.data.handover import collate_and_pack
 from rfdetr_hwd.data.workers import Workers, serve
 from rfdetr_hwd.engine.attempts import make_update
-from rfdetr_hwd.evaluation import Evaluation
+from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime.memory import PassSize

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rfdetr_hwd.engine.evaluator import evaluate
+from rfdetr_hwd.evaluation.evaluate import evaluate
 from rfdetr_hwd.runtime.memory import PassSize
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rfdetr_hwd.metrics.coco import COCO_FIGURES, CocoMetric
+from rfdetr_hwd.evaluation.coco import COCO_FIGURES, CocoMetric
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "coco_val2014_100.json.gz"
 PUBLISHED = (0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564)

@@ -15,9 +15,9 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import EvalLoader, Shard
 from rfdetr_hwd.data.quarantine import refuse_too_many
 from rfdetr_hwd.data.workers import Workers
-from rfdetr_hwd.engine.evaluator import evaluate
 from rfdetr_hwd.engine.memory import largest_evaluation_pass
-from rfdetr_hwd.metrics.coco import CocoMetric
+from rfdetr_hwd.evaluation.coco import CocoMetric
+from rfdetr_hwd.evaluation.evaluate import evaluate
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.rfdetr import build_postprocess
 from rfdetr_hwd.runtime import distributed

@@ -1,0 +1,1 @@
+"""Measuring a model: one pass over a split, COCO metrics."""
