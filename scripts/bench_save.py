@@ -18,10 +18,10 @@ import torch
 from rfdetr_hwd.checkpoint import write as checkpoint_write
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
-from rfdetr_hwd.engine.optimizer import moments_by_name
 from rfdetr_hwd.model.build import build_model
 from rfdetr_hwd.runtime.environment import describe_environment
 from rfdetr_hwd.runtime.random_state import random_state
+from rfdetr_hwd.training.optimizer import moments_by_name
 
 
 def main() -> None:

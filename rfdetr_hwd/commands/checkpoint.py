@@ -15,11 +15,11 @@ from rfdetr_hwd.checkpoint.read import (
 from rfdetr_hwd.checkpoint.record import read_record
 from rfdetr_hwd.commands.console import digits, print_table
 from rfdetr_hwd.console import say
-from rfdetr_hwd.engine.assignment import prepare_solver
-from rfdetr_hwd.engine.replay import replay, stored_batches
 from rfdetr_hwd.model.build import load_model
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime.memory import MemoryShortageError, OutOfMemoryError
+from rfdetr_hwd.training.assignment import prepare_solver
+from rfdetr_hwd.training.replay import replay, stored_batches
 
 
 def run_show(path: Path) -> None:

@@ -14,7 +14,6 @@ import torch
 from rfdetr_hwd.checkpoint.record import read_options
 from rfdetr_hwd.commands.legend import write_legend
 from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_data
-from rfdetr_hwd.commands.run_data import hold_out, refuse_val_split
 from rfdetr_hwd.config.load import override_keys, parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
@@ -32,6 +31,7 @@ from rfdetr_hwd.report.dataset_page import DatasetFacts, build_dataset_page, dra
 from rfdetr_hwd.report.objects import collect_objects
 from rfdetr_hwd.report.page import Picture, encode_png
 from rfdetr_hwd.report.samples import Sample, draw_sheet
+from rfdetr_hwd.training.validation_split import hold_out, refuse_val_split
 from rfdetr_hwd.yaml_file import read_yaml
 
 EPOCHS = 4

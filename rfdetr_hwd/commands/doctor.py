@@ -71,7 +71,7 @@ def _say_solver() -> None:
     """Say where the assignments of the loss are solved on this machine's GPU."""
     import torch
 
-    from rfdetr_hwd.engine.assignment import SOLVER_ADVICE, solver_problem
+    from rfdetr_hwd.training.assignment import SOLVER_ADVICE, solver_problem
 
     problem = solver_problem(torch.device("cuda"))
     say(

@@ -7,9 +7,7 @@ from typing import Any, Literal
 from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.checkpoint.record import read_options, recorded_config
 from rfdetr_hwd.commands.console import print_figures
-from rfdetr_hwd.commands.limits import say_ap_limit
 from rfdetr_hwd.commands.open_data import find_data
-from rfdetr_hwd.commands.run_data import read_validation
 from rfdetr_hwd.config.load import load_config, with_bit_depth
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
@@ -26,6 +24,8 @@ from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.launch import num_local_ranks
 from rfdetr_hwd.runtime.process_group import process_group
 from rfdetr_hwd.safe_write import replace_text
+from rfdetr_hwd.training.limits import say_ap_limit
+from rfdetr_hwd.training.validation_split import read_validation
 
 
 def run(

@@ -10,7 +10,6 @@ from torch import Tensor
 from rfdetr_hwd.commands.export_metadata import describe_graph
 from rfdetr_hwd.commands.export_parity import check_released, check_runtime, compare_ap
 from rfdetr_hwd.commands.export_runtimes import RUNTIMES
-from rfdetr_hwd.commands.run_data import read_validation
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
@@ -20,6 +19,7 @@ from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError, UserError
 from rfdetr_hwd.model.fold import fold_model
 from rfdetr_hwd.model.release import BatchSize, ReleasedModel, load_released, loading_line, save_rfdetr
+from rfdetr_hwd.training.validation_split import read_validation
 
 FORMATS = ("rfdetr", "onnx", "openvino", "tensorrt", "tflite", "litert", "executorch", "coreml", "coreai")
 """A checkpoint of `rfdetr`, and the formats of upstream's exporter."""

@@ -16,19 +16,11 @@ from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.checkpoint.run_log import add_start
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.commands.console import print_table
-from rfdetr_hwd.commands.limits import say_limits, say_overlap
-from rfdetr_hwd.commands.run_data import HELD_OUT, recorded_held_out
-from rfdetr_hwd.commands.training_data import build_train_loader, read_data
 from rfdetr_hwd.config.load import load_config, override_keys, with_bit_depth
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.shared_memory import foresee_shortage
-from rfdetr_hwd.engine.assignment import prepare_solver
-from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.speed import Speed
-from rfdetr_hwd.engine.train_step import NonFiniteError
-from rfdetr_hwd.engine.trainer import LoopParts, fit
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
 from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.layers.registry import check_downsample
@@ -37,7 +29,6 @@ from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.model.source_weights import SourceWeights
 from rfdetr_hwd.model.weights import load_weights
-from rfdetr_hwd.resume import restore
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.determinism import make_deterministic
 from rfdetr_hwd.runtime.interrupt import StopRequest
@@ -45,7 +36,12 @@ from rfdetr_hwd.runtime.launch import launcher, num_local_ranks, num_restarts
 from rfdetr_hwd.runtime.memory import MemoryShortageError, is_out_of_memory
 from rfdetr_hwd.runtime.process_group import process_group
 from rfdetr_hwd.runtime.random_state import seed_all
-from rfdetr_hwd.training import (
+from rfdetr_hwd.training.assignment import prepare_solver
+from rfdetr_hwd.training.data import build_train_loader, read_data
+from rfdetr_hwd.training.learner import Learner
+from rfdetr_hwd.training.limits import say_limits, say_overlap
+from rfdetr_hwd.training.resume import restore
+from rfdetr_hwd.training.setup import (
     Saver,
     build_learner,
     build_plan,
@@ -56,6 +52,10 @@ from rfdetr_hwd.training import (
     describe_run,
     recorded_end,
 )
+from rfdetr_hwd.training.speed import Speed
+from rfdetr_hwd.training.train_step import NonFiniteError
+from rfdetr_hwd.training.trainer import LoopParts, fit
+from rfdetr_hwd.training.validation_split import HELD_OUT, recorded_held_out
 
 
 class TrainingError(UserError):

@@ -13,9 +13,9 @@ from rfdetr_hwd.checkpoint.read import newest_checkpoint
 from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.config.schema import Config
-from rfdetr_hwd.engine import learner
-from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
 from rfdetr_hwd.errors import Interrupted
+from rfdetr_hwd.training import learner
+from rfdetr_hwd.training.trackers import JsonLinesTracker, read_metrics
 from tests.gpu.conftest import Run
 from tests.integration.runs import differing
 

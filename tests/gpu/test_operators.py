@@ -11,14 +11,14 @@ from torch import nn
 
 from rfdetr_hwd import amp
 from rfdetr_hwd.commands import benchmark
-from rfdetr_hwd.engine.assignment import solver_problem
-from rfdetr_hwd.engine.optimizer import WeightAverage
 from rfdetr_hwd.layers.hwd import HWD
 from rfdetr_hwd.layers.registry import build_downsample
 from rfdetr_hwd.layers.stem import DownsampledPatchEmbedding
-from tests.unit.engine.test_assignment import _assignment, match_by_scipy
+from rfdetr_hwd.training.assignment import solver_problem
+from rfdetr_hwd.training.optimizer import WeightAverage
 from tests.unit.layers.test_contract import CASES, NAMES
 from tests.unit.layers.test_device import STEMS
+from tests.unit.training.test_assignment import _assignment, match_by_scipy
 
 pytestmark = [
     pytest.mark.gpu,

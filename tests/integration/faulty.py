@@ -22,16 +22,16 @@ from rfdetr_hwd import cli
 from rfdetr_hwd.checkpoint import run_folder
 from rfdetr_hwd.checkpoint.read import CheckpointError
 from rfdetr_hwd.commands import train as train_command
-from rfdetr_hwd.commands import training_data
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import EvalLoader, TrainLoader
-from rfdetr_hwd.engine import learner as learner_module
-from rfdetr_hwd.engine import train_step as step_module
-from rfdetr_hwd.engine import trainer
-from rfdetr_hwd.engine.tracking import JsonLinesTracker
 from rfdetr_hwd.evaluation import evaluate as evaluator
 from rfdetr_hwd.evaluation.coco import CocoMetric
 from rfdetr_hwd.runtime import distributed
+from rfdetr_hwd.training import data as training_data
+from rfdetr_hwd.training import learner as learner_module
+from rfdetr_hwd.training import train_step as step_module
+from rfdetr_hwd.training import trainer
+from rfdetr_hwd.training.trackers import JsonLinesTracker
 
 PLACES = {
     "reading": (training_data, "_read_split", DatasetError("a disk that is gone")),

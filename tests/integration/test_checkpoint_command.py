@@ -15,9 +15,9 @@ import torch
 from rfdetr_hwd.checkpoint.read import list_checkpoints, manifest_sha256, open_checkpoint, read_manifest
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.commands import train as train_command
-from rfdetr_hwd.engine.tracking import read_metrics
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime import distributed
+from rfdetr_hwd.training.trackers import read_metrics
 from tests.integration.conftest import Run
 from tests.integration.runs import differing, last_step
 from tests.integration.test_bad_input import refused
@@ -86,7 +86,7 @@ def test_an_evaluation_that_fails_costs_nothing(halfway: Path, trained: Path, mo
             train_command.run(None, halfway, [])
     assert open_checkpoint(halfway / "checkpoints" / "step-00000012").state.is_evaluation_due
     with monkeypatch.context() as patched:
-        patched.setattr("rfdetr_hwd.engine.attempts.train_step", lambda *_: 1 / 0)  # there is nothing left to train
+        patched.setattr("rfdetr_hwd.training.attempts.train_step", lambda *_: 1 / 0)  # there is nothing left to train
         train_command.run(None, halfway, [])
     assert differing(halfway, trained, 12) == []
     assert (halfway / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()

@@ -14,13 +14,13 @@ from rfdetr_hwd.checkpoint.read import open_checkpoint
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.commands import export as export_command
 from rfdetr_hwd.commands import train as train_command
-from rfdetr_hwd.commands.training_data import read_data
 from rfdetr_hwd.config.load import load_config, parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.engine.tracking import read_metrics
+from rfdetr_hwd.training.data import read_data
+from rfdetr_hwd.training.trackers import read_metrics
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
 from tests.unit.data.test_exif import right_boxes, scan, write

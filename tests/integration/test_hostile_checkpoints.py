@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from rfdetr_hwd.checkpoint.read import manifest_sha256, sha256_of
-from rfdetr_hwd.engine.replay import StoredBatch, inputs_of
+from rfdetr_hwd.training.replay import StoredBatch, inputs_of
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
 

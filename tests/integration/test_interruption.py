@@ -20,12 +20,12 @@ from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.data import workers
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import TrainLoader
-from rfdetr_hwd.engine import learner
-from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.optimizer import Schedule
-from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.evaluation.coco import CocoMetric
+from rfdetr_hwd.training import learner
+from rfdetr_hwd.training.learner import Learner
+from rfdetr_hwd.training.optimizer import Schedule
+from rfdetr_hwd.training.trackers import JsonLinesTracker, read_metrics
 from tests.integration.runs import differing, finish, last_step, read_until, start
 
 LAST, MIDDLE = 12, 6

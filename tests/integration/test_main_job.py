@@ -17,8 +17,8 @@ from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
-from rfdetr_hwd.engine.tracking import read_metrics
 from rfdetr_hwd.evaluation.coco import COCO_FIGURES, CocoMetric
+from rfdetr_hwd.training.trackers import read_metrics
 from tests.integration.conftest import Run
 from tests.integration.runs import last_step
 

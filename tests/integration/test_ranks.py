@@ -19,9 +19,9 @@ from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.commands import evaluate as evaluate_command
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
-from rfdetr_hwd.engine.replay import stored_batches
-from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
 from rfdetr_hwd.errors import Interrupted
+from rfdetr_hwd.training.replay import stored_batches
+from rfdetr_hwd.training.trackers import JsonLinesTracker, read_metrics
 from tests.integration.runs import TORCHRUN, differing, finish, last_step
 
 FRESH_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # as the README says for several nodes

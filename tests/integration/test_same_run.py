@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from rfdetr_hwd.commands import train as train_command
-from rfdetr_hwd.commands.training_data import build_train_loader, read_data
 from rfdetr_hwd.config.schema import Config
-from rfdetr_hwd.engine.tracking import read_metrics
+from rfdetr_hwd.training.data import build_train_loader, read_data
+from rfdetr_hwd.training.trackers import read_metrics
 from tests.integration.runs import differing
 
 

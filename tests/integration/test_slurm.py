@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rfdetr_hwd.engine.tracking import read_metrics
+from rfdetr_hwd.training.trackers import read_metrics
 from tests.integration.runs import finish, last_step, read_until
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "slurm.sbatch"

@@ -14,14 +14,14 @@ import torch
 
 from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.commands import doctor
-from rfdetr_hwd.engine import progress
-from rfdetr_hwd.engine.assignment import prepare_solver
 from rfdetr_hwd.runtime import determinism
 from rfdetr_hwd.runtime import process_group as joining
 from rfdetr_hwd.runtime.distributed import RankError
 from rfdetr_hwd.runtime.environment import describe_devices, describe_environment
 from rfdetr_hwd.runtime.memory import is_out_of_memory
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
+from rfdetr_hwd.training import progress
+from rfdetr_hwd.training.assignment import prepare_solver
 from tests.rehearsal import steps
 from tests.rehearsal.checks import check, silent
 from tests.rehearsal.pretended_device import pretended_cuda

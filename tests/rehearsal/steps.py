@@ -15,12 +15,12 @@ from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.config.schema import DataSection, DownsampleSection, ModelSection
 from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.engine.optimizer import WeightAverage, build_adamw
-from rfdetr_hwd.engine.train_step import StepResult, train_step
 from rfdetr_hwd.evaluation.evaluate import evaluate
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.rfdetr import DetectionLoss, build_postprocess, learning_rates
 from rfdetr_hwd.runtime.memory import PassSize
+from rfdetr_hwd.training.optimizer import WeightAverage, build_adamw
+from rfdetr_hwd.training.train_step import StepResult, train_step
 from tests.conftest import TINY_MODEL
 from tests.rehearsal.fake_device import Traffic, fake_cuda
 

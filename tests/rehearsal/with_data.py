@@ -15,13 +15,13 @@ from rfdetr_hwd.commands import checkpoint as checkpoint_command
 from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.data.handover import collate_and_pack
 from rfdetr_hwd.data.workers import Workers, serve
-from rfdetr_hwd.engine.attempts import make_update
 from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime.memory import PassSize
 from rfdetr_hwd.runtime.random_state import random_state
-from rfdetr_hwd.training import choose_micro_batch
+from rfdetr_hwd.training.attempts import make_update
+from rfdetr_hwd.training.setup import choose_micro_batch
 from tests.rehearsal import steps
 from tests.rehearsal.checks import check, silent
 from tests.rehearsal.fake_device import Traffic, fake_cuda
@@ -122,7 +122,7 @@ def replay() -> None:
 
     with (
         pretended_cuda(),
-        mock.patch("rfdetr_hwd.engine.train_step.forward_in_amp", forward),
+        mock.patch("rfdetr_hwd.training.train_step.forward_in_amp", forward),
         mock.patch.multiple(
             checkpoint_command,
             open_checkpoint=lambda _: bundle,

@@ -34,7 +34,7 @@ def check_traffic(traffic: Traffic) -> None:
     """Raise where the package copies or reads more in a step than the batch, and whether the loss is finite."""
     own = [line for line in traffic.of("rfdetr_hwd") if not line.startswith("rfdetr_hwd/data/dataset.py")]
     reads = [line for line in own if line.endswith(": read")]
-    check(len(reads) == 1 and reads[0].startswith("rfdetr_hwd/engine/train_step.py"), f"the host reads {reads}")
+    check(len(reads) == 1 and reads[0].startswith("rfdetr_hwd/training/train_step.py"), f"the host reads {reads}")
     # The gradient of what upstream indexes with positions from the host; it begins in our line.
     others = [line for line in own if line not in reads and "index_put" not in line]
     check(not others, f"copied in a step: {others}")

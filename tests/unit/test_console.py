@@ -11,8 +11,8 @@ from rich.table import Table
 
 from rfdetr_hwd.commands.console import print_table, watch
 from rfdetr_hwd.console import is_terminal, open_console
-from rfdetr_hwd.engine.progress import ConsoleTracker
-from rfdetr_hwd.engine.speed import Speed
+from rfdetr_hwd.training.progress import ConsoleTracker
+from rfdetr_hwd.training.speed import Speed
 
 VARIABLES = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "NO_COLOR", "COLUMNS", "LINES", "COLORTERM", "TERM")
 FORCING = [

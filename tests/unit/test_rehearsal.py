@@ -41,4 +41,4 @@ def test_a_tensor_that_is_left_on_the_cpu_and_what_no_part_runs_are_found() -> N
     rows, problems = rehearse([Part("forward pass", "run", lambda: forward_on_fake_device(model))])
     assert "same device" in problems["forward pass"]
     states = {(row.site.path, row.state) for row in rows}
-    assert {("rfdetr_hwd/amp.py", "run"), ("rfdetr_hwd/engine/memory.py", "open")} <= states
+    assert {("rfdetr_hwd/amp.py", "run"), ("rfdetr_hwd/training/auto_batch.py", "open")} <= states

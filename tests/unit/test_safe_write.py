@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rfdetr_hwd.engine.tracking import JsonLinesTracker
 from rfdetr_hwd.safe_write import open_without_links, replace_text
+from rfdetr_hwd.training.trackers import JsonLinesTracker
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -9,9 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rfdetr_hwd.commands import run_data
-from rfdetr_hwd.commands.run_data import HELD_OUT, read_validation
-from rfdetr_hwd.commands.training_data import read_data
 from rfdetr_hwd.config.load import parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
@@ -19,6 +16,9 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
 from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.training import validation_split as run_data
+from rfdetr_hwd.training.data import read_data
+from rfdetr_hwd.training.validation_split import HELD_OUT, read_validation
 from tests.unit.data.test_split import write
 from tests.unit.data.voc_files import boxes_of
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rfdetr_hwd.commands.limits import say_overlap
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.overlap import count_shared
 from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.training.limits import say_overlap
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from rfdetr.models.lwdetr import build_criterion_from_config, build_model_from_c
 from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.data.dataset import Batch
-from rfdetr_hwd.engine.optimizer import build_adamw
-from rfdetr_hwd.engine.train_step import train_step
 from rfdetr_hwd.model import rfdetr as upstream
 from rfdetr_hwd.model.build import build_model
 from rfdetr_hwd.model.rfdetr import DetectionLoss, PublishedWeights, build_stock_model, learning_rates
+from rfdetr_hwd.training.optimizer import build_adamw
+from rfdetr_hwd.training.train_step import train_step
 
 SETTINGS = {"resolution": 64, "num_queries": 10, "group_detr": 2}
 

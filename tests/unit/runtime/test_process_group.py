@@ -18,7 +18,7 @@ from rfdetr_hwd.runtime import process_group as joining
 from rfdetr_hwd.runtime.distributed import RankError, rank
 from rfdetr_hwd.runtime.memory import OutOfMemoryError
 from rfdetr_hwd.runtime.process_group import find_device, process_group
-from tests.unit.engine.ranks import run_ranks
+from tests.unit.training.ranks import run_ranks
 
 LAUNCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.data.dataset import Batch
-from rfdetr_hwd.engine.train_step import NonFiniteError, StepResult, train_step
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.rfdetr import DetectionLoss
+from rfdetr_hwd.training.train_step import NonFiniteError, StepResult, train_step
 
 ARGS = SimpleNamespace(amp=True)
 

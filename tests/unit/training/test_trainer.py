@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.engine import train_step as step_module
-from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
-from rfdetr_hwd.engine.replay import StoredBatch
-from rfdetr_hwd.engine.tracking import NullTracker, Tracker
-from rfdetr_hwd.engine.trainer import EpochLoader, LoopParts, Plan, ending, fit
 from rfdetr_hwd.errors import Interrupted, UserError
 from rfdetr_hwd.runtime.interrupt import TIME_LIMIT_CODE, StopRequest
 from rfdetr_hwd.runtime.memory import HalfUpdatedError, MemoryShortageError
-from tests.unit.engine.test_memory import ARGS, PLAN, Loader, Loss
+from rfdetr_hwd.training import train_step as step_module
+from rfdetr_hwd.training.learner import Learner
+from rfdetr_hwd.training.optimizer import Schedule, build_adamw
+from rfdetr_hwd.training.replay import StoredBatch
+from rfdetr_hwd.training.trackers import NullTracker, Tracker
+from rfdetr_hwd.training.trainer import EpochLoader, LoopParts, Plan, ending, fit
+from tests.unit.training.test_auto_batch import ARGS, PLAN, Loader, Loss
 
 RARELY = replace(PLAN, epochs=9, evaluate_every=9, save_every=9)
 

@@ -8,15 +8,15 @@ import pytest
 from torch import nn
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.engine import train_step as step_module
-from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
-from rfdetr_hwd.engine.progress import ConsoleTracker
-from rfdetr_hwd.engine.replay import StoredBatch
-from rfdetr_hwd.engine.speed import Speed
-from rfdetr_hwd.engine.trainer import LoopParts, fit
 from rfdetr_hwd.runtime.interrupt import StopRequest
-from tests.unit.engine.test_memory import ARGS, PLAN, Loss, batch
+from rfdetr_hwd.training import train_step as step_module
+from rfdetr_hwd.training.learner import Learner
+from rfdetr_hwd.training.optimizer import Schedule, build_adamw
+from rfdetr_hwd.training.progress import ConsoleTracker
+from rfdetr_hwd.training.replay import StoredBatch
+from rfdetr_hwd.training.speed import Speed
+from rfdetr_hwd.training.trainer import LoopParts, fit
+from tests.unit.training.test_auto_batch import ARGS, PLAN, Loss, batch
 
 LOAD, STEP, SAVE, EVALUATE = 1.0, 3.0, 100.0, 10_000.0
 """Seconds that things take."""

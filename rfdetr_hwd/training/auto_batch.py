@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
-from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError, train_step
 from rfdetr_hwd.runtime.distributed import SharedError, max_over_ranks
 from rfdetr_hwd.runtime.memory import OutOfMemoryError, is_out_of_memory
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
+from rfdetr_hwd.training.train_step import Criterion, MicroBatch, NonFiniteError, train_step
 
 
 def largest_micro_batch(

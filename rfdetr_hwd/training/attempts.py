@@ -8,12 +8,12 @@ import torch
 
 from rfdetr_hwd.amp import HasAmp
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError, StepResult, train_step
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.runtime.distributed import SharedError, is_main, max_over_ranks
 from rfdetr_hwd.runtime.memory import RUN_REMEDIES, MemoryShortageError, OutOfMemoryError
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
+from rfdetr_hwd.training.learner import Learner
+from rfdetr_hwd.training.train_step import Criterion, MicroBatch, NonFiniteError, StepResult, train_step
 
 Bundle = Callable[[TrainState, Sequence[MicroBatch], NonFiniteError, dict[str, Any]], None]
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class UpdateParts(Protocol):
-    """What a step needs besides learner and images; see `rfdetr_hwd.engine.trainer.LoopParts`."""
+    """What a step needs besides learner and images; see `rfdetr_hwd.training.trainer.LoopParts`."""
 
     @property
     def criterion(self) -> Criterion: ...

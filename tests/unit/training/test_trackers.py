@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rfdetr_hwd.engine.tracking import JsonLinesTracker, read_metrics
+from rfdetr_hwd.training.trackers import JsonLinesTracker, read_metrics
 
 
 def test_records_after_the_resumed_step_are_made_again(tmp_path: Path) -> None:

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.engine import memory as memory_module
-from rfdetr_hwd.engine import train_step as step_module
-from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.memory import largest_evaluation_pass, largest_micro_batch
-from rfdetr_hwd.engine.optimizer import Schedule, build_adamw
-from rfdetr_hwd.engine.replay import StoredBatch
-from rfdetr_hwd.engine.tracking import NullTracker
-from rfdetr_hwd.engine.trainer import LoopParts, Plan, fit
 from rfdetr_hwd.evaluation import evaluate as evaluator
 from rfdetr_hwd.evaluation.evaluate import evaluate
 from rfdetr_hwd.runtime.interrupt import StopRequest
 from rfdetr_hwd.runtime.memory import MemoryShortageError, PassSize
+from rfdetr_hwd.training import auto_batch as memory_module
+from rfdetr_hwd.training import train_step as step_module
+from rfdetr_hwd.training.auto_batch import largest_evaluation_pass, largest_micro_batch
+from rfdetr_hwd.training.learner import Learner
+from rfdetr_hwd.training.optimizer import Schedule, build_adamw
+from rfdetr_hwd.training.replay import StoredBatch
+from rfdetr_hwd.training.trackers import NullTracker
+from rfdetr_hwd.training.trainer import LoopParts, Plan, fit
 
 ARGS = SimpleNamespace(amp=False)
 PLAN = Plan(1, evaluate_every=1, save_every=1, save_every_updates=None, log_every=1, clip=0.0, early_stop=None)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.engine.optimizer import Schedule, WeightAverage, highest_rates, moments_by_name, restore_moments
 from rfdetr_hwd.runtime.distributed import gather_objects, rank, world_size
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state, seed_all
+from rfdetr_hwd.training.optimizer import Schedule, WeightAverage, highest_rates, moments_by_name, restore_moments
 
 
 @dataclass

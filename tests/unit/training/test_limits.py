@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rfdetr_hwd.commands.limits import say_ap_limit, say_limits
 from rfdetr_hwd.model.rfdetr import build_stock_model
+from rfdetr_hwd.training.limits import say_ap_limit, say_limits
 
 
 def split(name: str, objects: list[list[int]]) -> SimpleNamespace:

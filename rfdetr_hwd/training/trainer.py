@@ -10,15 +10,15 @@ from torch import nn
 
 from rfdetr_hwd.amp import HasAmp
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.engine.attempts import Bundle, make_update
-from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.speed import Speed
-from rfdetr_hwd.engine.tracking import Tracker
-from rfdetr_hwd.engine.train_step import Criterion, StepResult
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.runtime.distributed import SharedError, agree, is_main, max_over_ranks, sum_over_ranks, world_size
 from rfdetr_hwd.runtime.interrupt import StopRequest
 from rfdetr_hwd.runtime.memory import MemoryShortageError
+from rfdetr_hwd.training.attempts import Bundle, make_update
+from rfdetr_hwd.training.learner import Learner
+from rfdetr_hwd.training.speed import Speed
+from rfdetr_hwd.training.trackers import Tracker
+from rfdetr_hwd.training.train_step import Criterion, StepResult
 
 Ending = Literal["completed", "early_stopping"]
 """How a run ends by itself."""

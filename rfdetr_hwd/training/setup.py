@@ -16,20 +16,20 @@ from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.schema import Config, TrainSection
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.loader import TrainLoader
-from rfdetr_hwd.engine.learner import Learner
-from rfdetr_hwd.engine.memory import largest_micro_batch
-from rfdetr_hwd.engine.optimizer import Schedule, WeightAverage, build_adamw
-from rfdetr_hwd.engine.progress import ConsoleTracker
-from rfdetr_hwd.engine.replay import StoredBatch, inputs_of
-from rfdetr_hwd.engine.speed import Speed
-from rfdetr_hwd.engine.tracking import JsonLinesTracker, NullTracker, TensorBoardTracker, Tracker, Trackers
-from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError
-from rfdetr_hwd.engine.trainer import Plan, ending
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.rfdetr import learning_rates, rate_name
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.environment import describe_start, now
+from rfdetr_hwd.training.auto_batch import largest_micro_batch
+from rfdetr_hwd.training.learner import Learner
+from rfdetr_hwd.training.optimizer import Schedule, WeightAverage, build_adamw
+from rfdetr_hwd.training.progress import ConsoleTracker
+from rfdetr_hwd.training.replay import StoredBatch, inputs_of
+from rfdetr_hwd.training.speed import Speed
+from rfdetr_hwd.training.trackers import JsonLinesTracker, NullTracker, TensorBoardTracker, Tracker, Trackers
+from rfdetr_hwd.training.train_step import Criterion, MicroBatch, NonFiniteError
+from rfdetr_hwd.training.trainer import Plan, ending
 
 logger = logging.getLogger(__name__)
 

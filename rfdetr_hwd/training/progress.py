@@ -9,8 +9,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from rfdetr_hwd.console import open_console, say, silence
-from rfdetr_hwd.engine.speed import Speed
-from rfdetr_hwd.engine.tracking import Values
+from rfdetr_hwd.training.speed import Speed
+from rfdetr_hwd.training.trackers import Values
 
 
 class ConsoleTracker:

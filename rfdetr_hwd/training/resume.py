@@ -13,9 +13,9 @@ from rfdetr_hwd.checkpoint.record import recorded_config
 from rfdetr_hwd.config.changes import ANNOTATIONS, REFITTING, REMEASURING, REORDERING, check_changes
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.engine.learner import Learner
 from rfdetr_hwd.runtime import distributed
-from rfdetr_hwd.training import TRAINING_DATA, VALIDATION_DATA
+from rfdetr_hwd.training.learner import Learner
+from rfdetr_hwd.training.setup import TRAINING_DATA, VALIDATION_DATA
 
 logger = logging.getLogger(__name__)
 

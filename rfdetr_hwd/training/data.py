@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from rfdetr_hwd.checkpoint.record import read_options
 from rfdetr_hwd.commands.open_data import find_data, say_remarks
-from rfdetr_hwd.commands.run_data import hold_out, refuse_val_split
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
@@ -26,6 +25,7 @@ from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.runtime import distributed
+from rfdetr_hwd.training.validation_split import hold_out, refuse_val_split
 
 _WITHOUT_OBJECTS: Mapping[str, str] = {
     "train": "there is nothing to learn. Correct the annotations, or name another split with data.train",

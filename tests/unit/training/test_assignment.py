@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from rfdetr_hwd.commands import doctor
-from rfdetr_hwd.engine import assignment
-from rfdetr_hwd.engine.assignment import SolverError, prepare_solver, solver_problem
+from rfdetr_hwd.training import assignment
+from rfdetr_hwd.training.assignment import SolverError, prepare_solver, solver_problem
 from tests.rehearsal.fake_device import fake_cuda
 
 # After `rfdetr_hwd` has imported it, which puts back what the import of `rfdetr` changes.

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from rfdetr_hwd.engine.optimizer import Schedule, WeightAverage, build_adamw, moments_by_name, restore_moments
+from rfdetr_hwd.training.optimizer import Schedule, WeightAverage, build_adamw, moments_by_name, restore_moments
 from tests.rehearsal.fake_device import fake_cuda
 
 

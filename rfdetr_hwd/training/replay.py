@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp
-from rfdetr_hwd.engine.train_step import Criterion, MicroBatch, NonFiniteError, train_step
 from rfdetr_hwd.runtime.distributed import SharedError
 from rfdetr_hwd.runtime.random_state import restore_random_state
+from rfdetr_hwd.training.train_step import Criterion, MicroBatch, NonFiniteError, train_step
 
 
 @dataclass(frozen=True)
