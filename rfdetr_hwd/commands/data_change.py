@@ -20,10 +20,10 @@ from rfdetr_hwd.data.fetch import fetch_and_unpack
 from rfdetr_hwd.data.findings import SKIPPED_ENTRIES, DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.layout import Format
+from rfdetr_hwd.data.layouts import find_layout, scan_counted
+from rfdetr_hwd.data.near_duplicates import Hashes, hash_images
 from rfdetr_hwd.data.roboflow import download
 from rfdetr_hwd.data.roles import Role
-from rfdetr_hwd.data.similar import Hashes, hash_images
-from rfdetr_hwd.data.source import find_layout, scan_counted
 from rfdetr_hwd.data.split import Shares, SplitResult, check_fractions, split_dataset
 from rfdetr_hwd.errors import ConfigError
 

@@ -23,8 +23,8 @@ from rfdetr_hwd.data.decode import measure_split
 from rfdetr_hwd.data.findings import KINDS, DatasetError, Findings
 from rfdetr_hwd.data.images import ImageError, ReadOptions
 from rfdetr_hwd.data.layout import Layout
+from rfdetr_hwd.data.layouts import scan_split
 from rfdetr_hwd.data.roles import ROLES, Role
-from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.report.dataset_page import DatasetFacts, build_dataset_page, draw_plots

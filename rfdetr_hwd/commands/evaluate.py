@@ -14,8 +14,8 @@ from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.decode import measure_split
 from rfdetr_hwd.data.deep_images import describe
+from rfdetr_hwd.data.layouts import read_split
 from rfdetr_hwd.data.shared_memory import foresee_shortage
-from rfdetr_hwd.data.source import read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.evaluation.coco import CocoMetric

@@ -11,8 +11,8 @@ from rfdetr_hwd.config.schema import DataSection, SplitSection
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.images import EXIF_CHOICES, Exif
 from rfdetr_hwd.data.layout import Format, Layout, SplitFiles, SplitName
+from rfdetr_hwd.data.layouts import find_layout
 from rfdetr_hwd.data.roles import ROLES, Role
-from rfdetr_hwd.data.source import find_layout
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.yaml_file import load_yaml
 

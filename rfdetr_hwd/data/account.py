@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.coco import RawSplit
-from rfdetr_hwd.data.files import FileList
+from rfdetr_hwd.data.coco.read import RawSplit
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES
+from rfdetr_hwd.data.listing import FileList
 
 SKIPS_IMAGE = (
     *("bad_image", "bad_size", "duplicate_image", "unsafe_path", "missing_file", "unreadable_label"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from rfdetr_hwd.data.coco import RawSplit
+from rfdetr_hwd.data.coco.read import RawSplit
 from rfdetr_hwd.data.findings import Findings, name_entry, shown
 from rfdetr_hwd.data.values import Id, describe_texts, is_name, number_ids, read_id
 

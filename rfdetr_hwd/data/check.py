@@ -16,8 +16,8 @@ from rfdetr_hwd.data.deep_images import DeepValues, describe, join
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import Exif, Header, ImageError, ReadOptions, measure_depth, read_header, read_image
 from rfdetr_hwd.data.layout import Layout
-from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, near_duplicates
-from rfdetr_hwd.data.source import scan_counted
+from rfdetr_hwd.data.layouts import scan_counted
+from rfdetr_hwd.data.near_duplicates import MAX_DISTANCE, hash_image, near_duplicates
 
 _LEARNED = ("train", "val")
 

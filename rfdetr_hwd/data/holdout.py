@@ -7,7 +7,7 @@ import numpy as np
 
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError, is_id
-from rfdetr_hwd.data.similar import hash_images
+from rfdetr_hwd.data.near_duplicates import hash_images
 from rfdetr_hwd.data.split import Shares, divide
 
 

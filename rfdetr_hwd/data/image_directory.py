@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import Role, role_of
 
 _SAMPLE = 50

@@ -14,11 +14,11 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import shown
 from rfdetr_hwd.data.image_directory import Owner, choose_directory, join_path, plain_path, rank_directory
 from rfdetr_hwd.data.inventory import describe_images
 from rfdetr_hwd.data.layout import enumerate_some
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import role_of
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*/(.*)", re.DOTALL)

@@ -4,10 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES
 from rfdetr_hwd.data.layout import enumerate_some
 from rfdetr_hwd.data.layout_table import LAYOUTS
+from rfdetr_hwd.data.listing import FileList
 
 _PEEK_BYTES = 1 << 16
 _MAX_PEEKS = 20

@@ -13,7 +13,7 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.archive import new_folder
 from rfdetr_hwd.data.convert import Target, rooted, write_dataset
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.similar import MAX_DISTANCE, Hashes
+from rfdetr_hwd.data.near_duplicates import MAX_DISTANCE, Hashes
 from rfdetr_hwd.data.write import Written
 
 SPLIT_NAMES = ("train", "valid", "test")
@@ -39,7 +39,7 @@ class Shares(NamedTuple):
     Attributes:
         fractions: Shares of the parts, not negative, with the sum 1. A part of share 0 gets nothing.
         seed: Seed of the choice between equals.
-        max_distance: Bits in which the hashes of near-duplicates differ at most; see `rfdetr_hwd.data.similar`.
+        max_distance: Bits in which the hashes of near-duplicates differ at most; see `rfdetr_hwd.data.near_duplicates`.
     """
 
     fractions: Sequence[float] = (0.8, 0.1, 0.1)
@@ -58,7 +58,7 @@ def split_dataset(
 
     Args:
         data: The annotated images.
-        hashes: Of these images, from `rfdetr_hwd.data.similar.hash_images`.
+        hashes: Of these images, from `rfdetr_hwd.data.near_duplicates.hash_images`.
         shares: Of train, valid and test.
         out: Directory that does not exist yet. It appears when all parts are complete.
         home: Directory of the dataset.

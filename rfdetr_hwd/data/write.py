@@ -38,7 +38,7 @@ def write_coco(folder: Path, data: DetectionData, homes: Sequence[Path], first_i
     Args:
         folder: New directory of the split.
         data: The annotations.
-        homes: Directories of the dataset, from `rfdetr_hwd.data.files.find_homes`: images lie in them.
+        homes: Directories of the dataset, from `rfdetr_hwd.data.listing.find_homes`: images lie in them.
         first_id: Id of the first annotation; the others follow.
 
     Raises:

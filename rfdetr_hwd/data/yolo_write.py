@@ -13,7 +13,7 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.images import read_format
 from rfdetr_hwd.data.write import Written, num_without_objects, place_image
-from rfdetr_hwd.data.yolo_names import flat_names
+from rfdetr_hwd.data.yolo.names import flat_names
 
 _MIN_SIDE = 10
 """Ultralytics ignores smaller images."""
@@ -60,12 +60,12 @@ def write_yolo(folder: Path, data: DetectionData, homes: Sequence[Path]) -> Writ
 
     YOLO knows classes by their place in data.yaml, and boxes. Crowd regions are skipped, since they would become
     objects; so are boxes without area in the image. Boxes are clipped to the image. Ids, areas and the like are lost,
-    and images get the names of `rfdetr_hwd.data.yolo_names`.
+    and images get the names of `rfdetr_hwd.data.yolo.names`.
 
     Args:
         folder: New directory of the split.
         data: The split.
-        homes: Directories of the dataset, from `rfdetr_hwd.data.files.find_homes`: images lie in them.
+        homes: Directories of the dataset, from `rfdetr_hwd.data.listing.find_homes`: images lie in them.
 
     Raises:
         DatasetError: An image is missing, or lies outside the dataset.

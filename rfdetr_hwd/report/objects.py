@@ -14,7 +14,7 @@ _POSITION_CELLS = 20  # cells a side
 
 
 class Annotations(Protocol):
-    """What is read of a split; `rfdetr_hwd.data.source.DetectionData` has it."""
+    """What is read of a split; `rfdetr_hwd.data.layouts.DetectionData` has it."""
 
     @property
     def class_names(self) -> tuple[str, ...]: ...  # noqa: D102

@@ -17,10 +17,10 @@ from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.holdout import HeldOut
 from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.layout import Split
+from rfdetr_hwd.data.layouts import scan_split
 from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
 from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
 from rfdetr_hwd.data.roles import Role
-from rfdetr_hwd.data.source import scan_split
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel

@@ -12,7 +12,7 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
 from rfdetr_hwd.data.layout import Layout
-from rfdetr_hwd.data.source import read_split
+from rfdetr_hwd.data.layouts import read_split
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.runtime import distributed
 

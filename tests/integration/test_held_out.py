@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.layouts import find_layout, read_split
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
 from tests.unit.data.voc_files import voc_xml

@@ -10,8 +10,8 @@ import torch
 
 from rfdetr_hwd.commands.export import _read_batch
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
+from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.data.loader import EvalLoader, Shard
-from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.evaluation.measurement import Evaluation

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rfdetr_hwd.data import source
+from rfdetr_hwd.data import layouts as source
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import Findings
-from rfdetr_hwd.data.source import Split
+from rfdetr_hwd.data.layouts import Split
 
 CONTENT: dict[str, Any] = {
     "categories": [

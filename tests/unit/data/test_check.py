@@ -12,7 +12,7 @@ import pytest
 from rfdetr_hwd.data.annotations import ClassMap
 from rfdetr_hwd.data.check import Report, check_dataset
 from rfdetr_hwd.data.findings import KINDS, DatasetError
-from rfdetr_hwd.data.source import find_layout
+from rfdetr_hwd.data.layouts import find_layout
 
 
 def check(root: Path, decode: bool = True, num_queries: int = 300) -> Report:

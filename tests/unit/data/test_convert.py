@@ -12,7 +12,7 @@ import yaml
 
 from rfdetr_hwd.data.convert import Conversion, Written, convert
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.layouts import find_layout, read_split
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

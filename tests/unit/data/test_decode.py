@@ -14,7 +14,7 @@ from rfdetr_hwd.data import decode
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.decode import MAX_THREADS, NUM_PROBED, decode_in_threads, measure_split, probed_rows
 from rfdetr_hwd.data.deep_images import DeepValues
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.layouts import find_layout, read_split
 
 
 @pytest.fixture

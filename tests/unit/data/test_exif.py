@@ -16,8 +16,8 @@ from rfdetr_hwd.data.check import check_dataset
 from rfdetr_hwd.data.convert import TARGETS, Target, convert
 from rfdetr_hwd.data.findings import Findings
 from rfdetr_hwd.data.images import Exif, ReadOptions
-from rfdetr_hwd.data.similar import hash_images
-from rfdetr_hwd.data.source import find_layout, scan_split
+from rfdetr_hwd.data.layouts import find_layout, scan_split
+from rfdetr_hwd.data.near_duplicates import hash_images
 from tests.unit.data.voc_files import voc_xml
 
 WIDTH, HEIGHT = 24, 16

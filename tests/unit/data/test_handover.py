@@ -18,8 +18,8 @@ from rfdetr_hwd.data import shared_memory
 from rfdetr_hwd.data import workers as workers_module
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Batch, DetectionDataset, SampleKey
+from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.data.loader import EvalLoader, Shard, TrainLoader, TrainOrder
-from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.data.workers import Workers, serve
 
 BATCHES = [[SampleKey(row, 0, 64), SampleKey(row + 1, 0, 64)] for row in (0, 4)]
@@ -150,7 +150,7 @@ def test_doctor_judges_the_room(monkeypatch: pytest.MonkeyPatch, mebibytes: int,
 SCRIPT = """
 import json, logging, multiprocessing, os, signal, sys
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.data.workers import Workers, serve
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s")

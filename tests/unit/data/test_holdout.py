@@ -14,7 +14,7 @@ from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.training import validation_split as run_data
 from rfdetr_hwd.training.data import read_data

@@ -8,9 +8,9 @@ import pytest
 
 from rfdetr_hwd.data.account import unlisted_images
 from rfdetr_hwd.data.convert import TARGETS, Target, convert
-from rfdetr_hwd.data.files import FileList, find_homes
 from rfdetr_hwd.data.findings import Findings
-from rfdetr_hwd.data.source import find_layout, scan_counted, scan_split
+from rfdetr_hwd.data.layouts import find_layout, scan_counted, scan_split
+from rfdetr_hwd.data.listing import FileList, find_homes
 from tests.unit.data.test_exif import write
 
 LAYOUTS = {

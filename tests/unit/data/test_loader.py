@@ -15,9 +15,9 @@ import torch
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, BadImage, Batch, DetectionDataset, SampleKey
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.data.loader import EvalLoader, Shard, TrainLoader, TrainOrder, multi_scale_resolutions
 from rfdetr_hwd.data.quarantine import Quarantine, probe_images
-from rfdetr_hwd.data.source import find_layout, read_split
 from rfdetr_hwd.data.workers import Workers, serve
 from rfdetr_hwd.errors import Interrupted
 

@@ -7,8 +7,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.data.shapes import CLASS_NAMES, ShapesSpec, draw_scene, write_shapes
-from rfdetr_hwd.data.source import find_layout, read_split
 
 
 def test_the_same_seed_writes_the_same_files(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.layouts import find_layout, read_split
 from tests.unit.data.coco_files import scan_split
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.similar import hash_images
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.near_duplicates import hash_images
 from rfdetr_hwd.data.split import Shares, SplitResult, split_dataset, stratify
 from rfdetr_hwd.data.write import ANNOTATIONS
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rfdetr_hwd.data.check import check_dataset
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.source import find_layout
+from rfdetr_hwd.data.layouts import find_layout
 from tests.unit.data.yolo_files import write_tree
 
 NUM_EXAMPLES = 60

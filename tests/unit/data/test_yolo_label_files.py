@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rfdetr_hwd.data.yolo_label_files import label_file_of
+from rfdetr_hwd.data.yolo.label_files import label_file_of
 from tests.unit.data.yolo_files import BOX, YAML, reasons, scan, write_split, write_tree
 
 

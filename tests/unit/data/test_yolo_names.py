@@ -2,7 +2,7 @@
 
 import pytest
 
-from rfdetr_hwd.data.yolo_names import flat_names
+from rfdetr_hwd.data.yolo.names import flat_names
 
 
 def never(row: int) -> str:

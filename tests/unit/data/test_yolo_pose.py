@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from rfdetr_hwd.data.yolo_pose import PoseSuspicion, looks_like_pose
+from rfdetr_hwd.data.yolo.pose import PoseSuspicion, looks_like_pose
 
 Shape = Callable[[Generator, float], list[float]]
 

@@ -10,7 +10,7 @@ import yaml
 
 from rfdetr_hwd.data.convert import Written, convert
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.layouts import find_layout, read_split
 from tests.unit.data.pictures import HEIGHT, WIDTH, box_of, draw, num_right
 from tests.unit.data.yolo_files import find
 

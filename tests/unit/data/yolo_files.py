@@ -6,11 +6,11 @@ from pathlib import Path
 import PIL.Image
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import Findings
+from rfdetr_hwd.data.layouts import find_layout, scan_split
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import Role
-from rfdetr_hwd.data.source import find_layout, scan_split
-from rfdetr_hwd.data.yolo_layout import YoloSplits, find_yolo_splits
+from rfdetr_hwd.data.yolo.layout import YoloSplits, find_yolo_splits
 
 YAML = "names: [cat, dog]\nnc: 2\n"
 BOX = "1 0.5 0.5 0.25 0.5\n"

@@ -15,7 +15,7 @@ from rfdetr_hwd.commands.data_show import run_show, sample_as_seen
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import read_image
-from rfdetr_hwd.data.source import find_layout, scan_split
+from rfdetr_hwd.data.layouts import find_layout, scan_split
 from rfdetr_hwd.data.transforms import augment, build_augmentation
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.report.samples import draw_sample, draw_sheet

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rfdetr_hwd.data.images import ReadOptions
-from rfdetr_hwd.data.similar import MAX_DISTANCE, hash_image, hash_images, near_duplicates
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.near_duplicates import MAX_DISTANCE, hash_image, hash_images, near_duplicates
 
 
 def distance(a: PIL.Image.Image, b: PIL.Image.Image) -> int:
@@ -78,7 +78,7 @@ def test_groups_are_those_of_all_pairs(parts: list[tuple[int, list[int]]], max_d
 
 
 def test_pairs_are_joined_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfdetr_hwd.data.similar._PAIRS_AT_ONCE", 5)
+    monkeypatch.setattr("rfdetr_hwd.data.near_duplicates._PAIRS_AT_ONCE", 5)
     rng = np.random.default_rng(3)
     hashes = np.array([int(rng.integers(8)) << 20 | int(rng.integers(8)) for _ in range(60)], dtype=np.uint64)
     assert near_duplicates(hashes, 2) == brute_force(hashes.tolist(), 2)

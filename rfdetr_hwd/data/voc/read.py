@@ -11,15 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rfdetr_hwd.data.coco import RawSplit
-from rfdetr_hwd.data.files import FileList
+from rfdetr_hwd.data.coco.read import RawSplit
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import Exif, Header, ImageError, read_header
 from rfdetr_hwd.data.layout import Found, Split
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.sizes import Size
-from rfdetr_hwd.data.voc_pairs import Pairs
-from rfdetr_hwd.data.voc_splits import VocSplit, find_voc_splits, splits_apart
-from rfdetr_hwd.data.voc_xml import VocFile, VocObject
+from rfdetr_hwd.data.voc.pairs import Pairs
+from rfdetr_hwd.data.voc.splits import VocSplit, find_voc_splits, splits_apart
+from rfdetr_hwd.data.voc.xml import VocFile, VocObject
 
 _THREADS = 8
 _TOLERANCE = 1.0  # a pixel, for rounding
@@ -35,7 +35,7 @@ class _Image(NamedTuple):
 
 
 def find_voc(root: Path, files: FileList) -> Found | None:
-    """Find the splits of a Pascal VOC dataset; see `rfdetr_hwd.data.voc_splits.find_voc_splits`."""
+    """Find the splits of a Pascal VOC dataset; see `rfdetr_hwd.data.voc.splits.find_voc_splits`."""
     found = find_voc_splits(root, files)
     if found is None or not found.splits:
         return None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import KINDS, DatasetError
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.errors import ConfigError, UserError
 from tests.unit.data.coco_files import CONTENT, scan_split, with_annotation, with_image, write_split
 

@@ -7,12 +7,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from posixpath import splitext
 
-from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import Role, role_of
 from rfdetr_hwd.data.text_file import read_lines
-from rfdetr_hwd.data.yolo_description import CLASS_LISTS
-from rfdetr_hwd.data.yolo_paths import fold
+from rfdetr_hwd.data.yolo.description import CLASS_LISTS
+from rfdetr_hwd.data.yolo.paths import fold
 
 _MAX_PEEKED = 20
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import Role, role_of
-from rfdetr_hwd.data.voc_xml import VocFile, is_voc_file, read_voc_file
+from rfdetr_hwd.data.voc.xml import VocFile, is_voc_file, read_voc_file
 
 _SUFFIX = ".xml"
 _IMAGE_DIRECTORY = re.compile(r"images?$|imgs?$|photos?$|pictures?$|pics?$", re.IGNORECASE)

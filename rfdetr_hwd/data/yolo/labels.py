@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rfdetr_hwd.data.findings import shown
-from rfdetr_hwd.data.yolo_pose import looks_like_pose
+from rfdetr_hwd.data.yolo.pose import looks_like_pose
 
 _MAX_FRACTION = 2.0
 """A coordinate or side beyond this is no fraction of an image: the box would be twice as large, or far outside."""

@@ -7,18 +7,18 @@ from typing import Literal, NamedTuple
 
 from rfdetr_hwd.data.account import Account, take_account
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.coco import RawSplit
-from rfdetr_hwd.data.coco_layout import find_coco, read_coco_split
-from rfdetr_hwd.data.files import FileList
+from rfdetr_hwd.data.coco.layout import find_coco, read_coco_split
+from rfdetr_hwd.data.coco.read import RawSplit
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.images import USUAL, Exif, ReadOptions
-from rfdetr_hwd.data.index import index_split
 from rfdetr_hwd.data.inventory import describe_contents
 from rfdetr_hwd.data.layout import USUAL_NAMES, Format, Found, Layout, Split, SplitFiles, SplitName
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.shards import find_shards, read_shards
-from rfdetr_hwd.data.voc import find_voc, read_voc_split
-from rfdetr_hwd.data.yolo import find_yolo, read_yolo
+from rfdetr_hwd.data.validate import index_split
+from rfdetr_hwd.data.voc.read import find_voc, read_voc_split
+from rfdetr_hwd.data.yolo.read import find_yolo, read_yolo
 
 
 class Reader(NamedTuple):

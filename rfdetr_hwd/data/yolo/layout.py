@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import ROLES, Role, role_of
-from rfdetr_hwd.data.yolo_description import (
+from rfdetr_hwd.data.yolo.description import (
     YAML_NAMES,
     Description,
     class_lists,
@@ -16,8 +16,8 @@ from rfdetr_hwd.data.yolo_description import (
     read_class_list,
     read_descriptions,
 )
-from rfdetr_hwd.data.yolo_entries import EntryReader, Problem, Resolved
-from rfdetr_hwd.data.yolo_label_files import LabelFiles, role_of_directory
+from rfdetr_hwd.data.yolo.entries import EntryReader, Problem, Resolved
+from rfdetr_hwd.data.yolo.label_files import LabelFiles, role_of_directory
 
 USUAL_NAMES: Mapping[Role, str | None] = {}
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, shown
 from rfdetr_hwd.data.images import check_file
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import ROLES, Role
-from rfdetr_hwd.data.voc_pairs import Pairs, directory_role, find_labels, key_of, name_of, pair_files, stem_of
+from rfdetr_hwd.data.voc.pairs import Pairs, directory_role, find_labels, key_of, name_of, pair_files, stem_of
 
 _LIST = re.compile(r"(?:(.*)/)?ImageSets/(?:Main/)?([^/]+)\.txt", re.IGNORECASE)
 _PLAIN_LIST = re.compile(r"(?:(.*)/)?((?:train|training|trainval|val|valid|validation|test)(?:_?list)?)\.txt", re.I)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rfdetr_hwd.data.files import FileList
+from rfdetr_hwd.data.listing import FileList
 
 
 def touch(root: Path, *names: str) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import DatasetError, shown
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import ROLES, Role, role_of
 from rfdetr_hwd.data.text_file import decode, read_bytes
-from rfdetr_hwd.data.yolo_yaml import MAX_YAML_BYTES, Value, read_text, read_values
+from rfdetr_hwd.data.yolo.yaml import MAX_YAML_BYTES, Value, read_text, read_values
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 CLASS_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "labels.txt", "predefined_classes.txt")

@@ -10,7 +10,7 @@ import pytest
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.layout_table import LAYOUTS
-from rfdetr_hwd.data.source import find_layout, read_split
+from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.errors import ConfigError
 from tests.unit.data.coco_files import CONTENT, with_image, write_split
 from tests.unit.data.pictures import draw

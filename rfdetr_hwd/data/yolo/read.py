@@ -4,24 +4,24 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from rfdetr_hwd.data.coco import RawSplit
-from rfdetr_hwd.data.files import FileList
+from rfdetr_hwd.data.coco.read import RawSplit
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import Exif, ImageError, read_header
 from rfdetr_hwd.data.layout import Found, Split
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import ROLES
 from rfdetr_hwd.data.text_file import read_lines
-from rfdetr_hwd.data.yolo_label_files import LabelFiles
-from rfdetr_hwd.data.yolo_labels import BadLine, LineReader, Row
-from rfdetr_hwd.data.yolo_layout import YoloSplit, find_yolo_splits
-from rfdetr_hwd.data.yolo_pose import PoseSuspicion
+from rfdetr_hwd.data.yolo.label_files import LabelFiles
+from rfdetr_hwd.data.yolo.labels import BadLine, LineReader, Row
+from rfdetr_hwd.data.yolo.layout import YoloSplit, find_yolo_splits
+from rfdetr_hwd.data.yolo.pose import PoseSuspicion
 
 _SUFFIXES = (".txt", ".yaml", ".yml", ".data", ".names")
 """What labels, lists and descriptions end in."""
 
 
 def find_yolo(root: Path, files: FileList) -> Found | None:
-    """Find a YOLO dataset; see `rfdetr_hwd.data.yolo_layout.find_yolo_splits`.
+    """Find a YOLO dataset; see `rfdetr_hwd.data.yolo.layout.find_yolo_splits`.
 
     Raises:
         DatasetError: What describes the dataset is wrong, or several files describe different ones.

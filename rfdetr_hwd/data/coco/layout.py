@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from rfdetr_hwd.data.coco import RawSplit, read_coco
-from rfdetr_hwd.data.files import FileList
+from rfdetr_hwd.data.coco.read import RawSplit, read_coco
 from rfdetr_hwd.data.findings import DatasetError, Findings, shown
 from rfdetr_hwd.data.image_directory import Owner, choose_directory
 from rfdetr_hwd.data.image_places import place_images
 from rfdetr_hwd.data.layout import Format, Found, Split, enumerate_some, shown_path
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import role_of
 
 ROBOFLOW_NAME = "_annotations.coco.json"

@@ -6,13 +6,13 @@ from pathlib import Path
 from posixpath import splitext
 from typing import NamedTuple
 
-from rfdetr_hwd.data.files import FileList
 from rfdetr_hwd.data.findings import shown
+from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.text_file import read_lines
-from rfdetr_hwd.data.yolo_description import Description
-from rfdetr_hwd.data.yolo_label_files import is_image
-from rfdetr_hwd.data.yolo_paths import KnownPaths, PathFinder
+from rfdetr_hwd.data.yolo.description import Description
+from rfdetr_hwd.data.yolo.label_files import is_image
+from rfdetr_hwd.data.yolo.paths import KnownPaths, PathFinder
 
 
 class Problem(NamedTuple):
