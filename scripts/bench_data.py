@@ -62,7 +62,7 @@ def write_dataset(root: Path) -> int:
 
 def measure_check(root: Path) -> dict[str, float]:
     """Check the annotations in a fresh process: seconds, and its largest memory in GB."""
-    from rfdetr_hwd.data.check import check_dataset
+    from rfdetr_hwd.curation.check import check_dataset
     from rfdetr_hwd.data.layouts import find_layout
 
     start = time.perf_counter()

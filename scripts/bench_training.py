@@ -62,7 +62,7 @@ def read_arguments() -> argparse.Namespace:
 
 def make_images(root: Path, arguments: argparse.Namespace) -> Path:
     """Write the built-in dataset with images of 640x480."""
-    from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
+    from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 
     write_shapes(root, ShapesSpec(train=arguments.images, valid=8, test=8, width=640, height=480, max_objects=6))
     return root

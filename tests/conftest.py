@@ -9,7 +9,7 @@ import torch
 
 from rfdetr_hwd.config.load import parse_config
 from rfdetr_hwd.config.schema import Config
-from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
+from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 
 TINY_MODEL = {"resolution": 64, "pretrain_weights": None, "num_queries": 10, "group_detr": 1}
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rfdetr_hwd.commands.console import print_table
 from rfdetr_hwd.console import say
+from rfdetr_hwd.curation.write import Written
 from rfdetr_hwd.data.account import Account
 from rfdetr_hwd.data.findings import KINDS, Findings
-from rfdetr_hwd.data.write import Written
 
 _HEADER = ("split", "images listed", "images used", "objects listed", "objects used")
 _WRITTEN = ("written as", "images", "objects")

@@ -9,12 +9,12 @@ from rfdetr_hwd.commands.accounts import print_accounts
 from rfdetr_hwd.commands.console import print_table, watch
 from rfdetr_hwd.commands.open_data import find_named, parse_exif, say_remarks
 from rfdetr_hwd.console import say
-from rfdetr_hwd.data.check import Report, check_dataset
+from rfdetr_hwd.curation.check import Report, check_dataset
+from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.data.deep_images import BIT_DEPTHS
 from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
 from rfdetr_hwd.data.layout import Format
 from rfdetr_hwd.data.roles import Role
-from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.errors import ConfigError
 
 _EXAMPLES = 2

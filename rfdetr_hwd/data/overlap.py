@@ -11,7 +11,7 @@ def count_shared(train: DetectionData, val: DetectionData) -> int:
     """Return how many validation images are training images: the same file, or one of the same name and bytes.
 
     Only files of the same name are compared, which costs nothing where names differ. Copies under other names are found
-    by `rfdetr_hwd.data.check`, which reads every image.
+    by `rfdetr_hwd.curation.check`, which reads every image.
     """
     wanted = set(_base_names(val))
     rows: dict[str, list[int]] = {}

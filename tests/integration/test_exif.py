@@ -16,8 +16,8 @@ from rfdetr_hwd.commands import export as export_command
 from rfdetr_hwd.commands import train as train_command
 from rfdetr_hwd.config.load import load_config, parse_config
 from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
-from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.training.data import read_data
 from rfdetr_hwd.training.trackers import read_metrics

@@ -13,9 +13,9 @@ import pytest
 
 from rfdetr_hwd.commands import data_change
 from rfdetr_hwd.commands.data_change import run_convert, run_download, run_split
+from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.errors import ConfigError
 from tests.unit.data.voc_files import CAT, voc_xml, write_devkit, write_files
 

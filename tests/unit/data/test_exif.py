@@ -11,9 +11,9 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
+from rfdetr_hwd.curation.check import check_dataset
+from rfdetr_hwd.curation.convert import TARGETS, Target, convert
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.check import check_dataset
-from rfdetr_hwd.data.convert import TARGETS, Target, convert
 from rfdetr_hwd.data.findings import Findings
 from rfdetr_hwd.data.images import Exif, ReadOptions
 from rfdetr_hwd.data.layouts import find_layout, scan_split

@@ -19,7 +19,7 @@ from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.training import validation_split as run_data
 from rfdetr_hwd.training.data import read_data
 from rfdetr_hwd.training.validation_split import HELD_OUT, read_validation
-from tests.unit.data.test_split import write
+from tests.unit.curation.test_split import write
 from tests.unit.data.voc_files import boxes_of
 
 Configure = Callable[..., Config]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rfdetr_hwd.curation.convert import TARGETS, Target, convert
 from rfdetr_hwd.data.account import unlisted_images
-from rfdetr_hwd.data.convert import TARGETS, Target, convert
 from rfdetr_hwd.data.findings import Findings
 from rfdetr_hwd.data.layouts import find_layout, scan_counted, scan_split
 from rfdetr_hwd.data.listing import FileList, find_homes

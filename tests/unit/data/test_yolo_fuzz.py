@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rfdetr_hwd.data.check import check_dataset
+from rfdetr_hwd.curation.check import check_dataset
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.layouts import find_layout
 from tests.unit.data.yolo_files import write_tree

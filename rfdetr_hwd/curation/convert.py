@@ -20,9 +20,11 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from rfdetr_hwd.curation.archive import new_folder
+from rfdetr_hwd.curation.write import Written, num_without_objects, write_coco
+from rfdetr_hwd.curation.yolo_write import unify_classes, write_description, write_yolo
 from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.archive import new_folder
 from rfdetr_hwd.data.findings import SKIPPED_ENTRIES, DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.images import USUAL, ReadOptions
 from rfdetr_hwd.data.layout import Layout
@@ -30,8 +32,6 @@ from rfdetr_hwd.data.layouts import scan_counted
 from rfdetr_hwd.data.listing import find_homes
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.upright import turn_upright
-from rfdetr_hwd.data.write import Written, num_without_objects, write_coco
-from rfdetr_hwd.data.yolo_write import unify_classes, write_description, write_yolo
 
 Target = Literal["coco", "yolo"]
 TARGETS: tuple[Target, ...] = get_args(Target)

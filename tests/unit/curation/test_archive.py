@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from rfdetr_hwd.data.archive import Limits, new_folder, safe_parts, unpack
-from rfdetr_hwd.data.fetch import fetch, fetch_and_unpack
+from rfdetr_hwd.curation.archive import Limits, new_folder, safe_parts, unpack
+from rfdetr_hwd.curation.fetch import fetch, fetch_and_unpack
 from rfdetr_hwd.data.findings import DatasetError
 
 FILES = {"train/a.jpg": b"first", "train/b.jpg": b"", "data.yaml": b"names: [x]\n"}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rfdetr_hwd.curation.archive import safe_parts
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.archive import safe_parts
 from rfdetr_hwd.data.findings import DatasetError
 
 ANNOTATIONS = "_annotations.coco.json"

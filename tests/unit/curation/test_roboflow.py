@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from rfdetr_hwd.data import fetch as fetching
+from rfdetr_hwd.curation import fetch as fetching
+from rfdetr_hwd.curation.roboflow import download
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.roboflow import download
 
 KEY = "s3cret/key+1"
 LINK = "https://storage.example/export.zip?sig=hidden"

@@ -9,8 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from rfdetr_hwd.curation.check import Report, check_dataset
 from rfdetr_hwd.data.annotations import ClassMap
-from rfdetr_hwd.data.check import Report, check_dataset
 from rfdetr_hwd.data.findings import KINDS, DatasetError
 from rfdetr_hwd.data.layouts import find_layout
 

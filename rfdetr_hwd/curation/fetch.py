@@ -12,7 +12,7 @@ from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
 
-from rfdetr_hwd.data.archive import Limits, Unpacked, unpack
+from rfdetr_hwd.curation.archive import Limits, Unpacked, unpack
 from rfdetr_hwd.data.findings import DatasetError
 
 _CHUNK = 1 << 20

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import yaml
 
-from rfdetr_hwd.data.convert import Conversion, Written, convert
+from rfdetr_hwd.curation.convert import Conversion, Written, convert
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.layouts import find_layout, read_split
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from rfdetr_hwd.data.archive import Unpacked
-from rfdetr_hwd.data.fetch import fetch_and_unpack
+from rfdetr_hwd.curation.archive import Unpacked
+from rfdetr_hwd.curation.fetch import fetch_and_unpack
 from rfdetr_hwd.data.findings import DatasetError
 
 KEY_VARIABLE = "ROBOFLOW_API_KEY"
@@ -36,7 +36,7 @@ def download(workspace: str, project: str, version: str, target: Path) -> Unpack
 
     Raises:
         DatasetError: There is no key or no `roboflow` package, Roboflow refuses or does not answer, or the archive or
-            the target is refused; see `rfdetr_hwd.data.archive.unpack`.
+            the target is refused; see `rfdetr_hwd.curation.archive.unpack`.
     """
     for what, value in (("workspace", workspace), ("project", project), ("version", version)):
         if not re.fullmatch(r"\d+" if what == "version" else r"[A-Za-z0-9][A-Za-z0-9_-]*", value):

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import yaml
 
+from rfdetr_hwd.curation.write import Written, num_without_objects, place_image
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.images import read_format
-from rfdetr_hwd.data.write import Written, num_without_objects, place_image
 from rfdetr_hwd.data.yolo.names import flat_names
 
 _MIN_SIDE = 10

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rfdetr_hwd.data.convert import Written, convert
+from rfdetr_hwd.curation.convert import Written, convert
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.layouts import find_layout, read_split
 from tests.unit.data.pictures import HEIGHT, WIDTH, box_of, draw, num_right

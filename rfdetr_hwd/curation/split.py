@@ -9,12 +9,12 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from rfdetr_hwd.curation.archive import new_folder
+from rfdetr_hwd.curation.convert import Target, rooted, write_dataset
+from rfdetr_hwd.curation.write import Written
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.archive import new_folder
-from rfdetr_hwd.data.convert import Target, rooted, write_dataset
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.near_duplicates import MAX_DISTANCE, Hashes
-from rfdetr_hwd.data.write import Written
 
 SPLIT_NAMES = ("train", "valid", "test")
 

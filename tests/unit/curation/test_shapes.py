@@ -7,8 +7,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from rfdetr_hwd.curation.shapes import CLASS_NAMES, ShapesSpec, draw_scene, write_shapes
 from rfdetr_hwd.data.layouts import find_layout, read_split
-from rfdetr_hwd.data.shapes import CLASS_NAMES, ShapesSpec, draw_scene, write_shapes
 
 
 def test_the_same_seed_writes_the_same_files(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_it_has_every_class_and_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_boxes_enclose_what_is_drawn(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "rfdetr_hwd.data.shapes._background", lambda rng, spec: PIL.Image.new("RGB", (spec.width, spec.height))
+        "rfdetr_hwd.curation.shapes._background", lambda rng, spec: PIL.Image.new("RGB", (spec.width, spec.height))
     )
     image, objects = draw_scene(np.random.default_rng(seed), ShapesSpec(max_objects=1))
     rows, columns = np.nonzero(np.asarray(image).max(axis=2) > 60)
