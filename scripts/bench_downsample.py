@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from rfdetr_hwd.commands.benchmark import run_op
+from rfdetr_hwd.cli.benchmark import run_op
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of the dated JSON file")

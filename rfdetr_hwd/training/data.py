@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rfdetr_hwd.checkpoint.record import read_options
-from rfdetr_hwd.commands.open_data import find_data, say_remarks
+from rfdetr_hwd.cli.open_data import find_data, say_remarks
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from rfdetr_hwd.checkpoint.read import Checkpoint
 from rfdetr_hwd.checkpoint.record import read_options
-from rfdetr_hwd.commands.console import watch
-from rfdetr_hwd.commands.open_data import find_data
+from rfdetr_hwd.cli.console import watch
+from rfdetr_hwd.cli.open_data import find_data
 from rfdetr_hwd.config.schema import DataSection
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from rfdetr_hwd.checkpoint.read import newest_checkpoint
-from rfdetr_hwd.commands import evaluate as evaluate_command
-from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.cli import evaluate as evaluate_command
+from rfdetr_hwd.cli import train as train_command
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.training import learner

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rfdetr_hwd import amp
-from rfdetr_hwd.commands import benchmark
+from rfdetr_hwd.cli import benchmark
 from rfdetr_hwd.layers.hwd import HWD
 from rfdetr_hwd.layers.registry import build_downsample
 from rfdetr_hwd.layers.stem import DownsampledPatchEmbedding

@@ -12,7 +12,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from rfdetr_hwd.cli import app
+from rfdetr_hwd.cli.app import app
 from tests.conftest import TINY_MODEL
 
 COMMAND = Path(sys.executable).parent / "rfdetr-hwd"

@@ -10,7 +10,7 @@ import pytest
 import supervision as sv
 import torch
 
-from rfdetr_hwd.commands import predict as predict_command
+from rfdetr_hwd.cli import predict as predict_command
 from rfdetr_hwd.data.images import ImageError, read_image
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError

@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 import rfdetr_hwd
-from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.cli import train as train_command
 from rfdetr_hwd.config.load import load_config
 from rfdetr_hwd.detector import Detector
 from tests.integration.conftest import Run
@@ -196,7 +196,7 @@ def test_the_stem_trains_evaluates_and_ships(cli: Run, config_file: Path, tmp_pa
 
 
 def test_the_benchmark_writes_what_it_measured(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfdetr_hwd.commands.benchmark.SHAPES", ((8, 8, 6), (3, 12, 8)))
+    monkeypatch.setattr("rfdetr_hwd.cli.benchmark.SHAPES", ((8, 8, 6), (3, 12, 8)))
     result = cli("benchmark", "op", "--batch", 1, "--rounds", 2, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     (path,) = tmp_path.iterdir()

@@ -13,8 +13,8 @@ import yaml
 from pycocotools.coco import COCO
 
 from rfdetr_hwd.checkpoint.read import open_checkpoint
-from rfdetr_hwd.commands import evaluate as evaluate_command
-from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.cli import evaluate as evaluate_command
+from rfdetr_hwd.cli import train as train_command
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.evaluation.coco import COCO_FIGURES, CocoMetric

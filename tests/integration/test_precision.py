@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 import torch
 
-from rfdetr_hwd.commands import evaluate as evaluate_command
-from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.cli import evaluate as evaluate_command
+from rfdetr_hwd.cli import train as train_command
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.layers.hwd import HWD

@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 import torch
 
-from rfdetr_hwd.commands.export import _read_batch
+from rfdetr_hwd.cli.export import _read_batch
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
 from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.data.loader import EvalLoader, Shard

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfdetr_hwd.commands import train as train_command
+from rfdetr_hwd.cli import train as train_command
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.training.data import build_train_loader, read_data
 from rfdetr_hwd.training.trackers import read_metrics

@@ -13,7 +13,7 @@ from unittest import mock
 import torch
 
 from rfdetr_hwd.amp import describe_precision
-from rfdetr_hwd.commands import doctor
+from rfdetr_hwd.cli import doctor
 from rfdetr_hwd.runtime import determinism
 from rfdetr_hwd.runtime import process_group as joining
 from rfdetr_hwd.runtime.distributed import RankError

@@ -11,7 +11,7 @@ import torch
 
 from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.commands import checkpoint as checkpoint_command
+from rfdetr_hwd.cli import checkpoint as checkpoint_command
 from rfdetr_hwd.data.dataset import Batch
 from rfdetr_hwd.data.handover import collate_and_pack
 from rfdetr_hwd.data.workers import Workers, serve

@@ -8,7 +8,7 @@ from unittest import mock
 
 import torch
 
-from rfdetr_hwd.commands import benchmark
+from rfdetr_hwd.cli import benchmark
 from rfdetr_hwd.model.build import BuiltModel
 from tests.rehearsal import steps
 from tests.rehearsal.checks import check

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rfdetr_hwd import cli
+from rfdetr_hwd.cli import app as cli
 from rfdetr_hwd.errors import STOP_SIGNALS
 from rfdetr_hwd.runtime import interrupt
 
@@ -21,7 +21,7 @@ for name in names:
     delattr(signal, name)
 for module in ("fcntl", "resource"):
     sys.modules[module] = None
-from rfdetr_hwd.cli import main
+from rfdetr_hwd.cli.app import main
 main()
 """
 

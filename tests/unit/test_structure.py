@@ -16,10 +16,8 @@ ALLOWED = {
     "__main__": {"cli"},
     "amp": set(),
     "checkpoint": {"config", "data", "lock", "runtime"},
-    "cli": {"", "cli_call", "cli_data"},
-    "cli_call": {"runtime"},
-    "cli_data": {"cli_call"},
-    "commands": {
+    "cli": {
+        "",
         "amp",
         "checkpoint",
         "config",
@@ -46,7 +44,7 @@ ALLOWED = {
     "report": set(),
     "runtime": {""},
     "safe_write": set(),
-    "training": {"amp", "checkpoint", "commands", "config", "data", "model", "runtime"},
+    "training": {"amp", "checkpoint", "cli", "config", "data", "model", "runtime"},
     "untrusted": set(),
     "yaml_file": set(),
 }
@@ -125,9 +123,9 @@ def test_configuration_and_command_line_import_no_torch() -> None:
     for name in (
         "config/schema.py",
         "yaml_file.py",
-        "cli.py",
-        "cli_call.py",
-        "cli_data.py",
+        "cli/app.py",
+        "cli/call.py",
+        "cli/data_app.py",
         "errors.py",
         "__init__.py",
     ):

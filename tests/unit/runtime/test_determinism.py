@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from rfdetr_hwd.commands import doctor
+from rfdetr_hwd.cli import doctor
 from rfdetr_hwd.runtime.determinism import NONDETERMINISTIC_ON_CUDA, make_deterministic
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from rfdetr_hwd.commands import doctor
+from rfdetr_hwd.cli import doctor
 from rfdetr_hwd.training import assignment
 from rfdetr_hwd.training.assignment import SolverError, prepare_solver, solver_problem
 from tests.rehearsal.fake_device import fake_cuda

@@ -12,8 +12,8 @@ import PIL.Image
 import torch
 
 from rfdetr_hwd.checkpoint.record import read_options
-from rfdetr_hwd.commands.legend import write_legend
-from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_data
+from rfdetr_hwd.cli.legend import write_legend
+from rfdetr_hwd.cli.open_data import NOTHING_SAID, find_data
 from rfdetr_hwd.config.load import override_keys, parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say

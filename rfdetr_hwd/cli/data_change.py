@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from rfdetr_hwd.commands.accounts import print_accounts, print_findings, print_written
-from rfdetr_hwd.commands.console import print_table, watch
-from rfdetr_hwd.commands.open_data import NOTHING_SAID, find_named, parse_exif, say_remarks
+from rfdetr_hwd.cli.accounts import print_accounts, print_findings, print_written
+from rfdetr_hwd.cli.console import print_table, watch
+from rfdetr_hwd.cli.open_data import NOTHING_SAID, find_named, parse_exif, say_remarks
 from rfdetr_hwd.console import say
 from rfdetr_hwd.curation.archive import Unpacked
 from rfdetr_hwd.curation.convert import TARGETS, Target, convert

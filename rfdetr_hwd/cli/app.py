@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from rfdetr_hwd import __version__
-from rfdetr_hwd.cli_call import Overrides, call_verb
-from rfdetr_hwd.cli_data import data_app
+from rfdetr_hwd.cli.call import Overrides, call_verb
+from rfdetr_hwd.cli.data_app import data_app
 from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted, answered_signals
 
 app = typer.Typer(

@@ -15,7 +15,7 @@ from rfdetr_hwd.checkpoint.record import TRUST_VARIABLE, find_checkpoint, read_r
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.checkpoint.run_log import add_start
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.cli.console import print_table
 from rfdetr_hwd.config.load import load_config, override_keys, with_bit_depth
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.checkpoint.record import read_options, recorded_config
-from rfdetr_hwd.commands.console import print_figures
-from rfdetr_hwd.commands.open_data import find_data
+from rfdetr_hwd.cli.console import print_figures
+from rfdetr_hwd.cli.open_data import find_data
 from rfdetr_hwd.config.load import load_config, with_bit_depth
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say

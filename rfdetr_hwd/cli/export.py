@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rfdetr_hwd.commands.export_metadata import describe_graph
-from rfdetr_hwd.commands.export_parity import check_released, check_runtime, compare_ap
-from rfdetr_hwd.commands.export_runtimes import RUNTIMES
+from rfdetr_hwd.cli.export_metadata import describe_graph
+from rfdetr_hwd.cli.export_parity import check_released, check_runtime, compare_ap
+from rfdetr_hwd.cli.export_runtimes import RUNTIMES
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError

@@ -10,7 +10,7 @@ from typing import Any
 import PIL.Image
 import supervision as sv
 
-from rfdetr_hwd.commands.legend import write_legend
+from rfdetr_hwd.cli.legend import write_legend
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, ReadOptions, read_image
 from rfdetr_hwd.detector import Detector

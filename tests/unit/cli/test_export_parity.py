@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rfdetr_hwd.commands import export
-from rfdetr_hwd.commands.export_parity import ParityError, check_runtime
-from rfdetr_hwd.commands.export_runtimes import RUNTIMES, Array
+from rfdetr_hwd.cli import export
+from rfdetr_hwd.cli.export_parity import ParityError, check_runtime
+from rfdetr_hwd.cli.export_runtimes import RUNTIMES, Array
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.release import BatchSize, ReleasedModel, loading_line
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from rfdetr_hwd.commands.accounts import print_accounts
-from rfdetr_hwd.commands.console import print_table, watch
-from rfdetr_hwd.commands.open_data import find_named, parse_exif, say_remarks
+from rfdetr_hwd.cli.accounts import print_accounts
+from rfdetr_hwd.cli.console import print_table, watch
+from rfdetr_hwd.cli.open_data import find_named, parse_exif, say_remarks
 from rfdetr_hwd.console import say
 from rfdetr_hwd.curation.check import Report, check_dataset
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rfdetr_hwd.commands.export_runtimes import RUNTIMES
+from rfdetr_hwd.cli.export_runtimes import RUNTIMES
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.detector import Detector

@@ -11,8 +11,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from rfdetr_hwd.commands import data_change
-from rfdetr_hwd.commands.data_change import run_convert, run_download, run_split
+from rfdetr_hwd.cli import data_change
+from rfdetr_hwd.cli.data_change import run_convert, run_download, run_split
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
@@ -213,7 +213,7 @@ def test_download_from_roboflow_needs_three_names_and_a_key(tmp_path: Path, monk
 
 
 def test_importing_the_commands_loads_no_torch() -> None:
-    code = "import sys, rfdetr_hwd.commands.data_change; print('torch' in sys.modules, 'supervision' in sys.modules)"
+    code = "import sys, rfdetr_hwd.cli.data_change; print('torch' in sys.modules, 'supervision' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rfdetr_hwd.commands.console import print_table
+from rfdetr_hwd.cli.console import print_table
 from rfdetr_hwd.console import say
 from rfdetr_hwd.curation.write import Written
 from rfdetr_hwd.data.account import Account

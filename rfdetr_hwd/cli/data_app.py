@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rfdetr_hwd.cli_call import Overrides, call_verb
+from rfdetr_hwd.cli.call import Overrides, call_verb
 
 data_app = typer.Typer(help="Work on datasets.", rich_markup_mode=None, no_args_is_help=True)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from rfdetr_hwd.commands.data_show import run_show, sample_as_seen
+from rfdetr_hwd.cli.data_show import run_show, sample_as_seen
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import read_image

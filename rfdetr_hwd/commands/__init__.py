@@ -1,1 +1,0 @@
-"""One verb a file: build the parts, call one function."""
