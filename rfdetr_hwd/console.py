@@ -2,9 +2,8 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
-
-from rfdetr_hwd.errors import printable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,12 +12,42 @@ _FILE_WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
 
 
+def printable(text: str) -> str:
+    """Escape what could command a terminal or cannot be written: names and messages may come from anyone's files."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 def say(text: str) -> None:
     """Print a line, at once; see `printable`."""
     try:
         print(printable(text), flush=True)
     except OSError:
         silence()
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a small table under a title. The cells are plain text: a class may be called `car [rear]`."""
+    from rich.table import Table  # late: `--help` does without
+    from rich.text import Text
+
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
+    say(title)
+    open_console(sys.stdout).print(table)
+
+
+def watch(what: str, total: int, steps: Iterator[Any]) -> Iterator[Any]:
+    """Return what is done step by step, and show its progress on a terminal."""
+    from rich.progress import track
+
+    console = open_console(sys.stderr)
+    yield from track(steps, what, total, console=console, transient=True, disable=not console.is_interactive)
+
+
+def digits(value: float | None) -> str:
+    """Return a figure with four digits; a dash where there is nothing to measure it by."""
+    return "-" if value is None else f"{value:.4f}"
 
 
 def open_console(stream: TextIO) -> "Console":

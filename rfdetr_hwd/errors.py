@@ -26,11 +26,6 @@ class ConfigError(UserError):
     exit_code = 2
 
 
-def printable(text: str) -> str:
-    """Escape what could command a terminal or cannot be written: names and messages may come from anyone's files."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
-
-
 class Interrupted(SystemExit):
     """A request to stop, answered: by a signal (exit status 128 + signal) or by a time limit (124).
 

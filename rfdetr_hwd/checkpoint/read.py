@@ -28,7 +28,7 @@ from torch import Tensor
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.errors import UserError
-from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors, read_json_object
+from rfdetr_hwd.files import UntrustedFileError, load_tensors, read_json_object
 
 FORMAT = 5
 READABLE = (4, FORMAT)

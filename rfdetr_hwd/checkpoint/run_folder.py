@@ -2,7 +2,7 @@
 
 RUN/
     config.yaml         resolved configuration
-    run.json            one entry a start: environment, git, derived numbers, dataset, end; see rfdetr_hwd.checkpoint.run_log
+    run.json            one entry a start: environment, git, derived numbers, dataset, end; see run_log.py
     metrics.jsonl       one record a logged update and an evaluation
     quarantine.jsonl    images that cannot be read, if there are any, and why
     checkpoints/        step-00000190/ ...; see rfdetr_hwd.checkpoint.read
@@ -24,6 +24,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from rfdetr_hwd.checkpoint import best_link
+from rfdetr_hwd.checkpoint.lock import locked
 from rfdetr_hwd.checkpoint.read import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint
 from rfdetr_hwd.checkpoint.record import refuse_untrusted_class
 from rfdetr_hwd.checkpoint.train_state import TrainState
@@ -32,9 +33,7 @@ from rfdetr_hwd.config.changes import ANNOTATIONS, check_changes
 from rfdetr_hwd.config.load import keep_former, parse_recorded, with_bit_depth
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.lock import locked
-from rfdetr_hwd.safe_write import flush, replace_text
-from rfdetr_hwd.yaml_file import read_yaml
+from rfdetr_hwd.files import flush, read_yaml, replace_text
 
 logger = logging.getLogger(__name__)
 

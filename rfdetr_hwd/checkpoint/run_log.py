@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.safe_write import replace_text
-from rfdetr_hwd.untrusted import UntrustedFileError, read_json_object
+from rfdetr_hwd.files import UntrustedFileError, read_json_object, replace_text
 
 logger = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ from rfdetr_hwd.checkpoint.read import (
     sha256_of,
 )
 from rfdetr_hwd.checkpoint.train_state import TrainState
+from rfdetr_hwd.files import flush
 from rfdetr_hwd.runtime.memory import is_out_of_memory
-from rfdetr_hwd.safe_write import flush
 
 _PARTIAL = ".partial-"
 _REPLACED = re.compile(r"\.partial-(step-\d+)-\d+-replaced")

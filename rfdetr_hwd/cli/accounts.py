@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rfdetr_hwd.cli.console import print_table
-from rfdetr_hwd.console import say
+from rfdetr_hwd.console import print_table, say
 from rfdetr_hwd.curation.write import Written
 from rfdetr_hwd.data.account import Account
 from rfdetr_hwd.data.findings import KINDS, Findings

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import amp_context
-from rfdetr_hwd.cli.console import print_table
 from rfdetr_hwd.cli.downsample import count_multiply_adds
-from rfdetr_hwd.console import say
+from rfdetr_hwd.console import print_table, say
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.layers.registry import DownsampleError, build_downsample, list_downsamples
 from rfdetr_hwd.runtime.environment import describe_environment

@@ -13,8 +13,7 @@ from rfdetr_hwd.checkpoint.read import (
     verify_files,
 )
 from rfdetr_hwd.checkpoint.record import read_record
-from rfdetr_hwd.cli.console import digits, print_table
-from rfdetr_hwd.console import say
+from rfdetr_hwd.console import digits, print_table, say
 from rfdetr_hwd.model.build import load_model
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime.memory import MemoryShortageError, OutOfMemoryError

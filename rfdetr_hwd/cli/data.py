@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from rfdetr_hwd.cli.accounts import print_accounts
-from rfdetr_hwd.cli.console import print_table, watch
-from rfdetr_hwd.cli.open_data import find_named, parse_exif, say_remarks
-from rfdetr_hwd.console import say
+from rfdetr_hwd.console import print_table, say, watch
 from rfdetr_hwd.curation.check import Report, check_dataset
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.data.deep_images import BIT_DEPTHS
 from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
 from rfdetr_hwd.data.layout import Format
+from rfdetr_hwd.data.open import find_named, parse_exif, say_remarks
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.errors import ConfigError
 

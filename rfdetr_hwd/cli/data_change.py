@@ -8,14 +8,12 @@ from typing import Literal
 import numpy as np
 
 from rfdetr_hwd.cli.accounts import print_accounts, print_findings, print_written
-from rfdetr_hwd.cli.console import print_table, watch
-from rfdetr_hwd.cli.open_data import NOTHING_SAID, find_named, parse_exif, say_remarks
-from rfdetr_hwd.console import say
+from rfdetr_hwd.console import print_table, say, watch
 from rfdetr_hwd.curation.archive import Unpacked
 from rfdetr_hwd.curation.convert import TARGETS, Target, convert
 from rfdetr_hwd.curation.fetch import fetch_and_unpack
 from rfdetr_hwd.curation.roboflow import download
-from rfdetr_hwd.curation.split import Shares, SplitResult, check_fractions, split_dataset
+from rfdetr_hwd.curation.split import SplitResult, check_fractions, split_dataset
 from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.decode import measure_split
@@ -24,7 +22,9 @@ from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.layout import Format
 from rfdetr_hwd.data.layouts import find_layout, scan_counted
 from rfdetr_hwd.data.near_duplicates import Hashes, hash_images
+from rfdetr_hwd.data.open import NOTHING_SAID, find_named, parse_exif, say_remarks
 from rfdetr_hwd.data.roles import Role
+from rfdetr_hwd.data.stratify import Shares
 from rfdetr_hwd.errors import ConfigError
 
 Said = Mapping[Role, str | None]

@@ -13,7 +13,6 @@ import torch
 
 from rfdetr_hwd.checkpoint.record import read_options
 from rfdetr_hwd.cli.legend import write_legend
-from rfdetr_hwd.cli.open_data import NOTHING_SAID, find_data
 from rfdetr_hwd.config.load import override_keys, parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
@@ -24,15 +23,16 @@ from rfdetr_hwd.data.findings import KINDS, DatasetError, Findings
 from rfdetr_hwd.data.images import ImageError, ReadOptions
 from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.layouts import scan_split
+from rfdetr_hwd.data.open import NOTHING_SAID, find_data
 from rfdetr_hwd.data.roles import ROLES, Role
 from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.files import read_yaml
 from rfdetr_hwd.report.dataset_page import DatasetFacts, build_dataset_page, draw_plots
 from rfdetr_hwd.report.objects import collect_objects
 from rfdetr_hwd.report.page import Picture, encode_png
 from rfdetr_hwd.report.samples import Sample, draw_sheet
 from rfdetr_hwd.training.validation_split import hold_out, refuse_val_split
-from rfdetr_hwd.yaml_file import read_yaml
 
 EPOCHS = 4
 """Epochs in which the training images are shown."""

@@ -6,8 +6,7 @@ import sys
 import tempfile
 import warnings
 
-from rfdetr_hwd.cli.console import print_table
-from rfdetr_hwd.console import say
+from rfdetr_hwd.console import print_table, say
 from rfdetr_hwd.data.shared_memory import describe_room
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.runtime.environment import describe_devices, describe_environment

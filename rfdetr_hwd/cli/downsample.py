@@ -4,8 +4,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rfdetr_hwd.cli.console import print_table
-from rfdetr_hwd.console import say
+from rfdetr_hwd.console import print_table, say
 from rfdetr_hwd.layers.linear import LinearDownsample
 from rfdetr_hwd.layers.registry import build_downsample, list_downsamples
 

@@ -1,29 +1,29 @@
 """`rfdetr-hwd evaluate`: measure a checkpoint on a split."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.checkpoint.record import read_options, recorded_config
-from rfdetr_hwd.cli.console import print_figures
-from rfdetr_hwd.cli.open_data import find_data
 from rfdetr_hwd.config.load import load_config, with_bit_depth
 from rfdetr_hwd.config.schema import Config
-from rfdetr_hwd.console import say
+from rfdetr_hwd.console import digits, print_table, say
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.decode import measure_split
 from rfdetr_hwd.data.deep_images import describe
 from rfdetr_hwd.data.layouts import read_split
+from rfdetr_hwd.data.open import find_data
 from rfdetr_hwd.data.shared_memory import foresee_shortage
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.evaluation.coco import CocoMetric
+from rfdetr_hwd.evaluation.coco import COCO_FIGURES, CocoMetric
 from rfdetr_hwd.evaluation.measurement import Evaluation
+from rfdetr_hwd.files import replace_text
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.launch import num_local_ranks
 from rfdetr_hwd.runtime.process_group import process_group
-from rfdetr_hwd.safe_write import replace_text
 from rfdetr_hwd.training.limits import say_ap_limit
 from rfdetr_hwd.training.validation_split import read_validation
 
@@ -75,7 +75,7 @@ def run(
             say_ap_limit(data, settings.evaluation.max_dets)
             if evaluation.unreadable:
                 say(f"images that cannot be read, their objects counted as missed: {len(evaluation.unreadable)}")
-            print_figures(
+            _print_figures(
                 f"{data.images}, {data.name}\n{detector.weights} weights of {detector.checkpoint.path}", figures
             )
             say(f"figures: {folder / 'metrics.json'}\ndetections: {folder / 'predictions.json'}")
@@ -139,3 +139,12 @@ def _default_folder(weights: Path, split: str) -> Path:
     resolved = weights.resolve()
     run = weights if (weights / "config.yaml").exists() else resolved.parent.parent
     return (run if (run / "config.yaml").exists() else weights) / f"evaluate-{split}"
+
+
+def _print_figures(title: str, figures: Mapping[str, float | None]) -> None:
+    """Print COCO's figures, four digits each, and the AP of each class."""
+    extra = [name for name in figures if name.startswith("AP@")]
+    names = [*COCO_FIGURES, *extra]
+    print_table(title, ("figure", "value"), [(name, digits(figures[name])) for name in names])
+    classes = [(name.removeprefix("AP/"), digits(value)) for name, value in figures.items() if name.startswith("AP/")]
+    print_table("AP of each class", ("class", "AP"), classes)

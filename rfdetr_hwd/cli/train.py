@@ -15,10 +15,9 @@ from rfdetr_hwd.checkpoint.record import TRUST_VARIABLE, find_checkpoint, read_r
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.checkpoint.run_log import add_start
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.cli.console import print_table
 from rfdetr_hwd.config.load import load_config, override_keys, with_bit_depth
 from rfdetr_hwd.config.schema import Config
-from rfdetr_hwd.console import say
+from rfdetr_hwd.console import print_table, say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.shared_memory import foresee_shortage
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.yaml_file import load_yaml, read_yaml
+from rfdetr_hwd.files import load_yaml, read_yaml
 
 FORMER: Mapping[str, Any] = {"train.last_batch": "keep", "data.bit_depth": 16}
 """Keys that came later, and what a configuration that was recorded without them meant."""

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rfdetr_hwd.curation.split import Shares, divide
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError, is_id
 from rfdetr_hwd.data.near_duplicates import hash_images
+from rfdetr_hwd.data.stratify import Shares, divide
 
 
 class HeldOut(NamedTuple):

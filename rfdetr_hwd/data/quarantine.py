@@ -11,7 +11,7 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import BadImage, DetectionDataset, Failure, SampleKey
 from rfdetr_hwd.data.decode import decode_in_threads, probed_rows
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.safe_write import open_without_links
+from rfdetr_hwd.files import open_without_links
 
 MAX_SHARE = 0.05
 """Share of unreadable images above which a run does not start, or does not go on."""

@@ -15,6 +15,7 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import EvalLoader, Shard
 from rfdetr_hwd.data.quarantine import refuse_too_many
 from rfdetr_hwd.data.workers import Workers
+from rfdetr_hwd.evaluation.auto_batch import largest_evaluation_pass
 from rfdetr_hwd.evaluation.coco import CocoMetric
 from rfdetr_hwd.evaluation.evaluate import evaluate
 from rfdetr_hwd.model.build import BuiltModel
@@ -22,7 +23,6 @@ from rfdetr_hwd.model.rfdetr import build_postprocess
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.interrupt import StopRequest
 from rfdetr_hwd.runtime.memory import PassSize
-from rfdetr_hwd.training.auto_batch import largest_evaluation_pass
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.files import UntrustedFileError, load_tensors
 from rfdetr_hwd.model import rfdetr as upstream
 from rfdetr_hwd.model.queries import count_groups
-from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors
 
 STAGE = re.compile(r"(.*projector\.stages(?:_sampling)?\.)(\d+)(\..*)")
 """Key of a tensor of the projector: what comes before its stage, the stage, what comes behind it."""

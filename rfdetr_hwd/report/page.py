@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import PIL.Image
 
-from rfdetr_hwd.errors import printable
+from rfdetr_hwd.console import printable
 
 _JPEG_QUALITY = 88
 

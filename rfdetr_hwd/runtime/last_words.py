@@ -3,8 +3,8 @@
 import shlex
 import sys
 
-from rfdetr_hwd.console import say
-from rfdetr_hwd.errors import Interrupted, UserError, printable
+from rfdetr_hwd.console import printable, say
+from rfdetr_hwd.errors import Interrupted, UserError
 from rfdetr_hwd.runtime.launch import is_first, launcher
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rfdetr_hwd.checkpoint.record import read_options
-from rfdetr_hwd.cli.open_data import find_data, say_remarks
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
@@ -19,6 +18,7 @@ from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.layout import Split
 from rfdetr_hwd.data.layouts import scan_split
 from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
+from rfdetr_hwd.data.open import find_data, say_remarks
 from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.workers import Workers

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rfdetr_hwd.safe_write import open_without_links, replace_text
+from rfdetr_hwd.files import open_without_links, replace_text
 
 logger = logging.getLogger(__name__)
 

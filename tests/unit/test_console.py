@@ -9,8 +9,7 @@ from typing import TextIO
 import pytest
 from rich.table import Table
 
-from rfdetr_hwd.cli.console import print_table, watch
-from rfdetr_hwd.console import is_terminal, open_console
+from rfdetr_hwd.console import is_terminal, open_console, print_table, watch
 from rfdetr_hwd.training.progress import ConsoleTracker
 from rfdetr_hwd.training.speed import Speed
 

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
+from rfdetr_hwd.evaluation import auto_batch as evaluation_auto_batch
 from rfdetr_hwd.evaluation import evaluate as evaluator
+from rfdetr_hwd.evaluation.auto_batch import largest_evaluation_pass, missing_moments
 from rfdetr_hwd.evaluation.evaluate import evaluate
 from rfdetr_hwd.runtime.interrupt import StopRequest
 from rfdetr_hwd.runtime.memory import MemoryShortageError, PassSize
-from rfdetr_hwd.training import auto_batch as memory_module
 from rfdetr_hwd.training import train_step as step_module
-from rfdetr_hwd.training.auto_batch import largest_evaluation_pass, largest_micro_batch
+from rfdetr_hwd.training.auto_batch import largest_micro_batch
 from rfdetr_hwd.training.learner import Learner
 from rfdetr_hwd.training.optimizer import Schedule, build_adamw
 from rfdetr_hwd.training.replay import StoredBatch
@@ -138,7 +139,7 @@ def test_the_probe_of_an_evaluation_finds_what_fits(monkeypatch: pytest.MonkeyPa
     network = nn.Conv2d(3, 1, 2)
     optimizer = torch.optim.AdamW(network.parameters())
     for room, expected in ((100, 20), (19, 10), (4, 3), (0, 1)):
-        monkeypatch.setattr(memory_module, "forward_in_amp", Room(room, lambda net, images, _: net(images)))
+        monkeypatch.setattr(evaluation_auto_batch, "forward_in_amp", Room(room, lambda net, images, _: net(images)))
         assert largest_evaluation_pass(network, optimizer, 8, 20, ARGS) == expected
     assert network.training
 
@@ -146,10 +147,10 @@ def test_the_probe_of_an_evaluation_finds_what_fits(monkeypatch: pytest.MonkeyPa
 def test_room_is_set_aside_for_the_moments_that_are_not_there_yet() -> None:
     network = nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(network.parameters())
-    assert [tuple(moment.shape) for moment in memory_module._missing_moments(optimizer)] == [(2, 3), (2, 3), (2,), (2,)]
+    assert [tuple(moment.shape) for moment in missing_moments(optimizer)] == [(2, 3), (2, 3), (2,), (2,)]
     network(torch.ones(3)).sum().backward()
     optimizer.step()
-    assert memory_module._missing_moments(optimizer) == []
+    assert missing_moments(optimizer) == []
 
 
 def test_an_evaluation_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

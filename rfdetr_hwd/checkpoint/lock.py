@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.safe_write import open_without_links
+from rfdetr_hwd.files import open_without_links
 
 _PATIENCE = 6.0
 """Seconds to wait: loader processes of a killed run take some to see that it has gone."""

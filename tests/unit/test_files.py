@@ -1,4 +1,4 @@
-"""Files from anyone are bounded, and nothing in them runs."""
+"""Files are replaced whole, never through a planted link; files from anyone are bounded, and nothing in them runs."""
 
 import argparse
 import json
@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.untrusted import UntrustedFileError, load_tensors, read_json_object
+from rfdetr_hwd.files import (
+    UntrustedFileError,
+    load_tensors,
+    open_without_links,
+    read_json_object,
+    replace_text,
+)
+from rfdetr_hwd.training.trackers import JsonLinesTracker
 
 
 @pytest.mark.parametrize(
@@ -76,3 +83,43 @@ def test_what_an_older_checkpoint_calls_minus_one_is_no_figure() -> None:
     assert state.best_ap is None
     assert state.figures == {"ema/AP": 0.25, "ema/AP_large": None}
     assert TrainState.from_json(json.loads(json.dumps(vars(state)))) == state
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    replace_text(path, "one")
+    replace_text(path, "two")
+    assert path.read_text() == "two"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "a.json").symlink_to(victim)
+    (tmp_path / ".a.json.partial").symlink_to(victim)
+    replace_text(tmp_path / "a.json", "theirs")
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "a.json").read_text() == "theirs"
+    assert not (tmp_path / "a.json").is_symlink()
+
+
+def test_a_link_is_not_appended_to(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "link").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        open_without_links(tmp_path / "link", "a")
+    assert victim.read_text() == "mine"
+
+
+def test_metrics_are_not_written_through_planted_links(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name in ("metrics.jsonl", ".metrics.jsonl.partial"):
+        (tmp_path / name).symlink_to(victim)
+    tracker = JsonLinesTracker(tmp_path / "metrics.jsonl", 0)
+    tracker.log(1, {"loss": 2.0})
+    tracker.close()
+    assert victim.read_text() == "mine"
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": 2.0}\n'

@@ -14,7 +14,7 @@ from rfdetr_hwd.data.layout import Format, Layout, SplitFiles, SplitName
 from rfdetr_hwd.data.layouts import find_layout
 from rfdetr_hwd.data.roles import ROLES, Role
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.yaml_file import load_yaml
+from rfdetr_hwd.files import load_yaml
 
 NOTHING_SAID: Mapping[Role, str | None] = {}
 
