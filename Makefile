@@ -7,7 +7,7 @@ DEMO := demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-gpu lint format types bench house clean
+.PHONY: help install demo test test-all test-gpu lint format types bench house pages pictures clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,16 @@ bench: $(INSTALLED)  ## Time the downsamplers against the stock convolution, int
 
 house: $(INSTALLED)  ## Measure the structure of the package against its aims
 	$(BIN)/python scripts/measure_house.py
+
+pages: $(INSTALLED)  ## Write the generated pages and parts of pages in docs/ again
+	$(BIN)/python scripts/write_configuration_page.py
+	$(BIN)/python scripts/write_benchmarks_page.py
+	$(BIN)/python scripts/draw_architecture.py
+
+pictures: $(INSTALLED)  ## Draw the pictures in docs/ again: a few minutes on 2 cores, for one of them trains
+	$(BIN)/python scripts/draw_hwd.py
+	$(BIN)/python scripts/draw_architecture.py
+	$(BIN)/python scripts/draw_resume.py
 
 clean:  ## Remove the environment, caches and the demo
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

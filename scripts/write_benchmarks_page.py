@@ -1,0 +1,78 @@
+"""Write the tables of docs/benchmarks.md from the dated files in benchmarks/.
+
+usage: python scripts/write_benchmarks_page.py
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pages import DOCS, ROOT, update
+
+PAGE = DOCS / "benchmarks.md"
+NAME = "tables"
+PACKAGES = ("torch", "rfdetr", "pytorch_wavelets")
+
+
+def write_tables() -> str:
+    """Return the sections of all measurements, the newest first."""
+    files = sorted((ROOT / "benchmarks").glob("*.json"), key=lambda path: path.stem.split("-", 1)[1], reverse=True)
+    return "\n".join(line for path in files for line in write_section(path.name, json.loads(path.read_text()))).rstrip()
+
+
+def write_section(name: str, measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of one file: what, when, where, and its table.
+
+    Raises:
+        KeyError: No table is known for this kind of measurement.
+    """
+    kind = name.partition("-")[0]
+    versions = measured["environment"]["packages"]
+    packages = ", ".join(f"{package} {versions[package]}" for package in PACKAGES)
+    yield from (f"### {TITLES[kind]}: {measured['machine']}, {measured['date']}", "")
+    yield from (f"File: `benchmarks/{name}`. Command: `{measured['command']}`. Versions: {packages}.", "")
+    yield from (*TABLES[kind](measured), "")
+
+
+def operators(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of downsamplers: a row each, a column for each shape; what was not measured stays empty."""
+    timings = {(timing["name"], tuple(timing["shape"])): timing for timing in measured["timings"]}
+    shapes = list(dict.fromkeys(shape for _, shape in timings))
+    yield f"| downsampler | {' | '.join('x'.join(map(str, shape[1:])) for shape in shapes)} |"
+    yield "|---" * (len(shapes) + 1) + "|"
+    for name in dict.fromkeys(name for name, _ in timings):
+        yield f"| {name} | {' | '.join(ratios(timings.get((name, shape))) for shape in shapes)} |"
+
+
+def ratios(timing: Mapping[str, float] | None) -> str:
+    """Return the two ratios of a timing; empty where there is none."""
+    return f"{timing['forward_ratio']:.2f} / {timing['training_ratio']:.2f}" if timing else ""
+
+
+def annotations(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of checking a large dataset."""
+    dataset, check, workers = measured["dataset"], measured["check"], measured["4 loader processes"]
+    yield from ("| what | measured |", "|---|---|")
+    yield f"| dataset | {dataset['images']:,} images, {dataset['objects']:,} objects |"
+    yield f"| annotation file | {dataset['annotation_mb']:.0f} MB |"
+    yield f"| checking all annotations, without decoding | {check['seconds']:.1f} s |"
+    yield f"| peak memory of the check | {check['peak_gb']:.2f} GB |"
+    yield f"| memory with 4 data loader workers, relative to none | {workers['ratio']:.2f} |"
+
+
+def saving(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of saving a checkpoint."""
+    yield from ("| what | measured |", "|---|---|")
+    yield f"| checkpoint | {measured['checkpoint_mb']:.0f} MB |"
+    yield f"| time of one save, median | {measured['median_seconds']:.2f} s |"
+    yield f"| time of one save, longest | {measured['longest_seconds']:.2f} s |"
+    yield f"| of it hashing | {measured['mean_seconds_of']['hash']:.2f} s |"
+    yield f"| of it flushing to the disk | {measured['mean_seconds_of']['flush']:.2f} s |"
+
+
+TABLES = {"op": operators, "data": annotations, "save": saving}
+TITLES = {"op": "Downsamplers", "data": "Annotations of COCO's size", "save": "Saving a checkpoint of RF-DETR Nano"}
+
+
+if __name__ == "__main__":
+    update(PAGE, NAME, write_tables())
