@@ -58,7 +58,8 @@ pages: $(INSTALLED)  ## Write the generated pages and parts of pages in docs/ ag
 	$(BIN)/python scripts/write_benchmarks_page.py
 	$(BIN)/python scripts/draw_architecture.py
 
-pictures: $(INSTALLED)  ## Draw the pictures in docs/ again: a few minutes on 2 cores, for one of them trains
+pictures: demo  ## Draw the pictures in docs/ again: trains the demo and, twice, a tiny model
+	cp $(DEMO)/pictures/overview.png docs/demo.png
 	$(BIN)/python scripts/draw_hwd.py
 	$(BIN)/python scripts/draw_architecture.py
 	$(BIN)/python scripts/draw_resume.py

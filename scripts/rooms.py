@@ -58,7 +58,7 @@ def levels(arrows: Arrows) -> dict[str, int]:
         if room in above:
             raise ValueError(f"rooms import each other: {' -> '.join((*above, room))}")
         if room not in found:
-            found[room] = 1 + max((level(below, (*above, room)) for below in arrows[room]), default=-1)
+            found[room] = 1 + max((level(below, (*above, room)) for below in sorted(arrows[room])), default=-1)
         return found[room]
 
     for room in arrows:
