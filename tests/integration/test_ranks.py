@@ -24,7 +24,7 @@ from rfdetr_hwd.training.replay import stored_batches
 from rfdetr_hwd.training.trackers import JsonLinesTracker, read_metrics
 from tests.integration.runs import TORCHRUN, differing, finish, last_step
 
-FRESH_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # as the README says for several nodes
+FRESH_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # as docs/training.md says for several nodes
 FAULTY = Path(__file__).with_name("faulty.py")
 PLAIN = ["model.dropout=0", "model.drop_path=0", "train.micro_batch=null", "train.epochs=1"]
 SLOW_LR = ["train.lr=1e-6", "train.lr_encoder=1e-6"]  # or AdamW's first updates, all signs, would blow up rounding
