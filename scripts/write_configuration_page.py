@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pages import DOCS
 
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.config.schema import Config
 
 PAGE = DOCS / "configuration.md"
 

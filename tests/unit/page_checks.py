@@ -12,11 +12,11 @@ from typing import Any
 import typer
 import yaml
 
-from rfdetr_hwd.cli import app
-from rfdetr_hwd.config import Config
+from rfdetr_hwd.cli.app import app
+from rfdetr_hwd.config.load import known_keys, load_config, parse_config
+from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.layers.registry import check_downsample
-from rfdetr_hwd.read_config import known_keys, load_config, parse_config
 
 ROOT = Path(__file__).parents[2]
 LEAST = {"data": {"root": "data"}, "output": {"dir": "run"}}
