@@ -10,6 +10,7 @@ JSON: `step_ratio`, `memory_ratio` and `first_step_ratio` to upstream, for hwd a
 
 import argparse
 import json
+import platform
 import resource
 import statistics
 import subprocess
@@ -181,10 +182,12 @@ def report(runs: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace)
     }
     environment = describe_environment()
     where = "cuda" if environment["devices"] else "cpu"
+    machine = environment["devices"][0]["name"] if environment["devices"] else f"{platform.machine()} CPU"
     settings = {name: getattr(arguments, name) for name in ("resolution", "batch", "queries", "groups", "workers")}
     content = {
         "command": "python " + " ".join(sys.argv),
         "date": date.today().isoformat(),
+        "machine": machine,
         "settings": settings,
         "environment": environment,
         "runs": runs,

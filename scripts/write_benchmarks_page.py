@@ -70,8 +70,29 @@ def saving(measured: Mapping[str, Any]) -> Iterator[str]:
     yield f"| of it flushing to the disk | {measured['mean_seconds_of']['flush']:.2f} s |"
 
 
-TABLES = {"op": operators, "data": annotations, "save": saving}
-TITLES = {"op": "Downsamplers", "data": "Annotations of COCO's size", "save": "Saving a checkpoint of RF-DETR Nano"}
+def training(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of training steps beside upstream's trainer."""
+    settings = measured["settings"]
+    yield (
+        f"RF-DETR Nano with P4 and P5 at {settings['resolution']} px, global batch {settings['batch']}, "
+        f"{settings['workers']} data loader workers; medians of {measured['runs']['hwd'][0]['steps']} steps."
+    )
+    yield from ("", "| trainer | images/s | step | step ratio | memory ratio | first step ratio |", "|---" * 6 + "|")
+    for name, runs in measured["runs"].items():
+        ratios_of = measured["ratios"].get(name, {})
+        cells = [f"{ratios_of[key]:.2f}" if key in ratios_of else "1" for key in RATIOS]
+        speed, step = runs[0]["images_per_second"], 1000 * runs[0]["step_s"]
+        yield f"| {name} | {speed:.0f} | {step:.0f} ms | {' | '.join(cells)} |"
+
+
+RATIOS = ("step_ratio", "memory_ratio", "first_step_ratio")
+TABLES = {"op": operators, "data": annotations, "save": saving, "training": training}
+TITLES = {
+    "training": "Training steps beside upstream's trainer",
+    "op": "Downsamplers",
+    "data": "Annotations of COCO's size",
+    "save": "Saving a checkpoint of RF-DETR Nano",
+}
 
 
 if __name__ == "__main__":
