@@ -245,8 +245,9 @@ class DetectionData:
         classes = ClassMap(tuple(ids.get(name) for name in class_names), only_model, only_dataset)
         if len(only_model) == len(class_names):
             raise DatasetError(
-                f"no class of {self.images} has the name of one of the model's: the model has {list(only_model)}, the "
-                f"dataset has {classes.describe_difference()}. Rename the categories, or train on this dataset"
+                f"no class of {self.images} has the name of one of the model's: the model has "
+                f"{', '.join(map(repr, only_model))}; the dataset has {classes.describe_difference()}. Rename the "
+                "categories, or train on this dataset"
             )
         return classes
 

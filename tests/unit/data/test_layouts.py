@@ -54,7 +54,9 @@ def test_classes_are_found_by_name(tmp_path: Path) -> None:
     data = read(write_split(tmp_path))
     assert data.map_classes(["cat", "dog"]) == ClassMap((7, 3), (), ())
     assert data.map_classes(["dog", "cow"]) == ClassMap((3, None), ("cow",), ("cat",))
-    with pytest.raises(DatasetError, match=r"the model has \['cow', 'Cat'\], the dataset has \['dog', 'cat'\]"):
+    with pytest.raises(
+        DatasetError, match=r"the model has 'cow', 'Cat'; the dataset has 'dog', 'cat' \(is it 'Cat'\?\)"
+    ):
         data.map_classes(["cow", "Cat"])
 
 
