@@ -19,6 +19,6 @@ def call_verb(module: str, function: str = "run", /, **arguments: Any) -> None:
     logging.getLogger("rfdetr_hwd").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", message="OpenCV .* is not installed", category=UserWarning)  # supervision's
     try:
-        getattr(importlib.import_module(f"rfdetr_hwd.commands.{module}"), function)(**arguments)
+        getattr(importlib.import_module(f"rfdetr_hwd.cli.{module}"), function)(**arguments)
     except (UserError, Interrupted) as error:
         raise typer.Exit(say_last_words(error)) from None

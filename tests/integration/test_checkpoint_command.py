@@ -54,10 +54,10 @@ def test_verify_names_the_damaged_file(cli: Run, halfway: Path, tmp_path: Path) 
 def test_a_full_disk_leaves_the_last_checkpoint(cli: Run, halfway: Path, limit: int) -> None:
     """A limit on the size of a file stands for a full disk: the write fails in the middle of a file."""
     program = (
-        "import resource, signal, sys\nfrom rfdetr_hwd import cli\n"
+        "import resource, signal, sys\nfrom rfdetr_hwd.cli import app\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-        f"sys.argv[1:] = ['train', '--resume', {str(halfway)!r}, 'output.save_every_updates=1']\ncli.main()\n"
+        f"sys.argv[1:] = ['train', '--resume', {str(halfway)!r}, 'output.save_every_updates=1']\napp.main()\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, env={**os.environ}
