@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from torch import Tensor
 
@@ -29,8 +29,7 @@ from rfdetr_hwd.checkpoint.read import Checkpoint, CheckpointError, list_checkpo
 from rfdetr_hwd.checkpoint.record import refuse_untrusted_class
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.checkpoint.write import amend_checkpoint, remove_partial, save_checkpoint
-from rfdetr_hwd.config.changes import ANNOTATIONS, check_changes
-from rfdetr_hwd.config.load import keep_former, parse_recorded, with_bit_depth
+from rfdetr_hwd.config.load import parse_recorded
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.files import flush, read_yaml, replace_text
@@ -65,10 +64,10 @@ class RunFolder:
         try:
             folder.checkpoints.mkdir(parents=True, exist_ok=True)
             replace_text(partial, config.to_yaml())
-            os.link(partial, folder._config_file)  # unlike a rename, it does not replace
+            os.link(partial, folder.config_file)  # unlike a rename, it does not replace
             flush(folder.path)
         except FileExistsError:
-            raise folder.taken() from None
+            folder.refuse_new()
         except OSError as error:
             raise ConfigError(f"output.dir: cannot write to {folder.path}: {error.strerror}") from None
         finally:
@@ -84,7 +83,7 @@ class RunFolder:
             ConfigError: It is not the folder of a run.
         """
         folder = cls(path)
-        if not folder._config_file.is_file():
+        if not folder.config_file.is_file():
             raise ConfigError(f"--resume: {path} is not a run folder: it has no config.yaml")
         return folder
 
@@ -118,7 +117,8 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
-    def _config_file(self) -> Path:
+    def config_file(self) -> Path:
+        """File of the configuration."""
         return self.path / "config.yaml"
 
     @contextmanager
@@ -136,41 +136,39 @@ class RunFolder:
     @property
     def is_run(self) -> bool:
         """Whether the folder holds a run."""
-        return self._config_file.is_file()
+        return self.config_file.is_file()
 
-    def taken(self) -> ConfigError:
-        """Return the error of a new run that finds another one here."""
-        return ConfigError(
-            f"output.dir: {self.path} holds a run already. Continue it with `rfdetr-hwd train --resume {self.path}` "
-            "(or --auto-resume), or choose another output.dir"
-        )
-
-    def config(self, overrides: Sequence[str], accepted: Sequence[str] = ()) -> Config:
-        """Return the configuration of the run, with overrides that a resumed run may have.
+    def refuse_new(self) -> NoReturn:
+        """Refuse a new run that finds another one here.
 
         Raises:
-            ConfigError: An override would change the updates of the run, and the change is not accepted.
-            CheckpointError: The run's own record names a class that is not trusted.
+            ConfigError: Always.
         """
-        config = parse_recorded(read_yaml(self._config_file), overrides, str(self._config_file))
+        raise ConfigError(
+            f"output.dir: {self.path} holds a run already. Continue it with `rfdetr-hwd train --resume {self.path}` "
+            "(or --auto-resume), or choose another output.dir"
+        ) from None
+
+    def config_values(self) -> dict[str, Any]:
+        """Return what config.yaml says, as it says it.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        return read_yaml(self.config_file)
+
+    def config(self, overrides: Sequence[str] = ()) -> Config:
+        """Return the configuration of the run, with overrides; what of them may be is not checked here.
+
+        Raises:
+            ConfigError: It is not valid.
+            CheckpointError: It names a class that is not trusted.
+        """
+        config = parse_recorded(self.config_values(), overrides, str(self.config_file))
         refuse_untrusted_class(config, str(self.path))
         if Path(config.output.dir).resolve() != self.path.resolve():  # the folder was moved
             output = config.output.model_copy(update={"dir": str(self.path)})
             config = config.model_copy(update={"output": output})
-        return self.check(config, accepted)
-
-    def check(self, config: Config, accepted: Sequence[str] = ()) -> Config:
-        """Return a configuration to continue the run with, if nothing else differs than what may.
-
-        Raises:
-            ConfigError: A difference would change the updates of the run, and is not accepted.
-        """
-        values = read_yaml(self._config_file)
-        recorded = parse_recorded(values, origin=str(self._config_file))
-        config = with_bit_depth(keep_former(config, values), recorded.data.bit_depth)
-        changed = check_changes(recorded, config, accepted)
-        for key in set(accepted) - changed - {ANNOTATIONS}:
-            logger.warning("--accept %s: it is as it was", key)
         return config
 
     def write_config(self, config: Config) -> None:
@@ -180,9 +178,9 @@ class RunFolder:
             ConfigError: It cannot be written.
         """
         try:
-            replace_text(self._config_file, config.to_yaml())
+            replace_text(self.config_file, config.to_yaml())
         except OSError as error:
-            raise ConfigError(f"cannot write {self._config_file}: {error.strerror}") from None
+            raise ConfigError(f"cannot write {self.config_file}: {error.strerror}") from None
 
     def has_checkpoints(self) -> bool:
         """Return whether there is a checkpoint to resume from; a run that was killed early has none."""

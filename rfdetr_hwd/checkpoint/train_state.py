@@ -61,17 +61,29 @@ class TrainState:
         """Figures of the weights as they are now; empty if they were not measured."""
         return self.figures if self.figures_step == self.step else {}
 
+    def take_figures(self, figures: Mapping[str, Mapping[str, float | None]]) -> None:
+        """Enter what was measured of the weights as they are now.
+
+        Args:
+            figures: Figures by name, `AP` among them, of the weights `ema` and `plain`; `None`: nothing to measure.
+        """
+        self.figures = {f"{kind}/{name}": value for kind, values in figures.items() for name, value in values.items()}
+        self.figures_step, self.is_evaluation_due = self.step, False
+        measured = {kind: ap for kind, values in figures.items() if (ap := values["AP"]) is not None}
+        if not measured:  # what is none is no AP to compare with
+            return
+        weights = max(measured, key=measured.__getitem__)
+        is_best = self.best_ap is None or measured[weights] > self.best_ap
+        if is_best:
+            self.best_ap, self.best_step, self.best_weights = measured[weights], self.step, weights
+        self.evaluations_since_best = 0 if is_best else self.evaluations_since_best + 1
+
     def total_steps(self, epochs: int, updates_per_epoch: int) -> int:
         """Return the updates of the run until its last epoch is done.
 
         That is `epochs * updates_per_epoch`, unless the epochs so far had other updates: an accepted change.
         """
         return self.step - self.update_in_epoch + (epochs - self.epoch) * updates_per_epoch
-
-    def forget_best(self) -> None:
-        """Start the comparison of APs anew: what was measured so far was measured on other images."""
-        self.best_ap, self.best_step, self.best_weights, self.evaluations_since_best = None, 0, "", 0
-        self.figures, self.figures_step = {}, 0
 
 
 def _is_figure(value: Any) -> bool:

@@ -17,7 +17,8 @@ from rfdetr_hwd.config.load import override_keys, parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, Failure, SampleKey
+from rfdetr_hwd.data.batch import Failure
+from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
 from rfdetr_hwd.data.decode import measure_split
 from rfdetr_hwd.data.findings import KINDS, DatasetError, Findings
 from rfdetr_hwd.data.images import ImageError, ReadOptions

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rfdetr_hwd.data.dataset import Batch, Failure, collate
+from rfdetr_hwd.data.batch import Batch, Failure, collate
 from rfdetr_hwd.data.shared_memory import FOLDER, say_shortage
 
 
@@ -28,22 +28,22 @@ class Parcel:
         images: In shared memory, or an array, which goes through the pipe.
         batch: Everything else; its arrays go through the pipe.
         arrays: Targets of each image, and sizes.
-        shortage: Why the images are not in shared memory; empty if they are.
+        shortage: Why the images do not go through shared memory; `None`: they do, or there are none.
     """
 
     images: Tensor | NDArray[np.float32]
     batch: Batch
     arrays: tuple[list[dict[str, NDArray[Any]]], NDArray[np.float32]]
-    shortage: str = ""
+    shortage: str | None = None
 
-    def through_the_pipe(self, reason: str) -> "Parcel":
+    def through_the_pipe(self, reason: str | None) -> "Parcel":
         """Return the same with its images in an array."""
         return replace(self, images=np.asarray(self.images), shortage=reason)
 
     def unpack(self) -> Batch:
         """Return the batch; say, the first time, that shared memory is short."""
         targets, sizes = self.arrays
-        if self.shortage:
+        if self.shortage is not None:
             say_shortage(self.images.nbytes, self.shortage)
         return replace(
             self.batch,
@@ -58,7 +58,7 @@ class Parcel:
 
 
 def collate_and_pack(items: list[Batch | Failure]) -> Parcel | Failure:
-    """Join batches in a worker, and pack the whole for its way; see `rfdetr_hwd.data.dataset.collate`."""
+    """Join batches in a worker, and pack the whole for its way; see `rfdetr_hwd.data.batch.collate`."""
     batch = collate(items)
     return batch if isinstance(batch, Failure) else pack(batch)
 
@@ -70,7 +70,7 @@ def pack(batch: Batch) -> Parcel:
     rest = replace(batch, images=nothing, targets=[], sizes=nothing)
     parcel = Parcel(batch.images, rest, (targets, batch.sizes.numpy()))
     if not batch.images.numel():
-        return parcel.through_the_pipe("")
+        return parcel.through_the_pipe(None)
     try:
         batch.images.share_memory_()  # it is set aside as a whole, so that writing to it is no bus error
     except RuntimeError as error:
@@ -103,7 +103,7 @@ class HandoverQueue(multiprocessing.queues.Queue):  # type: ignore[type-arg]
         """Put something else in the place of what could not be sent; the thread of a worker that sends calls it."""
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Parcel | Batch):
             number, parcel = item
-            if isinstance(parcel, Parcel) and not parcel.shortage:
+            if isinstance(parcel, Parcel) and parcel.shortage is None:
                 self.put((number, parcel.through_the_pipe(str(error))))
             else:
                 self.put((number, Failure(f"a batch cannot be handed over: {error!r}")))

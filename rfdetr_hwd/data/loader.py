@@ -9,15 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from rfdetr_hwd.data.dataset import (
-    FILL,
-    ORDER,
-    SCALE,
-    BadImage,
-    Batch,
-    DetectionDataset,
-    SampleKey,
-)
+from rfdetr_hwd.data.batch import BadImage, Batch
+from rfdetr_hwd.data.dataset import FILL, ORDER, SCALE, DetectionDataset, SampleKey
 from rfdetr_hwd.data.shared_memory import batch_bytes
 from rfdetr_hwd.data.transforms import draw_seed
 from rfdetr_hwd.data.workers import Workers, serve
@@ -87,14 +80,13 @@ class TrainOrder:
 
 
 class TrainLoader:
-    """Serves the updates of an epoch as lists of micro-batches.
+    """Serves the steps of an epoch: of each the share of this process, as one batch.
 
     Args:
         dataset: The training images.
         order: Which images make up an update.
-        micro_batch: Images of one forward pass; `None`: the whole shard of this process.
         workers: Loader processes.
-        shard: This process's part of each update.
+        shard: This process's part of each step.
         report: Told of each image that was replaced because it cannot be read.
     """
 
@@ -102,13 +94,12 @@ class TrainLoader:
         self,
         dataset: DetectionDataset,
         order: TrainOrder,
-        micro_batch: int | None,
         workers: Workers,
         shard: Shard,
         report: Callable[[BadImage], None],
     ) -> None:
         self.dataset, self.order = dataset, order
-        self.micro_batch, self.workers, self.shard, self.report = micro_batch, workers, shard, report
+        self.workers, self.shard, self.report = workers, shard, report
 
     @property
     def updates_per_epoch(self) -> int:
@@ -117,29 +108,25 @@ class TrainLoader:
 
     @property
     def largest_batch(self) -> int:
-        """Bytes of the images of the largest micro-batch."""
-        images = self.micro_batch or -(-self.order.batch_size // self.shard.world_size)
-        return batch_bytes(images, max(self.order.resolutions))
+        """Bytes of the images of this process's largest batch."""
+        share = -(-self.order.batch_size // self.shard.world_size)
+        return batch_bytes(share, max(self.order.resolutions))
 
-    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[list[Batch]]:
-        """Yield the micro-batches of each update of an epoch, from `first_update` on.
+    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[Batch]:
+        """Yield this process's share of each step of an epoch, from `first_update` on.
 
         Raises:
             DatasetError: A sample cannot be made, or a loader process died or hangs.
         """
-        plan = [self._micro_batches(update) for update in self.order.updates(epoch)[first_update:]]
-        batches = serve(self.dataset, [keys for update in plan for keys in update], self.workers)
-        for update in plan:
-            micro_batches = [next(batches) for _ in update]
-            for bad in (bad for batch in micro_batches for bad in batch.bad):
+        shares = [self._share(update) for update in self.order.updates(epoch)[first_update:]]
+        for batch in serve(self.dataset, shares, self.workers):
+            for bad in batch.bad:
                 self.report(bad)
-            yield micro_batches
+            yield batch
 
-    def _micro_batches(self, update: list[SampleKey]) -> list[list[SampleKey]]:
-        # A rank left without an image of the last, small update works on one that does not count.
-        mine = update[self.shard.rank :: self.shard.world_size] or [update[0]._replace(is_counted=False)]
-        size = self.micro_batch or len(mine)
-        return [mine[start : start + size] for start in range(0, len(mine), size)]
+    def _share(self, update: list[SampleKey]) -> list[SampleKey]:
+        # A rank left without an image of the last, small step works on one that does not count.
+        return update[self.shard.rank :: self.shard.world_size] or [update[0]._replace(is_padding=True)]
 
 
 class EvalLoader:

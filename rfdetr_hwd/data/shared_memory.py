@@ -16,7 +16,7 @@ _USUAL_IMAGES, _USUAL_SIDE, _USUAL_WORKERS = 16, 640, 2
 """What `doctor` judges by: about as much as a training of the usual kind needs."""
 _BYTES_OF_A_PIXEL = 3 * 4  # images travel as float32
 _MORE_ROOM = "docker run --shm-size=8g (or --ipc=host), in Kubernetes an emptyDir of medium Memory"
-_LESS_NEED = "fewer data.workers, a smaller train.micro_batch or evaluation.batch_size"
+_LESS_NEED = "fewer data.workers, or a smaller evaluation.batch_size"
 _ADVICE = f"More room: {_MORE_ROOM}. Less need: {_LESS_NEED}"
 _INSTEAD = "batches that do not fit go through pipes, which is slower"
 
@@ -34,11 +34,11 @@ def find_room() -> tuple[int, int] | None:
     return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
 
-def describe_room() -> str:
-    """Return what to say of /dev/shm in `doctor`; empty where the system shares memory in another way."""
+def describe_room() -> str | None:
+    """Return what to say of /dev/shm in `doctor`; `None` where the system shares memory in another way."""
     room = find_room()
     if room is None:
-        return ""
+        return None
     free, total = room
     batch = batch_bytes(_USUAL_IMAGES, _USUAL_SIDE)
     workers = max(0, free // batch - 1) // PREFETCHED

@@ -16,7 +16,8 @@ from multiprocessing.connection import wait
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from rfdetr_hwd.data.dataset import Batch, DetectionDataset, Failure, SampleKey, collate
+from rfdetr_hwd.data.batch import Batch, Failure, collate
+from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.handover import Parcel, collate_and_pack
 from rfdetr_hwd.data.shared_memory import PREFETCHED, explain_bus_error, say_fewer_workers

@@ -1,55 +1,42 @@
 """One pass over a dataset that measures a network, and leaves everything as it was."""
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
+from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.data.loader import EvalLoader
 from rfdetr_hwd.errors import Interrupted
+from rfdetr_hwd.evaluation.coco import CocoMetric
 from rfdetr_hwd.runtime.distributed import broadcast_object, gather_objects, is_main, max_over_ranks
 from rfdetr_hwd.runtime.interrupt import StopRequest
-from rfdetr_hwd.runtime.memory import PassSize, in_parts
+from rfdetr_hwd.runtime.memory import MemoryShortageError, is_out_of_memory
+
+logger = logging.getLogger(__name__)
 
 
-class EvalBatch(Protocol):
-    """Images with the sizes that boxes are decoded to."""
+@dataclass
+class PassSize:
+    """How many images fit into memory at once, as far as is known.
 
-    @property
-    def images(self) -> Tensor: ...
-    @property
-    def image_ids(self) -> tuple[int, ...]: ...
-    @property
-    def sizes(self) -> Tensor: ...
-    def to(self, device: torch.device) -> Self: ...
-    def cut(self, size: int) -> list[Self]: ...
+    Attributes:
+        images: The most that are tried.
+    """
 
-
-class EvalBatches(Protocol):
-    """This process's share of the images, each once."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[EvalBatch]: ...
-
-
-class Metric(Protocol):
-    """Collects results of batches and turns them into figures."""
-
-    detections: list[dict[str, Any]]
-
-    def reset(self) -> None: ...
-    def update(self, image_ids: Sequence[int], results: Sequence[dict[str, Tensor]]) -> None: ...
-    def add(self, detections: Sequence[dict[str, Any]]) -> None: ...
-    def compute(self) -> dict[str, float | None]: ...
+    images: int
 
 
 def evaluate(
     network: nn.Module,
-    loader: EvalBatches,
+    loader: EvalLoader,
     postprocess: Callable[[Any, Tensor], list[dict[str, Tensor]]],
-    metric: Metric,
+    metric: CocoMetric,
     args: HasAmp,
     device: torch.device,
     size: PassSize,
@@ -92,6 +79,46 @@ def evaluate(
     return _compute(metric, stop)
 
 
+def in_parts(
+    batch: Batch, size: PassSize, run: Callable[[Batch], list[dict[str, Tensor]]]
+) -> Iterator[tuple[tuple[int, ...], list[dict[str, Tensor]]]]:
+    """Yield image ids with results, in order; a part of the batch that does not fit into memory is halved.
+
+    Args:
+        batch: The batch.
+        size: Images of one part; lowered where they do not fit.
+        run: Makes the results of a part.
+
+    Raises:
+        MemoryShortageError: One image alone does not fit.
+    """
+    waiting = [batch]
+    while waiting:
+        part = waiting.pop(0)
+        number = len(part.image_ids)
+        if number > size.images:
+            waiting = part.split(size.images) + waiting
+            continue
+        try:
+            results = run(part)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            yield part.image_ids, results
+            continue
+        # Here no traceback holds the tensors of the pass any more.
+        torch.cuda.empty_cache()
+        if number == 1:
+            raise MemoryShortageError(
+                "the evaluation of one image does not fit into memory. See what else is in it; a run that goes on with "
+                "--accept train.ema train.ema=false leaves more of it"
+            )
+        size.images = -(-number // 2)
+        waiting = [part, *waiting]
+        logger.warning("evaluating %d images at once does not fit into memory: %d from now on", number, size.images)
+
+
 @contextmanager
 def _measured(network: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode and its parameters into one state; afterwards both are as they were.
@@ -114,7 +141,7 @@ def _measured(network: nn.Module) -> Iterator[None]:
 
 def _pass(
     network: nn.Module,
-    batch: EvalBatch,
+    batch: Batch,
     postprocess: Callable[[Any, Tensor], list[dict[str, Tensor]]],
     args: HasAmp,
     device: torch.device,
@@ -123,7 +150,7 @@ def _pass(
     return postprocess(forward_in_amp(network, on_device.images, args), on_device.sizes)
 
 
-def _compute(metric: Metric, stop: StopRequest) -> dict[str, float | None]:
+def _compute(metric: CocoMetric, stop: StopRequest) -> dict[str, float | None]:
     """Return rank 0's figures on every rank; on a large split this takes long, and rank 0 may be asked to stop."""
     outcome: dict[str, float | None] | int = {}
     if is_main():

@@ -10,19 +10,19 @@ from torch import nn
 
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
-from rfdetr_hwd.data.dataset import BadImage, DetectionDataset
+from rfdetr_hwd.data.batch import BadImage
+from rfdetr_hwd.data.dataset import DetectionDataset
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import EvalLoader, Shard
 from rfdetr_hwd.data.quarantine import refuse_too_many
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.evaluation.auto_batch import largest_evaluation_pass
 from rfdetr_hwd.evaluation.coco import CocoMetric
-from rfdetr_hwd.evaluation.evaluate import evaluate
+from rfdetr_hwd.evaluation.evaluate import PassSize, evaluate
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.rfdetr import build_postprocess
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.interrupt import StopRequest
-from rfdetr_hwd.runtime.memory import PassSize
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +80,7 @@ class Evaluation:
         if self.device.type != "cuda":
             return
         wanted = self.pass_size.images
-        self.pass_size.images = largest_evaluation_pass(
-            *(network, optimizer, self.loader.resolution, wanted, self.config)
-        )
+        self.pass_size.images = largest_evaluation_pass(network, optimizer, self.loader.resolution, wanted, self.config)
         if self.pass_size.images < wanted:
             logger.warning(
                 "evaluation.batch_size=%d does not fit into memory: %d at once", wanted, self.pass_size.images
@@ -101,7 +99,7 @@ class Evaluation:
             DatasetError: Too large a share of the images cannot be read for the figures to mean anything.
         """
         figures = evaluate(
-            *(network, self.loader, self.postprocess, self.metric, self.config, self.device, self.pass_size, stop)
+            network, self.loader, self.postprocess, self.metric, self.config, self.device, self.pass_size, stop
         )
         for found in distributed.all_gather_objects(dict(self.unreadable)):
             self.unreadable.update(found)

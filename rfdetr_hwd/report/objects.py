@@ -1,31 +1,17 @@
 """The objects of a split as arrays, and what is counted of them."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rfdetr_hwd.data.annotations import DetectionData
 
 COCO_SIDES = (32.0, 96.0)
 """Sides in pixels between COCO's small, medium and large objects; see `Objects.sides`."""
 
 ASPECT_LIMIT, ASPECT_STEPS = 3, 4  # octaves to either side, bins an octave
 _POSITION_CELLS = 20  # cells a side
-
-
-class Annotations(Protocol):
-    """What is read of a split; `rfdetr_hwd.data.layouts.DetectionData` has it."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
-
-    @property
-    def sizes(self) -> NDArray[np.int64]: ...  # noqa: D102
-
-    @property
-    def labels(self) -> NDArray[np.int64]: ...  # noqa: D102
-
-    def objects(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -96,7 +82,7 @@ class Objects:
         return self.sides * resolution / longest if keeps_aspect else self.shares * resolution / 100
 
 
-def collect_objects(data: Annotations) -> Objects:
+def collect_objects(data: DetectionData) -> Objects:
     """Gather the objects of a split as training gets them."""
     found = [data.objects(row) for row in range(len(data.sizes))]
     labels = np.concatenate([np.zeros(0, dtype=np.int64), *(labels for _, labels in found)])

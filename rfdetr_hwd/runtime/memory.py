@@ -1,9 +1,6 @@
-"""Running out of memory: how it is told from other errors, what is raised for it, and how an evaluation gets by."""
+"""Running out of memory: how it is told from other errors, and what is raised for it."""
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
 
 import torch
 
@@ -73,66 +70,3 @@ def _is_nearly_full(text: str) -> bool:
     if free < _LITTLE:
         logger.warning("taken for a lack of memory, with %d MiB of the GPU free: %s", free >> 20, text.splitlines()[0])
     return free < _LITTLE
-
-
-class Divisible(Protocol):
-    """A batch that can be cut."""
-
-    @property
-    def image_ids(self) -> tuple[int, ...]: ...
-    def cut(self, size: int) -> list[Self]: ...
-
-
-Batch = TypeVar("Batch", bound=Divisible)
-Results = TypeVar("Results")
-
-
-@dataclass
-class PassSize:
-    """How many images fit into memory at once, as far as is known.
-
-    Attributes:
-        images: The most that are tried.
-    """
-
-    images: int
-
-
-def in_parts(
-    batch: Batch, size: PassSize, run: Callable[[Batch], Results]
-) -> Iterator[tuple[tuple[int, ...], Results]]:
-    """Yield image ids with results, in order; a part of the batch that does not fit into memory is halved.
-
-    Args:
-        batch: The batch.
-        size: Images of one part; lowered where they do not fit.
-        run: Makes the results of a part.
-
-    Raises:
-        MemoryShortageError: One image alone does not fit.
-    """
-    waiting = [batch]
-    while waiting:
-        part = waiting.pop(0)
-        number = len(part.image_ids)
-        if number > size.images:
-            waiting = part.cut(size.images) + waiting
-            continue
-        try:
-            results = run(part)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        else:
-            yield part.image_ids, results
-            continue
-        # Here no traceback holds the tensors of the pass any more.
-        torch.cuda.empty_cache()
-        if number == 1:
-            raise MemoryShortageError(
-                "the evaluation of one image does not fit into memory. See what else is in it; a run that goes on with "
-                "--accept train.ema train.ema=false leaves more of it"
-            )
-        size.images = -(-number // 2)
-        waiting = [part, *waiting]
-        logger.warning("evaluating %d images at once does not fit into memory: %d from now on", number, size.images)

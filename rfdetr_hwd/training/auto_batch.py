@@ -3,23 +3,57 @@
 Meanwhile room is set aside for what AdamW does not hold yet. Weights, buffers and random generators stay as they were.
 """
 
+import logging
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from rfdetr_hwd.amp import HasAmp
+from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.evaluation.auto_batch import largest_that_fits, leaving_no_trace, missing_moments
-from rfdetr_hwd.runtime.distributed import SharedError, max_over_ranks
+from rfdetr_hwd.model.rfdetr import DetectionLoss
+from rfdetr_hwd.runtime.distributed import SharedError, is_main, max_over_ranks, world_size
 from rfdetr_hwd.runtime.memory import OutOfMemoryError, is_out_of_memory
-from rfdetr_hwd.training.train_step import Criterion, MicroBatch, NonFiniteError, train_step
+from rfdetr_hwd.training.learner import Learner
+from rfdetr_hwd.training.train_step import NonFiniteError, train_step
+
+logger = logging.getLogger(__name__)
+
+
+def choose_micro_batch(
+    config: Config, learner: Learner, criterion: DetectionLoss, loader: TrainLoader, data: DetectionData
+) -> int:
+    """Return the images of one forward pass that `train.micro_batch=auto` stands for; 0: the rank's whole share.
+
+    On a GPU it is tried: with the largest scale, and with as many objects in each image as the densest one has.
+    """
+    device = next(learner.network.parameters()).device
+    share = -(-config.train.batch_size // world_size())
+    if device.type != "cuda":
+        if is_main():
+            logger.info("train.micro_batch=auto: on a CPU it is the rank's whole share, %d images", share)
+        return 0
+    side, densest = max(loader.order.resolutions), max(len(data.objects(row)[1]) for row in range(len(data)))
+
+    def sample(size: int) -> Batch:
+        target = {"labels": torch.zeros(densest, dtype=torch.int64), "boxes": torch.rand(densest, 4) * 0.4 + 0.1}
+        return Batch(torch.rand(size, 3, side, side), [target] * size, tuple(range(size)), torch.zeros(size, 2, 2))
+
+    size = largest_micro_batch(learner.network, learner.optimizer, criterion, sample, share, config)
+    if is_main():
+        logger.info("train.micro_batch=auto: %d of %d images fit at %d px with %d objects", size, share, side, densest)
+    return size
 
 
 def largest_micro_batch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    criterion: Criterion,
-    sample: Callable[[int], MicroBatch],
+    criterion: DetectionLoss,
+    sample: Callable[[int], Batch],
     limit: int,
     args: HasAmp,
 ) -> int:

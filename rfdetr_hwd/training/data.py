@@ -92,9 +92,9 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
     options = _find_options(train_data, val_data, config) if distributed.is_main() else train_data.options
     options = distributed.broadcast_object(options)
     train_data, val_data = (replace(data, options=options) for data in (train_data, val_data))
-    problem = _probe([train_data, val_data], config) if distributed.is_main() else ""
+    problem = _probe([train_data, val_data], config) if distributed.is_main() else None
     problem = distributed.broadcast_object(problem)
-    if problem:
+    if problem is not None:
         raise DatasetError(problem)
     return RunData(train_data, val_data, data.held_out)
 
@@ -133,8 +133,8 @@ def _find_options(train_data: DetectionData, val_data: DetectionData, config: Co
     return options
 
 
-def _probe(splits: Sequence[DetectionData], config: Config) -> str:
-    """Decode images before the first epoch, so that a broken dataset costs no night; return why it cannot be used."""
+def _probe(splits: Sequence[DetectionData], config: Config) -> str | None:
+    """Return why images cannot be used, decoding some before the first epoch: a broken dataset costs no night."""
     for data in splits:
         try:
             bad = probe_images(data, config.train.seed)
@@ -144,7 +144,7 @@ def _probe(splits: Sequence[DetectionData], config: Config) -> str:
             return bad[0].reason
         if bad:
             say(f"{data.name}: {len(bad)} images cannot be read, the first: {bad[0].reason}")
-    return ""
+    return None
 
 
 def build_train_loader(
@@ -173,7 +173,6 @@ def build_train_loader(
             f"train.batch_size={train.batch_size}. Set train.last_batch=fill, or a smaller train.batch_size"
         )
     shard = Shard(distributed.rank(), distributed.world_size())
-    micro_batch = train.micro_batch if isinstance(train.micro_batch, int) else None
     dataset = DetectionDataset(data, augmentation, model.resize, config.data.on_bad_image)
     workers = Workers(config.data.workers, config.data.worker_timeout, look)
-    return TrainLoader(dataset, order, micro_batch, workers, shard, Quarantine(quarantine, len(data)))
+    return TrainLoader(dataset, order, workers, shard, Quarantine(quarantine, len(data)))

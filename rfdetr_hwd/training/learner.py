@@ -1,4 +1,4 @@
-"""What changes with every update, and how it is remembered: network, optimiser, average, random generators."""
+"""What changes with every step, and how it is remembered: network, optimizer, EMA, random generators."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,33 +9,43 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.runtime.distributed import gather_objects, rank, world_size
+from rfdetr_hwd.config.schema import TrainSection
+from rfdetr_hwd.model.build import BuiltModel
+from rfdetr_hwd.model.rfdetr import learning_rates, rate_name
+from rfdetr_hwd.runtime.distributed import broadcast_weights, gather_objects, rank, world_size
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state, seed_all
-from rfdetr_hwd.training.optimizer import Schedule, WeightAverage, highest_rates, moments_by_name, restore_moments
+from rfdetr_hwd.training.optimizer import (
+    ExponentialMovingAverage,
+    Schedule,
+    build_adamw,
+    highest_rates,
+    moments_by_name,
+    restore_moments,
+)
 
 
 @dataclass
 class Learner:
-    """What changes with every update.
+    """What changes with every step.
 
     Attributes:
         network: The network.
         optimizer: AdamW.
         schedule: Learning rate by step.
-        average: Moving average of the weights, if there is one.
+        ema: Moving average of the weights, if there is one.
         rate_name: Returns what the learning rate of a parameter is called in the metrics, by the parameter's name.
     """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    average: WeightAverage | None
+    ema: ExponentialMovingAverage | None
     rate_name: Callable[[str], str] = lambda _: "lr"
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks to evaluate and save: `ema`, if there is one, and `plain`."""
-        average = {"ema": self.average.module} if self.average is not None else {}
-        return {**average, "plain": self.network}
+        averaged = {"ema": self.ema.module} if self.ema is not None else {}
+        return {**averaged, "plain": self.network}
 
     def learning_rates(self) -> dict[str, float]:
         """Return the learning rates that are set, by what they are called; of several of one name the highest."""
@@ -65,3 +75,40 @@ class Learner:
             restore_random_state(training["random"][rank()])
         else:
             seed_all(int(np.random.SeedSequence([seed, state.step, world_size(), rank()]).generate_state(1)[0]))
+
+
+def build_learner(
+    train: TrainSection, model: BuiltModel, device: torch.device, steps_per_epoch: int, state: TrainState
+) -> Learner:
+    """Return network, optimizer, schedule and EMA of a run; the ranks start from the weights of rank 0.
+
+    Args:
+        train: Section of the configuration.
+        model: The model, whose network is taken to the device.
+        device: This rank's.
+        steps_per_epoch: Steps of an epoch.
+        state: Where the run starts, as it is settled: it decides how many steps there are.
+    """
+    network = model.network.to(device)
+    broadcast_weights(network)
+    rates = learning_rates(
+        network,
+        model.stock.config,
+        lr=train.lr,
+        lr_encoder=train.lr_encoder,
+        layer_decay=train.encoder_layer_decay,
+        component_decay=train.component_decay,
+        weight_decay=train.weight_decay,
+    )
+    return Learner(
+        network=network,
+        optimizer=build_adamw(rates),
+        schedule=Schedule(
+            train.schedule,
+            warmup_steps=round(train.warmup_epochs * steps_per_epoch),
+            total_steps=state.total_steps(train.epochs, steps_per_epoch),
+            final_factor=train.lr_final_factor,
+        ),
+        ema=ExponentialMovingAverage(network, train.ema_decay, train.ema_tau) if train.ema else None,
+        rate_name=rate_name,
+    )

@@ -1,4 +1,4 @@
-"""AdamW's parameter groups and moments, the learning rate as a pure function of the step, and the weight average."""
+"""AdamW's parameter groups and moments, the learning rate as a pure function of the step, and the EMA."""
 
 import copy
 import math
@@ -113,8 +113,8 @@ def _named(optimizer: torch.optim.Optimizer, network: nn.Module) -> Iterator[tup
             yield names[parameter], group["lr"], parameter
 
 
-class WeightAverage:
-    """An exponential moving average (EMA) of a network's weights; buffers are copied.
+class ExponentialMovingAverage:
+    """The exponential moving average (EMA) of a network's weights; buffers are copied.
 
     Its decay rises with the number of steps: `decay * (1 - exp(-step / tau))`. It keeps no count of its own, which a
     GPU would have to be asked for in every step.

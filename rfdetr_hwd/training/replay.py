@@ -2,60 +2,72 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp
+from rfdetr_hwd.checkpoint.run_folder import RunFolder
+from rfdetr_hwd.checkpoint.train_state import TrainState
+from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.model.rfdetr import DetectionLoss
+from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.distributed import SharedError
 from rfdetr_hwd.runtime.random_state import restore_random_state
-from rfdetr_hwd.training.train_step import Criterion, MicroBatch, NonFiniteError, train_step
+from rfdetr_hwd.training.train_step import NonFiniteError, train_step
 
 
-@dataclass(frozen=True)
-class StoredBatch:
-    """A micro-batch that was written and read back.
-
-    Attributes:
-        images: Shape (N, 3, R, R).
-        targets: For each image `labels` (n,) and `boxes` (n, 4).
-        image_ids: The dataset's own ids.
-        is_counted: False: its loss is nought.
-    """
-
-    images: Tensor
-    targets: list[dict[str, Tensor]]
-    image_ids: tuple[int, ...]
-    is_counted: bool
-
-    def to(self, device: torch.device) -> Self:
-        """Return the batch on a device."""
-        targets = [{key: value.to(device) for key, value in target.items()} for target in self.targets]
-        return type(self)(self.images.to(device), targets, self.image_ids, self.is_counted)
-
-    def cut(self, size: int) -> list[Self]:
-        """Return the batch in parts of at most `size` images."""
-        starts = range(0, len(self.image_ids), size)
-        parts = [slice(start, start + size) for start in starts]
-        return [type(self)(self.images[p], self.targets[p], self.image_ids[p], self.is_counted) for p in parts]
-
-
-def inputs_of(micro_batches: Sequence[MicroBatch], rank: int) -> dict[str, Tensor]:
+def inputs_of(micro_batches: Sequence[Batch], rank: int) -> dict[str, Tensor]:
     """Return the micro-batches of a rank as tensors, by names that `stored_batches` reads."""
     tensors: dict[str, Tensor] = {}
     for index, batch in enumerate(micro_batches):
         prefix = f"{rank}/{index}"
-        tensors[f"{prefix}/images"] = batch.images.detach().cpu().contiguous()
+        tensors[f"{prefix}/images"] = batch.images.detach().cpu().clone().contiguous()
         tensors[f"{prefix}/image_ids"] = torch.tensor(batch.image_ids)
-        tensors[f"{prefix}/is_counted"] = torch.tensor(batch.is_counted)
+        tensors[f"{prefix}/is_counted"] = torch.tensor(not batch.is_padding)  # what bundles have always called it
         for number, target in enumerate(batch.targets):
             for key, value in target.items():
                 tensors[f"{prefix}/{number}/{key}"] = value.detach().cpu().clone().contiguous()
     return tensors
 
 
-def stored_batches(tensors: Mapping[str, Tensor]) -> list[list[StoredBatch]]:
+def write_bundle(
+    folder: RunFolder,
+    state: TrainState,
+    record: Mapping[str, Any],
+    network: nn.Module,
+    micro_batches: Sequence[Batch],
+    random: dict[str, Any],
+    error: NonFiniteError,
+) -> None:
+    """Write what reproduces a step that failed: its inputs on every rank, weights and random states.
+
+    Args:
+        folder: The run's; every rank calls this in the same place, rank 0 writes.
+        state: Before the step.
+        record: What a checkpoint records of its model.
+        network: With the weights from before the step.
+        micro_batches: Of this rank.
+        random: This rank's random state at the start of the step.
+        error: How it failed.
+
+    Raises:
+        CheckpointError: It cannot be written.
+    """
+    ranks = distributed.gather_objects((inputs_of(micro_batches, distributed.rank()), random))
+    if distributed.is_main():
+        inputs = {name: tensor for tensors, _ in ranks for name, tensor in tensors.items()}
+        training = {"random": [random_of_rank for _, random_of_rank in ranks]}
+        as_text = [{name: repr(value) for name, value in terms.items()} for _, terms in error.ranks]  # JSON has no NaN
+        images = [list(image_ids) for image_ids, _ in error.ranks]
+        found = [{"image_ids": ids, "terms": terms} for ids, terms in zip(images, as_text, strict=True)]
+        weights = {"plain": network.state_dict()}
+        folder.save_bundle(state, {**record, "non_finite": found}, weights, training, inputs)
+    distributed.barrier()
+
+
+def stored_batches(tensors: Mapping[str, Tensor]) -> list[list[Batch]]:
     """Return the micro-batches of each rank.
 
     Raises:
@@ -69,12 +81,14 @@ def stored_batches(tensors: Mapping[str, Tensor]) -> list[list[StoredBatch]]:
     return [[_stored_batch(tensors, f"{rank}/{index}") for index in range(counts[rank])] for rank in sorted(counts)]
 
 
-def _stored_batch(tensors: Mapping[str, Tensor], prefix: str) -> StoredBatch:
+def _stored_batch(tensors: Mapping[str, Tensor], prefix: str) -> Batch:
     image_ids = tuple(tensors[f"{prefix}/image_ids"].tolist())
     targets = [
         {key: tensors[f"{prefix}/{number}/{key}"] for key in ("labels", "boxes")} for number in range(len(image_ids))
     ]
-    return StoredBatch(tensors[f"{prefix}/images"], targets, image_ids, bool(tensors[f"{prefix}/is_counted"]))
+    no_sizes = torch.zeros(len(image_ids), 2, 2)  # a loss asks for none
+    is_padding = not bool(tensors[f"{prefix}/is_counted"])
+    return Batch(tensors[f"{prefix}/images"], targets, image_ids, no_sizes, is_padding)
 
 
 @dataclass(frozen=True)
@@ -92,25 +106,10 @@ class Outcome:
     image_ids: tuple[int, ...] = ()
 
 
-class _CountedLoss:
-    """A loss normalised by the box count of the whole update, where one rank's part of it is made alone."""
-
-    def __init__(self, criterion: Criterion, num_boxes: float) -> None:
-        self.criterion, self.num_boxes = criterion, num_boxes
-
-    def count_boxes(self, targets: list[dict[str, Tensor]]) -> int:
-        return 1
-
-    def __call__(
-        self, outputs: Any, targets: list[dict[str, Tensor]], num_boxes: float
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.criterion(outputs, targets, self.num_boxes)
-
-
 def replay(
     network: nn.Module,
-    criterion: Criterion,
-    ranks: Sequence[Sequence[StoredBatch]],
+    criterion: DetectionLoss,
+    ranks: Sequence[Sequence[Batch]],
     generators: Sequence[Mapping[str, Any]],
     args: HasAmp,
 ) -> list[Outcome]:
@@ -123,14 +122,14 @@ def replay(
         generators: Random state of each rank at the start of the update.
         args: Precision, for `amp_context`.
     """
-    counted = [batch for batches in ranks for batch in batches if batch.is_counted]
+    counted = [batch for batches in ranks for batch in batches if not batch.is_padding]
     num_boxes = max(1.0, float(sum(criterion.count_boxes(batch.targets) for batch in counted))) / len(ranks)
     optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.0)
     outcomes = []
     for batches, generator in zip(ranks, generators, strict=True):
         restore_random_state(generator)
         try:
-            result = train_step(network, _CountedLoss(criterion, num_boxes), batches, optimizer, args, clip=0.0)
+            result = train_step(network, criterion, batches, optimizer, args, clip=0.0, num_boxes=num_boxes)
         except NonFiniteError as error:
             (image_ids, terms), *_ = error.ranks
             outcomes.append(Outcome(terms, False, image_ids))

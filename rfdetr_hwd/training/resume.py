@@ -1,7 +1,7 @@
-"""Going on from a checkpoint: whether it is this run's, what its state becomes, and what a change entails."""
+"""Resuming a run: whether it is the same run, what its state becomes, and what the learner gets back."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -10,74 +10,125 @@ from torch import Tensor
 
 from rfdetr_hwd.checkpoint.read import Checkpoint, CheckpointError
 from rfdetr_hwd.checkpoint.record import recorded_config
-from rfdetr_hwd.config.changes import ANNOTATIONS, REFITTING, REMEASURING, REORDERING, check_changes
+from rfdetr_hwd.checkpoint.run_folder import RunFolder
+from rfdetr_hwd.checkpoint.train_state import TrainState
+from rfdetr_hwd.config.changes import ANNOTATIONS, REFITTING, REORDERING, check_changes
+from rfdetr_hwd.config.load import keep_former, parse_recorded, with_bit_depth
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.runtime import distributed
+from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.training.description import TRAINING_DATA, VALIDATION_DATA
 from rfdetr_hwd.training.learner import Learner
-from rfdetr_hwd.training.setup import TRAINING_DATA, VALIDATION_DATA
 
 logger = logging.getLogger(__name__)
 
 
-def restore(
-    checkpoint: Checkpoint,
-    description: Mapping[str, Any],
-    config: Config,
-    learner: Learner,
-    updates_per_epoch: int,
-    accepted: Sequence[str],
-) -> bool:
-    """Put a checkpoint into the learner, and make its state the one to go on from.
+def settle_config(
+    config: Config, folder: RunFolder, checkpoint: Checkpoint | None, accepted: Sequence[str]
+) -> tuple[Config, set[str]]:
+    """Return a configuration to resume a run with, and the keys that differ: nothing else than what may.
+
+    Args:
+        config: What is wanted.
+        folder: The run's.
+        checkpoint: The newest, which says what the run is; `None`: there is none yet, and config.yaml says it.
+        accepted: Keys whose change is accepted.
+
+    Raises:
+        ConfigError: A difference would change the updates of the run, and is not accepted; or the run has more epochs
+            behind it than are wanted.
+    """
+    if checkpoint is None:
+        values = folder.config_values()
+        recorded = parse_recorded(values, origin=str(folder.config_file))
+    else:
+        recorded, values = recorded_config(checkpoint), checkpoint.record["config"]
+    config = with_bit_depth(keep_former(config, values), recorded.data.bit_depth)
+    changed = check_changes(recorded, config, accepted)
+    for key in set(accepted) - changed - {ANNOTATIONS}:
+        logger.warning("--accept %s: it is as it was", key)
+    epoch = checkpoint.state.epoch if checkpoint else 0
+    if config.train.epochs < epoch:
+        raise ConfigError(f"train.epochs={config.train.epochs}: the run has {epoch} epochs behind it already")
+    return config, changed
+
+
+def check_data(checkpoint: Checkpoint, record: Mapping[str, Any], accepted: Sequence[str]) -> tuple[bool, bool]:
+    """Return whether the training data, and the validation data, differ from the checkpoint's.
 
     Args:
         checkpoint: The checkpoint.
-        description: Of the model that goes on, from `describe_model`.
-        config: The configuration that it goes on with.
-        learner: Changed in place.
-        updates_per_epoch: Updates of an epoch of the run that goes on.
-        accepted: Changes that are meant.
-
-    Returns:
-        Whether something accepted has changed: the run goes on as another one than the checkpoint says.
+        record: Of the model that is resumed; see `describe_model`.
+        accepted: `annotations` among it accepts other annotations; other classes are never accepted.
 
     Raises:
-        ConfigError: The configuration differs from the checkpoint's in what is not accepted.
-        DatasetError: The data is not what the checkpoint was trained and measured on.
+        DatasetError: They differ, and that is not accepted.
+    """
+    annotations = {TRAINING_DATA: "training annotations", VALIDATION_DATA: "validation annotations"}
+    for key, what in {"class_names": "classes", **annotations}.items():
+        was, now = checkpoint.record.get(key), record[key]
+        if was != now and not (key in annotations and ANNOTATIONS in accepted):
+            hint = f", accept them with --accept {ANNOTATIONS}" if key in annotations else ""
+            raise DatasetError(
+                f"the {what} are not those of {checkpoint.path}: was {_brief(was)}, is {_brief(now)}. Resume on the "
+                f"same data{hint}, or start a new run with model.pretrain_weights set to this one"
+            )
+    is_other_training, is_other_validation = (checkpoint.record.get(key) != record[key] for key in annotations)
+    return is_other_training, is_other_validation
+
+
+def carry_over(
+    state: TrainState, changed: Set[str], is_remeasured: bool = False, is_other_world: bool = False
+) -> TrainState:
+    """Return the state to resume with after changes; the one that is given stays as it is.
+
+    Args:
+        state: Of a checkpoint.
+        changed: Keys that differ, and `annotations` if the training data does.
+        is_remeasured: Whether the validation images are others than they were: the best AP was measured on those.
+        is_other_world: Whether the number of ranks differs: other micro-batches fit into memory.
+    """
+    state = replace(state)
+    if is_remeasured:
+        state = replace(
+            state,
+            is_evaluation_due=state.is_evaluation_due or bool(state.current_figures),
+            best_ap=None,
+            best_step=0,
+            best_weights="",
+            evaluations_since_best=0,
+            figures={},
+            figures_step=0,
+        )
+    if is_other_world or changed & set(REFITTING):
+        state = replace(state, micro_batch=0)
+    if state.update_in_epoch and changed & set(REORDERING):
+        state = replace(state, update_in_epoch=0)
+    return state
+
+
+def number_of_ranks(training: Mapping[str, Any]) -> int:
+    """Return how many ranks saved a training state."""
+    generators = training.get("random")
+    return len(generators) if isinstance(generators, list) else 0
+
+
+def load_learner(learner: Learner, checkpoint: Checkpoint, training: dict[str, Any], seed: int) -> None:
+    """Put weights, optimizer and random generators of a checkpoint into a learner.
+
+    Args:
+        learner: Changed in place.
+        checkpoint: The checkpoint.
+        training: From `checkpoint.training()`.
+        seed: Of the run.
+
+    Raises:
         CheckpointError: It holds something else than this run's state.
     """
-    _check_data(checkpoint, description, accepted)
-    recorded = recorded_config(checkpoint)
-    changed = check_changes(recorded, config, accepted)
-    if checkpoint.record.get(TRAINING_DATA) != description[TRAINING_DATA]:
-        changed.add(ANNOTATIONS)
-    num_ranks = _load(checkpoint, learner, recorded.train.ema, config.train.seed)
-    state = checkpoint.state
-    is_measured_on_others = checkpoint.record.get(VALIDATION_DATA) != description[VALIDATION_DATA]
-    is_measured_on_others |= bool(changed & set(REMEASURING))
-    if is_measured_on_others:
-        state.is_evaluation_due |= bool(state.current_figures)
-        state.forget_best()
-        logger.info("the best AP is forgotten: it was measured on other images")
-    if changed & set(REFITTING) or num_ranks != distributed.world_size():
-        state.micro_batch = 0
-    if state.update_in_epoch and changed & set(REORDERING):
-        state.update_in_epoch = 0
-        logger.info("the epoch under way starts again: with these changes it is other images than it was")
-    learner.schedule = replace(learner.schedule, total_steps=state.total_steps(config.train.epochs, updates_per_epoch))
-    if state.update_in_epoch >= updates_per_epoch:
-        raise CheckpointError(
-            f"{checkpoint.path} is at update {state.update_in_epoch} of an epoch of {updates_per_epoch}"
-        )
-    return is_measured_on_others or bool(changed & set(accepted))
-
-
-def _load(checkpoint: Checkpoint, learner: Learner, has_average: bool, seed: int) -> int:
-    """Put weights, optimiser and random generators into the learner; return the number of ranks that saved them."""
-    training = checkpoint.training()
+    has_ema = recorded_config(checkpoint).train.ema
 
     def weights(kind: str) -> dict[str, Tensor]:
-        return checkpoint.weights(kind if has_average else "plain")  # an average that is new starts from them
+        return checkpoint.weights(kind if has_ema else "plain")  # an EMA that is new starts from them
 
     try:
         learner.restore(checkpoint.state, training, weights, seed)
@@ -86,19 +137,6 @@ def _load(checkpoint: Checkpoint, learner: Learner, has_average: bool, seed: int
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise CheckpointError(f"{checkpoint.path} does not hold the state of this run ({reason})") from None
-    return len(training["random"])
-
-
-def _check_data(checkpoint: Checkpoint, description: Mapping[str, Any], accepted: Sequence[str]) -> None:
-    annotations = {TRAINING_DATA: "training annotations", VALIDATION_DATA: "validation annotations"}
-    for key, what in {"class_names": "classes", **annotations}.items():
-        was, now = checkpoint.record.get(key), description[key]
-        if was != now and not (key in annotations and ANNOTATIONS in accepted):
-            hint = f", accept them with --accept {ANNOTATIONS}" if key in annotations else ""
-            raise DatasetError(
-                f"the {what} are not those of {checkpoint.path}: was {_brief(was)}, is {_brief(now)}. Resume on the "
-                f"same data{hint}, or start a new run with model.pretrain_weights set to this one"
-            )
 
 
 def _brief(what: Any) -> Any:

@@ -1,267 +1,256 @@
-"""The parts of a run: learner, trackers, what is saved of them, and what is written down about them."""
+"""From a configuration to a `Trainer`, in two acts: build what every run has, then create or restore the run."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence, Set
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from rfdetr_hwd.amp import describe_precision
+from rfdetr_hwd.checkpoint.read import Checkpoint, CheckpointError, open_checkpoint
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
-from rfdetr_hwd.checkpoint.run_log import add_end
+from rfdetr_hwd.checkpoint.run_log import add_start
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.config.schema import Config, TrainSection
+from rfdetr_hwd.config.changes import ANNOTATIONS, REMEASURING, REORDERING
+from rfdetr_hwd.config.load import with_bit_depth
+from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.holdout import HeldOut
 from rfdetr_hwd.data.loader import TrainLoader
-from rfdetr_hwd.errors import Interrupted
-from rfdetr_hwd.model.build import BuiltModel
-from rfdetr_hwd.model.rfdetr import learning_rates, rate_name
+from rfdetr_hwd.data.shared_memory import foresee_shortage
+from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.evaluation.measurement import Evaluation
+from rfdetr_hwd.model.build import BuiltModel, build_model
+from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime import distributed
-from rfdetr_hwd.runtime.environment import describe_start, now
-from rfdetr_hwd.training.auto_batch import largest_micro_batch
-from rfdetr_hwd.training.learner import Learner
-from rfdetr_hwd.training.optimizer import Schedule, WeightAverage, build_adamw
+from rfdetr_hwd.runtime.interrupt import StopRequest
+from rfdetr_hwd.runtime.launch import num_local_ranks
+from rfdetr_hwd.runtime.random_state import seed_all
+from rfdetr_hwd.training.assignment import prepare_solver
+from rfdetr_hwd.training.auto_batch import choose_micro_batch
+from rfdetr_hwd.training.data import RunData, build_train_loader, read_data
+from rfdetr_hwd.training.description import describe_model, describe_run
+from rfdetr_hwd.training.first_weights import load_first_weights
+from rfdetr_hwd.training.learner import Learner, build_learner
+from rfdetr_hwd.training.limits import say_limits, say_overlap
 from rfdetr_hwd.training.progress import ConsoleTracker
-from rfdetr_hwd.training.replay import StoredBatch, inputs_of
+from rfdetr_hwd.training.resume import carry_over, check_data, load_learner, number_of_ranks
 from rfdetr_hwd.training.speed import Speed
-from rfdetr_hwd.training.trackers import JsonLinesTracker, NullTracker, TensorBoardTracker, Tracker, Trackers
-from rfdetr_hwd.training.train_step import Criterion, MicroBatch, NonFiniteError
-from rfdetr_hwd.training.trainer import Plan, ending
+from rfdetr_hwd.training.trackers import JsonLinesTracker, TensorBoardTracker, Tracker, Trackers
+from rfdetr_hwd.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
-TRAINING_DATA, VALIDATION_DATA = "training_data", "validation_data"
-"""Entries of a checkpoint's record that say which data it belongs to."""
+class Built(NamedTuple):
+    """What every run has, whether it is new or resumed.
+
+    Attributes:
+        config: The configuration, with the bit depth that the images have.
+        data: The two splits.
+        model: With random weights, on the CPU.
+        loader: Of the training split.
+        criterion: The loss, on the device.
+        evaluation: Of the validation split.
+        device: This rank's.
+        stop: How the run is asked to stop.
+    """
+
+    config: Config
+    data: RunData
+    model: BuiltModel
+    loader: TrainLoader
+    criterion: DetectionLoss
+    evaluation: Evaluation
+    device: torch.device
+    stop: StopRequest
 
 
-def build_learner(train: TrainSection, model: BuiltModel, updates_per_epoch: int, state: TrainState) -> Learner:
-    """Return network, optimiser, schedule and average of a run; the ranks start from the weights of rank 0."""
-    network = model.network
-    distributed.broadcast_weights(network)
-    rates = learning_rates(
-        network,
-        model.stock.config,
-        lr=train.lr,
-        lr_encoder=train.lr_encoder,
-        layer_decay=train.encoder_layer_decay,
-        component_decay=train.component_decay,
-        weight_decay=train.weight_decay,
+def build(config: Config, held_out: HeldOut | None, device: torch.device, stop: StopRequest) -> Built:
+    """Build what every run has. Nothing is written yet.
+
+    Args:
+        config: The configuration.
+        held_out: Which images a run that is resumed held out for validation, if it did.
+        device: This rank's.
+        stop: How the run is asked to stop.
+
+    Raises:
+        UserError: The data cannot be trained or measured on, or the model not be built.
+    """
+    # The data.
+    data = read_data(config, held_out)
+    config = with_bit_depth(config, data.train.options.bit_depth)
+    # The model, which its seed draws: the same on every rank.
+    seed_all(config.train.seed)
+    model = build_network(config, data.train)
+    if distributed.is_main():
+        say_limits(model, data.train, data.val, config.evaluation.max_dets)
+        say_overlap(data.train, data.val)
+    # The loader, the loss and the evaluation, none of which draws.
+    prepare_solver(device)
+    quarantine = RunFolder(Path(config.output.dir)).quarantine_file(distributed.rank())
+    loader = build_train_loader(config, model, data.train, quarantine, stop.check_alone)
+    criterion = DetectionLoss(model.stock).to(device)
+    evaluation = Evaluation.build(model, data.val, config, device)
+    return Built(config, data, model, loader, criterion, evaluation, device, stop)
+
+
+def build_network(config: Config, data: DetectionData) -> BuiltModel:
+    """Build the model with random weights, and say what it is."""
+    model = build_model(config.model, config.downsample, data.class_names)
+    if distributed.is_main():
+        sites = len(model.replacements)
+        what = f"{config.downsample.name} at {sites} sites of the {config.downsample.site}" if sites else "stock"
+        parameters = sum(parameter.numel() for parameter in model.network.parameters()) / 1e6
+        size = f"{parameters:.1f} M parameters, {model.stock.resolution} px"
+        levels = "+".join(model.stock.levels)
+        say(f"model: RF-DETR {config.model.variant}, levels {levels}, {size}; downsampling: {what}")
+    return model
+
+
+def create(built: Built, folder: RunFolder | None, stack: ExitStack) -> Trainer:
+    """Return the trainer of a run that starts at its first step.
+
+    Args:
+        built: From `build`.
+        folder: Of a run that has no checkpoint yet, locked; `None`: it is made, once nothing else can be wrong.
+        stack: Holds the lock of a new folder.
+
+    Raises:
+        UserError: The first weights cannot be loaded, or the folder not be written.
+    """
+    config = built.config
+    # The first weights; then the ranks' generators part.
+    load_first_weights(config, built.model)
+    seed_all(config.train.seed + distributed.rank())
+    # The run folder.
+    folder = folder or _create_folder(config, stack)
+    # The learner, at its first step.
+    state = TrainState()
+    learner = build_learner(config.train, built.model, built.device, built.loader.updates_per_epoch, state)
+    return _start(built, folder, learner, state)
+
+
+def restore(
+    built: Built, folder: RunFolder, checkpoint: Checkpoint, changed: Set[str], accepted: Sequence[str]
+) -> Trainer:
+    """Return the trainer of a run that goes on from a checkpoint.
+
+    Args:
+        built: From `build`.
+        folder: The run's, locked.
+        checkpoint: The newest of the run.
+        changed: Keys of the configuration that differ from the checkpoint's, from `settle_config`.
+        accepted: Changes that are meant.
+
+    Raises:
+        DatasetError: The data is not what the checkpoint was trained and measured on.
+        CheckpointError: It holds something else than this run's state.
+    """
+    config, record = built.config, describe_model(built.config, built.data)
+    # What differs from the run that was saved.
+    is_other_training, is_remeasured = check_data(checkpoint, record, accepted)
+    changed = {*changed, ANNOTATIONS} if is_other_training else changed
+    is_remeasured = is_remeasured or bool(changed & set(REMEASURING))
+    # The state, with what the differences entail.
+    training = checkpoint.training()
+    is_other_world = number_of_ranks(training) != distributed.world_size()
+    state = carry_over(checkpoint.state, changed, is_remeasured, is_other_world)
+    _say_carried_over(checkpoint.state, changed, is_remeasured)
+    if state.update_in_epoch >= built.loader.updates_per_epoch:
+        where = f"at update {state.update_in_epoch} of an epoch of {built.loader.updates_per_epoch}"
+        raise CheckpointError(f"{checkpoint.path} is {where}")
+    # The learner, with the schedule of that state.
+    learner = build_learner(config.train, built.model, built.device, built.loader.updates_per_epoch, state)
+    load_learner(learner, checkpoint, training, config.train.seed)
+    if distributed.is_main():
+        say(f"resumed from {checkpoint.path} at step {state.step}, epoch {state.epoch}")
+        folder.point_best(state)
+    is_changed = is_remeasured or bool(changed & set(accepted))
+    return _start(built, folder, learner, state, is_changed)
+
+
+def _say_carried_over(was: TrainState, changed: Set[str], is_remeasured: bool) -> None:
+    if is_remeasured:
+        logger.info("the best AP is forgotten: it was measured on other images")
+    if was.update_in_epoch and changed & set(REORDERING):
+        logger.info("the epoch under way starts again: with these changes it is other images than it was")
+
+
+def _start(built: Built, folder: RunFolder, learner: Learner, state: TrainState, is_changed: bool = False) -> Trainer:
+    """Return the trainer, and write down how the run is started."""
+    config, data, _, loader, criterion, evaluation, _, stop = built
+    # What fits into memory, beside what the learner holds.
+    if config.train.micro_batch == "auto":
+        state.micro_batch = state.micro_batch or choose_micro_batch(config, learner, criterion, loader, data.train)
+        evaluation.fit_into_memory(learner.network, learner.optimizer)
+    if distributed.is_main():
+        batches = {"training": loader.largest_batch, "evaluation": evaluation.loader.largest_batch}
+        foresee_shortage(batches, config.data.workers, num_local_ranks())
+    trainer = Trainer(
+        config=config,
+        learner=learner,
+        state=state,
+        loader=loader,
+        criterion=criterion,
+        evaluation=evaluation,
+        folder=folder,
+        record=describe_model(config, data),
+        stop=stop,
     )
-    return Learner(
-        network=network,
-        optimizer=build_adamw(rates),
-        schedule=Schedule(
-            train.schedule,
-            warmup_steps=round(train.warmup_epochs * updates_per_epoch),
-            total_steps=state.total_steps(train.epochs, updates_per_epoch),
-            final_factor=train.lr_final_factor,
-        ),
-        average=WeightAverage(network, train.ema_decay, train.ema_tau) if train.ema else None,
-        rate_name=rate_name,
-    )
+    # What is written down of the run.
+    if is_changed:  # so that what was accepted once need not be said again
+        trainer.save(again=True)
+    if distributed.is_main():
+        folder.retire_best(state)
+        folder.write_config(config)
+        add_start(folder.log_file, describe_run(config, learner, loader, data, state))
+        # What receives the numbers; other ranks have none.
+        trainer.tracker = _build_tracker(config, folder, state, learner.schedule.total_steps, trainer.speed)
+    return trainer
 
 
-def build_plan(config: Config) -> Plan:
-    """Return when things of a run are due."""
-    return Plan(
-        epochs=config.train.epochs,
-        evaluate_every=config.evaluation.every,
-        save_every=config.output.save_every,
-        save_every_updates=config.output.save_every_updates,
-        log_every=config.train.log_every,
-        clip=config.train.clip,
-        early_stop=config.train.early_stop,
-    )
-
-
-def build_tracker(
-    config: Config, folder: RunFolder, state: TrainState, updates_per_epoch: int, speed: Speed
-) -> Tracker:
-    """Return what receives the numbers: on rank 0 the files and the console, elsewhere nothing."""
-    if not distributed.is_main():
-        return NullTracker()
-    total = state.total_steps(config.train.epochs, updates_per_epoch)
+def _build_tracker(config: Config, folder: RunFolder, state: TrainState, total_steps: int, speed: Speed) -> Tracker:
+    """Return what receives the numbers: the files and the console."""
     measured = [ap for kind in ("ema", "plain") if (ap := state.figures.get(f"{kind}/AP")) is not None]
     trackers: list[Tracker] = [
         JsonLinesTracker(folder.metrics_file, state.step, state.is_evaluation_due),
-        ConsoleTracker(state.step, total, config.train.epochs, speed, max(measured, default=None)),
+        ConsoleTracker(state.step, total_steps, config.train.epochs, speed, max(measured, default=None)),
     ]
     if "tensorboard" in config.output.trackers:
         trackers.append(TensorBoardTracker(folder.path / "tensorboard", state.step))
     return Trackers(trackers)
 
 
-def describe_model(config: Config, data: DetectionData, val_data: DetectionData) -> dict[str, Any]:
-    """Return what a checkpoint needs to rebuild its model, and to know its classes and what it was trained on."""
-    return {
-        "config": config.model_dump(mode="json"),
-        "class_names": list(data.class_names),
-        "category_ids": list(data.category_ids),
-        TRAINING_DATA: _identity(data),
-        VALIDATION_DATA: _identity(val_data),
-    }
+def claim(config: Config, folder: RunFolder | None, stack: ExitStack) -> None:
+    """Lock the folder of an existing run for as long as the stack lasts; every rank must have found it.
 
-
-def _identity(data: DetectionData) -> dict[str, Any]:
-    """Return what tells one split from another, and gives a first idea of how they differ."""
-    return {"images": len(data), "boxes": len(data.labels), "sha256": data.fingerprint}
-
-
-@dataclass(frozen=True)
-class Saver:
-    """Writes checkpoints of a run on rank 0; every rank calls it in the same place.
-
-    Attributes:
-        folder: The run folder.
-        learner: What is saved.
-        description: Of the model, from `describe_model`.
-        keep_last: Checkpoints kept beside the best one.
+    Raises:
+        ConfigError: Another process trains in it, or the ranks do not see the same.
     """
-
-    folder: RunFolder
-    learner: Learner
-    description: Mapping[str, Any]
-    keep_last: int
-
-    def save(self, state: TrainState) -> None:
-        """Write a checkpoint; the other ranks contribute their random generators and wait."""
-        training = self.learner.training_state()
-        if distributed.is_main():
-            self.folder.save(state, self.description, self._weights(), training, self.keep_last)
-        distributed.barrier()
-
-    def amend(self, state: TrainState) -> None:
-        """Enter the figures of a state in its checkpoint."""
-        if distributed.is_main():
-            self.folder.amend(state, self.keep_last)
-        distributed.barrier()
-
-    def bundle(
-        self, state: TrainState, micro_batches: Sequence[MicroBatch], error: NonFiniteError, random: dict[str, Any]
-    ) -> None:
-        """Write what reproduces an update that failed: its inputs on every rank, weights and random states."""
-        ranks = distributed.gather_objects((inputs_of(micro_batches, distributed.rank()), random))
-        if distributed.is_main():
-            inputs = {name: tensor for tensors, _ in ranks for name, tensor in tensors.items()}
-            training = {"random": [random_of_rank for _, random_of_rank in ranks]}
-            weights = {"plain": self.learner.network.state_dict()}
-            found = [{"image_ids": list(image_ids), "terms": _as_text(terms)} for image_ids, terms in error.ranks]
-            description = {**self.description, "non_finite": found}
-            self.folder.save_bundle(state, description, weights, training, inputs)
-        distributed.barrier()
-
-    def _weights(self) -> dict[str, dict[str, Tensor]]:
-        return {kind: network.state_dict() for kind, network in self.learner.networks().items()}
+    if distributed.broadcast_object(folder is not None) != (folder is not None):
+        here = f"rank {distributed.rank()} and rank 0 do not see the same in {config.output.dir}"
+        raise ConfigError(f"output.dir: {here}: it must be a folder that all machines share")
+    if folder is not None and distributed.is_main():
+        stack.enter_context(folder.lock())
+    distributed.barrier()
 
 
-def choose_micro_batch(
-    config: Config, learner: Learner, criterion: Criterion, loader: TrainLoader, data: DetectionData
-) -> int:
-    """Return the images of one forward pass that `train.micro_batch=auto` stands for; 0: the rank's whole share.
+def find_newest(folder: RunFolder | None) -> Checkpoint | None:
+    """Return the checkpoint to go on from, the one that rank 0 finds on every rank; `None` for a new run."""
+    found = folder.newest() if folder and distributed.is_main() and folder.has_checkpoints() else None
+    name = distributed.broadcast_object(found.path.name if found else None)
+    return open_checkpoint(folder.checkpoints / name) if folder and name and not found else found
 
-    On a GPU it is tried: with the largest scale, and with as many objects in each image as the densest one has.
-    """
-    device = next(learner.network.parameters()).device
-    share = -(-config.train.batch_size // distributed.world_size())
-    if device.type != "cuda":
-        if distributed.is_main():
-            logger.info("train.micro_batch=auto: on a CPU it is the rank's whole share, %d images", share)
-        return 0
-    side, densest = max(loader.order.resolutions), max(len(data.objects(row)[1]) for row in range(len(data)))
 
-    def sample(size: int) -> StoredBatch:
-        target = {"labels": torch.zeros(densest, dtype=torch.int64), "boxes": torch.rand(densest, 4) * 0.4 + 0.1}
-        return StoredBatch(torch.rand(size, 3, side, side), [target] * size, tuple(range(size)), True)
-
-    size = largest_micro_batch(learner.network, learner.optimizer, criterion, sample, share, config)
+def _create_folder(config: Config, stack: ExitStack) -> RunFolder:
+    """Make the run folder on rank 0 and lock it for as long as the stack lasts; the others wait until it is there."""
     if distributed.is_main():
-        logger.info("train.micro_batch=auto: %d of %d images fit at %d px with %d objects", size, share, side, densest)
-    return size
-
-
-def describe_run(
-    config: Config,
-    learner: Learner,
-    loader: TrainLoader,
-    data: DetectionData,
-    val_data: DetectionData,
-    state: TrainState,
-) -> dict[str, Any]:
-    """Return an entry of run.json: how the run was started, and every number that follows from its configuration."""
-    share = -(-config.train.batch_size // distributed.world_size())
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in learner.network.parameters()]
-    groups = [
-        {
-            "lr": group["base_lr"],
-            "weight_decay": group["weight_decay"],
-            "parameters": sum(parameter.numel() for parameter in group["params"]),
-        }
-        for group in learner.optimizer.param_groups
-    ]
-    return {
-        "step": state.step,
-        **describe_start(),
-        "config": config.model_dump(mode="json"),
-        "precision": describe_precision(config, next(learner.network.parameters()).device),
-        "derived": {
-            "resolutions": list(loader.order.resolutions),
-            "updates_per_epoch": loader.updates_per_epoch,
-            "total_updates": learner.schedule.total_steps,
-            "warmup_updates": learner.schedule.warmup_steps,
-            "world_size": distributed.world_size(),
-            "micro_batch": state.micro_batch or loader.micro_batch or share,
-            "parameters": sum(size for size, _ in sizes),
-            "trained_parameters": sum(size for size, is_trained in sizes if is_trained),
-            "learning_rate_groups": groups,
-        },
-        "data": {
-            "root": config.data.root,
-            "classes": list(data.class_names),
-            TRAINING_DATA: _identity(data),
-            VALIDATION_DATA: _identity(val_data),
-        },
-    }
-
-
-def describe_ending(plan: Plan, state: TrainState) -> str:
-    """Return why and when a run ended by itself; empty: it has not."""
-    match ending(plan, state):
-        case "completed":
-            return f"the run is complete: {state.epoch} epochs, {state.step} steps"
-        case "early_stopping":
-            since = state.evaluations_since_best
-            return (
-                f"early stopping at step {state.step}, after epoch {state.epoch} of {plan.epochs}: the last "
-                f"{f'{since} evaluations' if since > 1 else 'evaluation'} did not exceed the best AP "
-                f"({state.best_ap or 0:.4f}, of step {state.best_step}); train.early_stop={plan.early_stop}"
-            )
-    return ""
-
-
-@contextmanager
-def recorded_end(folder: RunFolder, plan: Plan, state: TrainState) -> Iterator[None]:
-    """Enter in run.json how the start of a run ended; of one that was killed nothing is entered."""
-    reason, message = "failed", ""
-    try:
-        yield
-        reason, message = ending(plan, state) or "failed", describe_ending(plan, state)
-    except Interrupted as interruption:
-        reason, message = "interrupted", f"exit status {interruption.status}"
-        raise
-    except BaseException as error:
-        message = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise
-    finally:
-        best = {"ap": state.best_ap, "step": state.best_step, "weights": state.best_weights}
-        entry = {"reason": reason, "message": message, "step": state.step, "epoch": state.epoch, "best": best}
-        if distributed.is_main():
-            add_end(folder.log_file, {"time": now(), **entry})
-
-
-def _as_text(terms: Mapping[str, float]) -> dict[str, str]:
-    """Return numbers as text: JSON has no NaN."""
-    return {name: repr(value) for name, value in terms.items()}
+        folder = RunFolder.create(config)
+        stack.enter_context(folder.lock())
+        say(f"run folder: {folder.path}")
+    distributed.barrier()
+    return RunFolder(Path(config.output.dir))

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
+from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime.distributed import (
     agree,
     all_gather_objects,
@@ -17,30 +18,6 @@ from rfdetr_hwd.runtime.distributed import (
     world_size,
 )
 from rfdetr_hwd.runtime.memory import RUN_REMEDIES, HalfUpdatedError, OutOfMemoryError, is_out_of_memory
-
-
-class MicroBatch(Protocol):
-    """Images and targets of one forward pass."""
-
-    @property
-    def images(self) -> Tensor: ...
-    @property
-    def targets(self) -> list[dict[str, Tensor]]: ...
-    @property
-    def image_ids(self) -> tuple[int, ...]: ...
-    @property
-    def is_counted(self) -> bool: ...
-    def to(self, device: torch.device) -> Self: ...
-    def cut(self, size: int) -> list[Self]: ...
-
-
-class Criterion(Protocol):
-    """A loss that is given its normaliser."""
-
-    def count_boxes(self, targets: list[dict[str, Tensor]]) -> int: ...
-    def __call__(
-        self, outputs: Any, targets: list[dict[str, Tensor]], num_boxes: float
-    ) -> tuple[Tensor, dict[str, Tensor]]: ...
 
 
 @dataclass(frozen=True)
@@ -58,6 +35,13 @@ class StepResult:
     terms: dict[str, Tensor]
     grad_norm: Tensor
     num_images: int
+
+    def over_ranks(self) -> dict[str, float]:
+        """Return loss, gradient norm and loss terms as numbers over all ranks; every rank calls it in the same step."""
+        means = sum_over_ranks(torch.stack([self.loss, *self.terms.values()])) / world_size()
+        loss, *terms = means.tolist()
+        named = {f"loss/{name}": value for name, value in zip(self.terms, terms, strict=True)}
+        return {"loss": loss, "grad_norm": float(self.grad_norm), **named}
 
 
 class NonFiniteError(Exception):
@@ -77,11 +61,12 @@ class NonFiniteError(Exception):
 
 def train_step(
     network: nn.Module,
-    criterion: Criterion,
-    micro_batches: Sequence[MicroBatch],
+    criterion: DetectionLoss,
+    micro_batches: Sequence[Batch],
     optimizer: torch.optim.Optimizer,
     args: HasAmp,
     clip: float,
+    num_boxes: float | None = None,
 ) -> StepResult:
     """Make one update from one or more micro-batches.
 
@@ -95,6 +80,7 @@ def train_step(
         optimizer: Its learning rates are set already.
         args: Precision, for `amp_context`.
         clip: Largest gradient norm; 0 does not clip.
+        num_boxes: Normaliser of the loss; `None`: counted over the micro-batches and the ranks.
 
     Raises:
         NonFiniteError: The loss or the gradient is not finite; the weights are as they were.
@@ -103,9 +89,10 @@ def train_step(
         HalfUpdatedError: The optimizer step ran out of memory, on any rank; the weights are partly updated.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    num_boxes, num_images = _count(criterion, micro_batches)
+    counted_boxes, num_images = _count(criterion, micro_batches)
+    normaliser = counted_boxes if num_boxes is None else num_boxes
     try:
-        passes = _make_passes(network, criterion, micro_batches, num_boxes, args)
+        passes = _make_passes(network, criterion, micro_batches, normaliser, args)
         average_gradients(parameters)
         terms = {name: torch.stack([values[name] for values in passes]).sum() for name in passes[0]}
         grad_norm = nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
@@ -121,7 +108,7 @@ def train_step(
 
 
 def _make_passes(
-    network: nn.Module, criterion: Criterion, micro_batches: Sequence[MicroBatch], num_boxes: float, args: HasAmp
+    network: nn.Module, criterion: DetectionLoss, micro_batches: Sequence[Batch], num_boxes: float, args: HasAmp
 ) -> list[dict[str, Tensor]]:
     """Accumulate the gradients of the micro-batches; return the loss terms of each, if no pass failed on any rank.
 
@@ -165,21 +152,22 @@ def _apply(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _accumulate(
-    network: nn.Module, criterion: Criterion, batch: MicroBatch, num_boxes: float, args: HasAmp
+    network: nn.Module, criterion: DetectionLoss, batch: Batch, num_boxes: float, args: HasAmp
 ) -> dict[str, Tensor]:
     """Add the gradient of one micro-batch and return its loss terms."""
     outputs = forward_in_amp(network, batch.images, args)
     loss, terms = criterion(outputs, batch.targets, num_boxes=num_boxes)
-    (loss * float(batch.is_counted)).backward()
-    return {name: value * float(batch.is_counted) for name, value in terms.items()}
+    weight = 0.0 if batch.is_padding else 1.0
+    (loss * weight).backward()
+    return {name: value * weight for name, value in terms.items()}
 
 
-def _count(criterion: Criterion, micro_batches: Sequence[MicroBatch]) -> tuple[float, int]:
+def _count(criterion: DetectionLoss, micro_batches: Sequence[Batch]) -> tuple[float, int]:
     """Return the normaliser, which is the box count over the ranks that gradients are averaged over, and the images.
 
     They are counted on the host, so that no device is waited for; one process needs no tensor for it.
     """
-    counted = [batch for batch in micro_batches if batch.is_counted]
+    counted = [batch for batch in micro_batches if not batch.is_padding]
     boxes, images = sum(criterion.count_boxes(b.targets) for b in counted), sum(len(b.image_ids) for b in counted)
     if world_size() == 1:
         return float(max(1, boxes)), images
@@ -187,7 +175,7 @@ def _count(criterion: Criterion, micro_batches: Sequence[MicroBatch]) -> tuple[f
     return max(1.0, num_boxes) / world_size(), round(num_images)
 
 
-def _suspects(micro_batches: Sequence[MicroBatch], passes: Sequence[dict[str, Tensor]]) -> tuple[int, ...]:
+def _suspects(micro_batches: Sequence[Batch], passes: Sequence[dict[str, Tensor]]) -> tuple[int, ...]:
     """Return the images of the micro-batches with a term that is not finite; all images if no rank has such a term."""
     broken = [not all(bool(torch.isfinite(value)) for value in terms.values()) for terms in passes]
     is_loss_broken = max_over_ranks(int(any(broken)))

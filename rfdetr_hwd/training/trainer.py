@@ -1,244 +1,250 @@
-"""The training loop: one visible loop that decides when to log, evaluate, save and stop."""
+"""The training loop: when to step, log, evaluate, save and stop."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
-from torch import nn
 
-from rfdetr_hwd.amp import HasAmp
+from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.errors import Interrupted
-from rfdetr_hwd.runtime.distributed import SharedError, agree, is_main, max_over_ranks, sum_over_ranks, world_size
+from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.data.loader import TrainLoader
+from rfdetr_hwd.errors import Interrupted, UserError
+from rfdetr_hwd.evaluation.measurement import Evaluation
+from rfdetr_hwd.model.rfdetr import DetectionLoss
+from rfdetr_hwd.runtime import distributed
+from rfdetr_hwd.runtime.distributed import SharedError, is_main, max_over_ranks
 from rfdetr_hwd.runtime.interrupt import StopRequest
-from rfdetr_hwd.runtime.memory import MemoryShortageError
-from rfdetr_hwd.training.attempts import Bundle, make_update
+from rfdetr_hwd.runtime.memory import RUN_REMEDIES, MemoryShortageError, OutOfMemoryError
+from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
+from rfdetr_hwd.training.ending import ending
 from rfdetr_hwd.training.learner import Learner
+from rfdetr_hwd.training.replay import write_bundle
 from rfdetr_hwd.training.speed import Speed
-from rfdetr_hwd.training.trackers import Tracker
-from rfdetr_hwd.training.train_step import Criterion, StepResult
-
-Ending = Literal["completed", "early_stopping"]
-"""How a run ends by itself."""
+from rfdetr_hwd.training.trackers import NullTracker, Tracker
+from rfdetr_hwd.training.train_step import NonFiniteError, StepResult, train_step
 
 logger = logging.getLogger(__name__)
 
 
-class EpochLoader(Protocol):
-    """Serves an epoch's updates as lists of micro-batches, from any update on."""
-
-    @property
-    def updates_per_epoch(self) -> int: ...
-    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[list[Any]]: ...
-
-
-@dataclass(frozen=True)
-class Plan:
-    """When things are due, and how an update is made.
+@dataclass
+class Trainer:
+    """A run that is ready to be trained. Every rank has one, and calls its methods in the same place.
 
     Attributes:
-        epochs: Epochs of the run.
-        evaluate_every: Epochs between evaluations.
-        save_every: Epochs between checkpoints.
-        save_every_updates: Updates between checkpoints within an epoch; `None`: none.
-        log_every: Updates between records of the loss.
-        clip: Largest gradient norm; 0 does not clip.
-        early_stop: Evaluations without a better AP after which the run ends.
-    """
-
-    epochs: int
-    evaluate_every: int
-    save_every: int
-    save_every_updates: int | None
-    log_every: int
-    clip: float
-    early_stop: int | None
-
-
-@dataclass(frozen=True)
-class LoopParts:
-    """What the loop calls out to. Every rank calls each of them in the same place.
-
-    Attributes:
+        config: What is due when, and how a step is made.
+        learner: Network, optimizer, schedule and EMA; changed in place.
+        state: Position in the run; changed in place.
         loader: The training images; it may raise `Interrupted` while it waits for them.
         criterion: The loss.
-        evaluate: Measures a network; returns figures with `AP` among them, `None` where there is nothing to measure.
-        save: Writes a checkpoint of the state.
-        amend: Enters the figures of the state in the checkpoint that was saved at the same step.
-        bundle: Writes what reproduces an update that failed: state, micro-batches, error, random state at its start.
-        tracker: Receives the numbers of logged updates and of evaluations.
-        stop: Asked after every update, and by `evaluate` after every batch.
-        speed: Told of every update.
+        evaluation: Measures a network.
+        folder: Where checkpoints go.
+        record: What a checkpoint records of its model; see `rfdetr_hwd.training.description`.
+        stop: Asked after every step, and by the evaluation after every batch.
+        speed: Told of every step.
+        tracker: Receives the numbers of logged steps and of evaluations.
     """
 
-    loader: EpochLoader
-    criterion: Criterion
-    evaluate: Callable[[nn.Module], dict[str, float | None]]
-    save: Callable[[TrainState], None]
-    amend: Callable[[TrainState], None]
-    bundle: Bundle
-    tracker: Tracker
+    config: Config
+    learner: Learner
+    state: TrainState
+    loader: TrainLoader
+    criterion: DetectionLoss
+    evaluation: Evaluation
+    folder: RunFolder
+    record: Mapping[str, Any]
     stop: StopRequest
     speed: Speed = field(default_factory=Speed)
+    tracker: Tracker = field(default_factory=NullTracker)
+    _saved_step: int = field(init=False)
 
+    def __post_init__(self) -> None:
+        self._saved_step = self.state.step  # it starts from nothing, or from a checkpoint
 
-def fit(learner: Learner, parts: LoopParts, plan: Plan, state: TrainState, args: HasAmp) -> TrainState:
-    """Train until the last epoch, or until AP has stopped rising.
+    def fit(self) -> None:
+        """Train until the last epoch, or until AP has stopped rising.
 
-    An epoch that is to be evaluated is saved first, so that nothing which goes wrong in the evaluation costs training.
+        An epoch that is to be evaluated is saved first, so that nothing which goes wrong in the evaluation costs
+        training.
 
-    Args:
-        learner: Network, optimiser, schedule and average; changed in place.
-        parts: Data, loss, evaluation, saving, tracking, stopping.
-        plan: When things are due.
-        state: Where to start: a new `TrainState`, or that of a checkpoint whose `learner` is restored.
-        args: Precision, for `amp_context`.
+        Raises:
+            Interrupted: The run was asked to stop; a checkpoint of the state is there, unless no step was made.
+            NonFiniteError: A loss or gradient is not finite.
+            HalfUpdatedError: The optimizer step ran out of memory.
+            MemoryShortageError: A step does not fit into memory; the state before it is saved.
+            OtherRankError: Another rank failed.
+            Exception: Whatever fails here; where loading or the passes fail on any rank, the state is saved.
+        """
+        state, log_every = self.state, self.config.train.log_every
+        self.learner.network.train()
+        while ending(self.config, state) is None:
+            self._stop_if(self.stop.agreed_code())
+            if state.is_evaluation_due:  # of the epoch before, or of the last one of an interrupted run
+                self._evaluate()
+                continue
+            self.speed.start()
+            for batch in self._batches():
+                # Step: the state has it when this returns.
+                with self._saved_on_failure():
+                    result = self._step(batch)
+                self.speed.stop(result.num_images)
+                # Log.
+                if state.step % log_every == 0:
+                    self._log(result)
+                # Save: at the end of an epoch, within it as `output.save_every_updates` says, and when asked to stop.
+                self._end_epoch()
+                if self._is_save_due():
+                    self.save()
+                self._stop_if(self.stop.agreed_code())
+                self.speed.start()
 
-    Returns:
-        The state at the end.
+    def save(self, again: bool = False) -> None:
+        """Write a checkpoint of the state, unless there is one; other ranks give their random generators, and wait.
 
-    Raises:
-        Interrupted: The run was asked to stop; a checkpoint of the state is there, unless no update was made.
-        NonFiniteError: A loss or gradient is not finite.
-        HalfUpdatedError: The optimizer step ran out of memory.
-        MemoryShortageError: An update does not fit into memory; the state before it is saved.
-        OtherRankError: Another rank failed; if it did so while it loaded images or in its passes, the state is saved.
-        Exception: Whatever fails here; while images are loaded or in the passes, the state is saved.
-    """
-    learner.network.train()
-    keep = _Keeper(parts.save, state.step)
-    while ending(plan, state) is None:
-        _stop_if_asked(parts, keep, state)
-        if state.is_evaluation_due:
-            _evaluate(learner, parts, state)
-            continue
-        parts.speed.start()
-        for micro_batches in _updates(parts, keep, state):
-            factor = learner.schedule.apply(learner.optimizer, state.step)
-            try:
-                result = make_update(learner, parts, state, micro_batches, plan.clip, args)
-            except MemoryShortageError:
-                keep.if_possible(state)
-                raise
-            except SharedError as error:
-                keep.if_possible(state)
-                raise error.original from None
-            parts.speed.stop(result.num_images)
-            if state.step % plan.log_every == 0:
-                rates = {"lr_factor": factor, **learner.learning_rates()}
-                parts.tracker.log(state.step, {**_step_values(result, state), **rates})
-            if state.update_in_epoch == parts.loader.updates_per_epoch:
-                _end_epoch(plan, state)
-            if _is_save_due(plan, state):
-                keep(state)
-            _stop_if_asked(parts, keep, state)
-            parts.speed.start()
-    return state
-
-
-@dataclass
-class _Keeper:
-    """Saves a state, once."""
-
-    save: Callable[[TrainState], None]
-    saved_step: int
-
-    def __call__(self, state: TrainState) -> None:
-        if state.step != self.saved_step:
-            self.save(state)
-            self.saved_step = state.step
-
-    def if_possible(self, state: TrainState) -> None:
-        """Save where the run is about to end with an error, which must not be hidden by another one."""
-        try:
-            self(state)
-        except Exception as failure:
-            logger.warning("step %d is not saved: %s", state.step, failure)
-        else:
-            if self.saved_step and is_main():
-                logger.warning("what was trained is saved, at step %d", self.saved_step)
-
-
-def _stop_if_asked(parts: LoopParts, keep: _Keeper, state: TrainState) -> None:
-    code = parts.stop.agreed_code()
-    if code:
-        keep(state)
-        raise Interrupted(code)
-
-
-def _updates(parts: LoopParts, keep: _Keeper, state: TrainState) -> Iterator[list[Any]]:
-    """Yield the updates of the epoch under way.
-
-    Whoever waits for a batch when it is asked to stop, or cannot get one, says so, and all ranks save and stop there.
-    """
-    updates = parts.loader.epoch(state.epoch, state.update_in_epoch)
-    while True:
-        micro_batches, failure, code = None, None, 0
-        try:
-            micro_batches = next(updates, None)
-        except Interrupted as interruption:
-            code = interruption.status
-        except Exception as error:
-            failure = error
-        try:
-            agree(failure)
-        except SharedError as error:
-            keep.if_possible(state)
-            raise error.original from None
-        code = max_over_ranks(code)
-        if code:
-            keep(state)
-            raise Interrupted(code)
-        if micro_batches is None:
+        Args:
+            again: Also if there is one: it says something else of the run.
+        """
+        if self.state.step == self._saved_step and not again:
             return
-        yield micro_batches
+        training = self.learner.training_state()
+        if is_main():
+            weights = {kind: network.state_dict() for kind, network in self.learner.networks().items()}
+            self.folder.save(self.state, self.record, weights, training, self.config.output.keep_last)
+        distributed.barrier()
+        self._saved_step = self.state.step
 
+    def _is_save_due(self) -> bool:
+        """Return whether a checkpoint is due after the step that was made last."""
+        state, output = self.state, self.config.output
+        if state.update_in_epoch == 0:
+            return state.is_evaluation_due or state.epoch % output.save_every == 0
+        return output.save_every_updates is not None and state.step % output.save_every_updates == 0
 
-def ending(plan: Plan, state: TrainState) -> Ending | None:
-    """Return why a run is over: the last epoch is done and evaluated, or AP has stopped rising; `None`: it is not."""
-    if state.is_evaluation_due:
-        return None
-    if state.epoch >= plan.epochs:
-        return "completed"
-    is_stalled = plan.early_stop is not None and state.evaluations_since_best >= plan.early_stop
-    return "early_stopping" if is_stalled else None
+    def _stop_if(self, code: int) -> None:
+        """Save and end the run, if the ranks have agreed on an exit status other than 0."""
+        if code:
+            self.save()
+            raise Interrupted(code)
 
+    @contextmanager
+    def _saved_on_failure(self) -> Iterator[None]:
+        """Save where loading or the passes fail on any rank, and the state is as before the step; then let it fail."""
+        try:
+            yield
+        except (MemoryShortageError, SharedError) as error:
+            try:
+                self.save()
+            except Exception as failure:  # which must not hide why the run ends
+                logger.warning("step %d is not saved: %s", self.state.step, failure)
+            else:
+                if self._saved_step and is_main():
+                    logger.warning("what was trained is saved, at step %d", self._saved_step)
+            raise (error.original if isinstance(error, SharedError) else error) from None
 
-def _end_epoch(plan: Plan, state: TrainState) -> None:
-    state.epoch += 1
-    state.update_in_epoch = 0
-    state.is_evaluation_due = state.epoch == plan.epochs or state.epoch % plan.evaluate_every == 0
+    def _batches(self) -> Iterator[Batch]:
+        """Yield this rank's share of each step of the epoch under way.
 
+        A rank that is asked to stop while it waits for a batch, or cannot get one, says so: all save and stop there.
+        """
+        batches = self.loader.epoch(self.state.epoch, self.state.update_in_epoch)
+        while True:
+            batch, failure, code = None, None, 0
+            try:
+                batch = next(batches, None)
+            except Interrupted as interruption:
+                code = interruption.status
+            except Exception as error:
+                failure = error
+            with self._saved_on_failure():
+                distributed.agree(failure)
+            self._stop_if(max_over_ranks(code))
+            if batch is None:
+                return
+            yield batch
 
-def _is_save_due(plan: Plan, state: TrainState) -> bool:
-    if state.update_in_epoch == 0:
-        return state.is_evaluation_due or state.epoch % plan.save_every == 0
-    return plan.save_every_updates is not None and state.step % plan.save_every_updates == 0
+    def _step(self, batch: Batch) -> StepResult:
+        """Make one optimizer step; one that does not fit into memory is retried with half the micro-batch, down to 1.
 
+        A retry starts from the same random state. The size that fits is kept in the state.
 
-def _evaluate(learner: Learner, parts: LoopParts, state: TrainState) -> None:
-    """Measure every network and record the figures."""
-    figures = {kind: parts.evaluate(network) for kind, network in learner.networks().items()}
-    state.figures = {f"{kind}/{name}": value for kind, values in figures.items() for name, value in values.items()}
-    state.figures_step = state.step
-    measured = {kind: ap for kind, values in figures.items() if (ap := values["AP"]) is not None}
-    if measured:  # what is none is no AP to compare with
-        weights = max(measured, key=measured.__getitem__)
-        is_best = state.best_ap is None or measured[weights] > state.best_ap
-        if is_best:
-            state.best_ap, state.best_step, state.best_weights = measured[weights], state.step, weights
-        state.evaluations_since_best = 0 if is_best else state.evaluations_since_best + 1
-    state.is_evaluation_due = False
-    parts.tracker.log(state.step, {"epoch": state.epoch, **state.figures})
-    parts.amend(state)
+        Raises:
+            MemoryShortageError: A micro-batch of one image does not fit; weights, state and generators are unchanged.
+            SharedError: A pass failed, on any rank; weights, state and random generators are unchanged.
+            HalfUpdatedError: The optimizer step ran out of memory; the weights are partly updated.
+            NonFiniteError: The loss or the gradient is not finite.
+        """
+        learner, state, start = self.learner, self.state, random_state()
+        learner.schedule.apply(learner.optimizer, state.step)
+        configured, clip = self.config.train.micro_batch, self.config.train.clip
+        whole = configured if isinstance(configured, int) else len(batch.image_ids)
+        while True:
+            micro_batches = batch.split(state.micro_batch or whole)
+            try:
+                result = train_step(
+                    learner.network, self.criterion, micro_batches, learner.optimizer, self.config, clip
+                )
+                break
+            except NonFiniteError as error:
+                self._bundle(micro_batches, error, start)
+                raise
+            except SharedError:
+                restore_random_state(start)
+                raise
+            except OutOfMemoryError:  # answered below, where no traceback holds the tensors of a pass any more
+                largest = max_over_ranks(len(micro_batches[0].image_ids))
+            torch.cuda.empty_cache()
+            restore_random_state(start)
+            self._halve_micro_batch(largest)
+        # The state and the EMA follow the weights.
+        state.step += 1
+        state.update_in_epoch += 1
+        if learner.ema is not None:
+            learner.ema.update(learner.network, state.step)
+        return result
 
+    def _halve_micro_batch(self, largest: int) -> None:
+        step, half = self.state.step + 1, -(-largest // 2)
+        if half == largest:
+            raise MemoryShortageError(
+                f"step {step} does not fit into memory, even with train.micro_batch=1. {RUN_REMEDIES}; or start a new "
+                "run with a lower model.resolution"
+            )
+        self.state.micro_batch = half
+        if is_main():
+            what = f"out of memory at step {step} with micro-batch {largest}"
+            logger.warning(f"{what}; retrying with train.micro_batch={half} (same global batch), which the run keeps")
 
-def _step_values(result: StepResult, state: TrainState) -> dict[str, float]:
-    """Return the numbers of an update, over all ranks: every rank comes here in the same update."""
-    names = list(result.terms)
-    means = sum_over_ranks(torch.stack([result.loss, *result.terms.values()])) / world_size()
-    loss, *terms = means.tolist()
-    values = {"epoch": state.epoch, "loss": loss, "grad_norm": float(result.grad_norm)}
-    return values | {f"loss/{name}": value for name, value in zip(names, terms, strict=True)}
+    def _bundle(self, micro_batches: Sequence[Batch], error: NonFiniteError, start: dict[str, Any]) -> None:
+        """Write what reproduces a step that failed; if that fails too, it must not hide why the run stops."""
+        try:
+            write_bundle(self.folder, self.state, self.record, self.learner.network, micro_batches, start, error)
+        except UserError as failure:
+            logger.warning("what reproduces it was not saved: %s", failure)
+
+    def _end_epoch(self) -> None:
+        """Count the epoch, if the step that was made is its last."""
+        state = self.state
+        if state.update_in_epoch == self.loader.updates_per_epoch:
+            state.epoch, state.update_in_epoch = state.epoch + 1, 0
+            is_last = state.epoch == self.config.train.epochs
+            state.is_evaluation_due = is_last or state.epoch % self.config.evaluation.every == 0
+
+    def _evaluate(self) -> None:
+        """Measure every network, and enter the figures in the state, the metrics and the checkpoint of this step."""
+        state = self.state
+        figures = {kind: self.evaluation.measure(net, self.stop) for kind, net in self.learner.networks().items()}
+        state.take_figures(figures)
+        self.tracker.log(state.step, {"epoch": state.epoch, **state.figures})
+        if is_main():
+            self.folder.amend(state, self.config.output.keep_last)
+        distributed.barrier()
+
+    def _log(self, result: StepResult) -> None:
+        """Log a step, over all ranks: every rank comes here in the same step."""
+        learner, state = self.learner, self.state
+        rates = {"lr_factor": learner.schedule.factor(state.step - 1), **learner.learning_rates()}
+        self.tracker.log(state.step, {"epoch": state.epoch, **result.over_ranks(), **rates})

@@ -15,7 +15,7 @@ from rfdetr_hwd.layers.hwd import HWD
 from rfdetr_hwd.layers.registry import build_downsample
 from rfdetr_hwd.layers.stem import DownsampledPatchEmbedding
 from rfdetr_hwd.training.assignment import solver_problem
-from rfdetr_hwd.training.optimizer import WeightAverage
+from rfdetr_hwd.training.optimizer import ExponentialMovingAverage
 from tests.unit.layers.test_contract import CASES, NAMES
 from tests.unit.layers.test_device import STEMS
 from tests.unit.training.test_assignment import _assignment, match_by_scipy
@@ -63,7 +63,7 @@ def test_a_pass_makes_nobody_wait(name: str, options: dict) -> None:
 
 def test_the_average_makes_nobody_wait() -> None:
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).cuda()
-    average = WeightAverage(network, decay=0.9, tau=2.0)
+    average = ExponentialMovingAverage(network, decay=0.9, tau=2.0)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     for step in (1, 2):

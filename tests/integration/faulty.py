@@ -29,15 +29,16 @@ from rfdetr_hwd.evaluation.coco import CocoMetric
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.training import data as training_data
 from rfdetr_hwd.training import learner as learner_module
+from rfdetr_hwd.training import setup
 from rfdetr_hwd.training import train_step as step_module
-from rfdetr_hwd.training import trainer
 from rfdetr_hwd.training.trackers import JsonLinesTracker
+from rfdetr_hwd.training.trainer import Trainer
 
 PLACES = {
     "reading": (training_data, "_read_split", DatasetError("a disk that is gone")),
     "probing": (training_data, "_probe", RuntimeError("a defect")),
-    "building": (train_command, "build_model", RuntimeError("a defect")),
-    "weights": (train_command, "build_learner", torch.OutOfMemoryError("CUDA out of memory")),
+    "building": (setup, "build_model", RuntimeError("a defect")),
+    "weights": (setup, "build_learner", torch.OutOfMemoryError("CUDA out of memory")),
     "making the folder": (run_folder.RunFolder, "create", OSError(28, "No space left on device")),
     "passes": (step_module, "forward_in_amp", RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")),
     "buckets": (distributed, "_buckets", RuntimeError("a defect")),
@@ -59,19 +60,19 @@ PLACES = {
 attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 faults = os.environ["FAULT"].split(";")
 rank, step, kind, *always = faults[min(attempt, len(faults) - 1)].split(":")
-update = trainer.make_update
+step_of = Trainer._step
 forward = step_module.forward_in_amp
 epoch = TrainLoader.epoch
 
 
-def faulty_update(learner, parts, state, *rest):  # type: ignore[no-untyped-def]
+def faulty_step(self, batch):  # type: ignore[no-untyped-def]
     """Strike before the update after `step`."""
-    if state.step == int(step) and rank in ("any", os.environ["RANK"]):
+    if self.state.step == int(step) and rank in ("any", os.environ["RANK"]):
         if kind in ("memory", "nan"):
             step_module.forward_in_amp = narrow if kind == "memory" else poisoned
         else:
             os.kill(os.getpid(), getattr(signal, f"SIG{kind}"))
-    return update(learner, parts, state, *rest)
+    return step_of(self, batch)
 
 
 def faulty_epoch(self, number, first=0):  # type: ignore[no-untyped-def]
@@ -125,5 +126,5 @@ if attempt < len(faults) or always:
     elif kind == "random":
         learner_module.rank = lambda: 0
     else:
-        trainer.make_update = faulty_update
+        Trainer._step = faulty_step
 sys.exit(cli.main())

@@ -22,7 +22,7 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.evaluation.coco import CocoMetric
-from rfdetr_hwd.training import learner
+from rfdetr_hwd.training import learner, setup
 from rfdetr_hwd.training.learner import Learner
 from rfdetr_hwd.training.optimizer import Schedule
 from rfdetr_hwd.training.trackers import JsonLinesTracker, read_metrics
@@ -65,7 +65,7 @@ def at_call(number: int) -> Callable[..., bool]:
 
 
 MOMENTS = {
-    "the wait for the fourth update": ((workers, "_next"), at_call(7), 9),
+    "the wait for the fourth update": ((workers, "_next"), at_call(4), 9),
     "an update": ((JsonLinesTracker, "log"), at_step(9), 9),
     "the last update of an epoch": ((JsonLinesTracker, "log"), at_step(LAST), LAST),
     "the evaluation": ((CocoMetric, "update"), None, LAST),
@@ -118,7 +118,7 @@ def test_a_loader_that_fails_costs_nothing(halfway: Path, trained: Path, monkeyp
         raise DatasetError("a disk that is gone")
 
     with monkeypatch.context() as patched:
-        once(patched, workers, "_next", fail, at_call(7))
+        once(patched, workers, "_next", fail, at_call(4))
         with pytest.raises(DatasetError, match="a disk that is gone") as caught:
             train_command.run(None, halfway, [])
     assert caught.value.__notes__ == [f"to go on: rfdetr-hwd train --resume {halfway}"]
@@ -136,12 +136,14 @@ def test_a_time_limit_ends_the_same_way(halfway: Path, trained: Path) -> None:
     is_the_same_run(halfway, trained)
 
 
-@pytest.mark.parametrize("phase", ["read_data", "_build_model", "_create_folder", "build_train_loader"])
+@pytest.mark.parametrize(
+    "phase", ["read_data", "build_network", "build_train_loader", "_create_folder", "build_learner"]
+)
 def test_a_signal_while_starting_breaks_nothing(
     config_file: Path, tmp_path: Path, phase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    once(monkeypatch, train_command, phase, lambda: signal.raise_signal(signal.SIGTERM))
+    once(monkeypatch, setup, phase, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(Interrupted) as caught:
         train_command.run(config_file, None, [f"output.dir={run}"])
     assert caught.value.code == 143
@@ -237,7 +239,7 @@ def leave_out(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if part == "optimizer":
             self.optimizer.state.clear()
         if part == "ema":
-            self.average.module.load_state_dict(self.network.state_dict())
+            self.ema.module.load_state_dict(self.network.state_dict())
 
     monkeypatch.setattr(Learner, "restore", without)
     if part == "schedule":

@@ -9,6 +9,7 @@ import torch
 from rfdetr_hwd.cli import train as train_command
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.training.data import build_train_loader, read_data
+from rfdetr_hwd.training.setup import build_network
 from rfdetr_hwd.training.trackers import read_metrics
 from tests.integration.runs import differing
 
@@ -50,6 +51,5 @@ def epoch_of(config: Config, workers: int, first: int):  # type: ignore[no-untyp
         }
     )
     data = read_data(changed).train
-    model = train_command._build_model(changed, data, is_fresh=False)
-    for update in build_train_loader(changed, model, data, Path(os.devnull), lambda: None).epoch(1, first):
-        yield from update
+    model = build_network(changed, data)
+    yield from build_train_loader(changed, model, data, Path(os.devnull), lambda: None).epoch(1, first)

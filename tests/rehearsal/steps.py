@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.config.schema import DataSection, DownsampleSection, ModelSection
-from rfdetr_hwd.data.dataset import Batch
+from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.evaluation.evaluate import evaluate
+from rfdetr_hwd.evaluation.evaluate import PassSize, evaluate
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.rfdetr import DetectionLoss, build_postprocess, learning_rates
-from rfdetr_hwd.runtime.memory import PassSize
-from rfdetr_hwd.training.optimizer import WeightAverage, build_adamw
+from rfdetr_hwd.training.optimizer import ExponentialMovingAverage, build_adamw
 from rfdetr_hwd.training.train_step import StepResult, train_step
 from tests.conftest import TINY_MODEL
 from tests.rehearsal.fake_device import Traffic, fake_cuda
@@ -62,7 +61,7 @@ class Trained:
 
     result: StepResult
     network: nn.Module
-    average: WeightAverage
+    average: ExponentialMovingAverage
     optimizer: torch.optim.Optimizer
     traffic: Traffic
 
@@ -85,7 +84,7 @@ def train(model: BuiltModel, device: torch.device, traffic: Traffic, side: int |
     network = model.network.to(device).train()
     criterion = DetectionLoss(model.stock).to(device)
     optimizer = build_adamw(learning_rates(network, model.stock.config, **_RATES))
-    average = WeightAverage(network, 0.9, 10.0)
+    average = ExponentialMovingAverage(network, 0.9, 10.0)
     traffic.clear()
     result = train_step(network, criterion, [make_batch(side or model.stock.resolution)], optimizer, ARGS, 0.1)
     average.update(network, 1)

@@ -12,24 +12,25 @@ import torch
 from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.cli import checkpoint as checkpoint_command
-from rfdetr_hwd.data.dataset import Batch
+from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.data.handover import collate_and_pack
 from rfdetr_hwd.data.workers import Workers, serve
+from rfdetr_hwd.evaluation.evaluate import PassSize
 from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.rfdetr import DetectionLoss
-from rfdetr_hwd.runtime.memory import PassSize
+from rfdetr_hwd.runtime.interrupt import StopRequest
 from rfdetr_hwd.runtime.random_state import random_state
-from rfdetr_hwd.training.attempts import make_update
-from rfdetr_hwd.training.setup import choose_micro_batch
+from rfdetr_hwd.training.auto_batch import choose_micro_batch
+from rfdetr_hwd.training.trainer import Trainer
 from tests.rehearsal import steps
 from tests.rehearsal.checks import check, silent
 from tests.rehearsal.fake_device import Traffic, fake_cuda
 from tests.rehearsal.pretended_device import pretended_cuda
 
 _CPU = torch.device("cpu")
-_PASSES = ("train_step", "memory", "evaluator")
-"""Modules of the engine that make forward passes."""
+_PASSES = ("training.train_step", "evaluation.auto_batch", "evaluation.evaluate")
+"""Modules that make forward passes."""
 
 
 def step_with_data() -> None:
@@ -56,18 +57,28 @@ def memory() -> None:
     model = steps.build()
     with pretended_cuda():
         trained = steps.train(model, steps.CUDA, Traffic())
-        learner: Any = SimpleNamespace(network=trained.network, optimizer=trained.optimizer, average=None)
+        learner: Any = SimpleNamespace(
+            network=trained.network, optimizer=trained.optimizer, ema=None, schedule=mock.Mock()
+        )
         check(_micro_batch(model, learner) == 3, "not all of 3 images fit")
         check(_evaluation_pass(learner) == 2, "not all of 2 images fit an evaluation")
         with _room_for(2) as freed, silent("rfdetr_hwd"):
             check(_micro_batch(model, learner) == 2, "not 2 of 3 images fit")
-            state, parts = TrainState(), SimpleNamespace(criterion=DetectionLoss(model.stock), bundle=None)
-            make_update(learner, parts, state, [steps.make_batch()], 0.1, steps.ARGS)
+            trainer = _trainer(model, learner)
+            trainer._step(steps.make_batch())
+            state = trainer.state
             check((state.micro_batch, state.step) == (2, 1), f"{state.micro_batch} of 3 images are kept")
         with _room_for(1) as freed_in_evaluation, silent("rfdetr_hwd"):
             check(_evaluation_pass(learner) == 1, "not one of 2 images fits an evaluation")
             check(len(steps.measure(model, steps.CUDA)) == 3, "not every image is measured")
     check(bool(freed.mock_calls and freed_in_evaluation.mock_calls), "the memory of what did not fit is kept")
+
+
+def _trainer(model: BuiltModel, learner: Any) -> Trainer:
+    config: Any = SimpleNamespace(amp=True, train=SimpleNamespace(micro_batch=None, clip=0.1))
+    nothing: Any = None
+    criterion = DetectionLoss(model.stock)
+    return Trainer(config, learner, TrainState(), nothing, criterion, nothing, nothing, {}, StopRequest())
 
 
 def _micro_batch(model: BuiltModel, learner: Any) -> int:
@@ -96,7 +107,7 @@ def _room_for(images: int) -> Iterator[mock.Mock]:
 
     with ExitStack() as stack:
         for name in _PASSES:
-            stack.enter_context(mock.patch(f"rfdetr_hwd.engine.{name}.forward_in_amp", forward))
+            stack.enter_context(mock.patch(f"rfdetr_hwd.{name}.forward_in_amp", forward))
         yield stack.enter_context(mock.patch("torch.cuda.empty_cache"))
 
 

@@ -32,7 +32,7 @@ def step_without_data(model: BuiltModel, side: int | None = None) -> None:
 
 def check_traffic(traffic: Traffic) -> None:
     """Raise where the package copies or reads more in a step than the batch, and whether the loss is finite."""
-    own = [line for line in traffic.of("rfdetr_hwd") if not line.startswith("rfdetr_hwd/data/dataset.py")]
+    own = [line for line in traffic.of("rfdetr_hwd") if not line.startswith("rfdetr_hwd/data/batch.py")]
     reads = [line for line in own if line.endswith(": read")]
     check(len(reads) == 1 and reads[0].startswith("rfdetr_hwd/training/train_step.py"), f"the host reads {reads}")
     # The gradient of what upstream indexes with positions from the host; it begins in our line.

@@ -17,7 +17,8 @@ import torch
 from rfdetr_hwd.data import shared_memory
 from rfdetr_hwd.data import workers as workers_module
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.dataset import Batch, DetectionDataset, SampleKey
+from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.data.loader import EvalLoader, Shard, TrainLoader, TrainOrder
 from rfdetr_hwd.data.workers import Workers, serve

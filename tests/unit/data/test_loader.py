@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.dataset import Augmentation, BadImage, Batch, DetectionDataset, SampleKey
+from rfdetr_hwd.data.batch import BadImage, Batch
+from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.data.loader import EvalLoader, Shard, TrainLoader, TrainOrder, multi_scale_resolutions
@@ -33,7 +34,6 @@ def data(shapes_root: Path) -> DetectionData:
 
 def loader(
     data: DetectionData,
-    micro_batch: int | None = None,
     workers: int = 0,
     shard: Shard = WHOLE,
     on_bad_image: str = "fail",
@@ -42,19 +42,20 @@ def loader(
 ) -> TrainLoader:
     order = TrainOrder(len(data), batch_size=BATCH_SIZE, seed=3, resolutions=[64, 96], last_batch=last_batch)
     dataset = DetectionDataset(data, AUGMENTATION, on_bad_image=on_bad_image)
-    return TrainLoader(dataset, order, micro_batch, Workers(workers, 60), shard, report)
+    return TrainLoader(dataset, order, Workers(workers, 60), shard, report)
 
 
-def images(updates: list[list[Batch]]) -> dict[int, torch.Tensor]:
+def images(batches: list[Batch]) -> dict[int, torch.Tensor]:
     """Return every image by its id."""
-    batches = [batch for update in updates for batch in update if batch.is_counted]
-    pairs = [pair for batch in batches for pair in zip(batch.image_ids, batch.images, strict=True)]
+    pairs = [
+        pair for batch in batches if not batch.is_padding for pair in zip(batch.image_ids, batch.images, strict=True)
+    ]
     assert len({image_id for image_id, _ in pairs}) == len(pairs)
     return dict(pairs)
 
 
 def test_each_image_comes_once_in_another_order_each_epoch(data: DetectionData) -> None:
-    orders = [[i for update in loader(data).epoch(epoch) for b in update for i in b.image_ids] for epoch in (0, 1)]
+    orders = [[i for batch in loader(data).epoch(epoch) for i in batch.image_ids] for epoch in (0, 1)]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(NUM_IMAGES))
     assert orders[0] != orders[1]
 
@@ -65,18 +66,19 @@ def test_an_epoch_can_be_entered_at_any_update(data: DetectionData, first: int, 
     whole = list(loader(data, last_batch=last_batch).epoch(1))
     rest = list(loader(data, workers=workers, last_batch=last_batch).epoch(1, first))
     assert len(rest) == 4 - first
-    for expected, update in zip(whole[first:], rest, strict=True):
-        assert [b.image_ids for b in update] == [b.image_ids for b in expected]
-        assert all(torch.equal(a.images, b.images) for a, b in zip(update, expected, strict=True))
+    for expected, batch in zip(whole[first:], rest, strict=True):
+        assert batch.image_ids == expected.image_ids
+        assert torch.equal(batch.images, expected.images)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("micro_batch", [None, 1, 3])
 def test_cuts_and_ranks_do_not_change_the_images(data: DetectionData, world_size: int, micro_batch: int | None) -> None:
     whole = list(loader(data).epoch(0))
-    parts = [list(loader(data, micro_batch, shard=Shard(rank, world_size)).epoch(0)) for rank in range(world_size)]
+    shares = [list(loader(data, shard=Shard(rank, world_size)).epoch(0)) for rank in range(world_size)]
     for index, expected in enumerate(whole):
-        together = images([part[index] for part in parts])
+        step = [share[index] for share in shares]
+        together = images([part for share in step for part in share.split(micro_batch or BATCH_SIZE)])
         assert together.keys() == images([expected]).keys()
         assert all(torch.equal(together[i], image) for i, image in images([expected]).items())
 
@@ -135,18 +137,18 @@ def test_an_image_that_comes_again_is_augmented_otherwise(data: DetectionData) -
 @pytest.mark.parametrize("last_batch", ["drop", "fill"])
 def test_ranks_have_equal_shares_of_whole_batches(data: DetectionData, last_batch: str) -> None:
     parts = [list(loader(data, shard=Shard(rank, 7), last_batch=last_batch).epoch(0)) for rank in range(7)]
-    sizes = {sum(len(b.image_ids) for b in update if b.is_counted) for part in parts for update in part}
-    assert sizes == {1}
+    assert {(len(batch.image_ids), batch.is_padding) for part in parts for batch in part} == {(1, False)}
     assert {len(part) for part in parts} == {4 if last_batch == "fill" else 3}
 
 
 def test_a_rank_without_an_image_keeps_in_step(data: DetectionData) -> None:
     parts = [list(loader(data, shard=Shard(rank, 4)).epoch(0)) for rank in range(4)]
-    assert [[b.is_counted for b in part[-1]] for part in parts] == [[True], [True], [True], [False]]
+    assert [part[-1].is_padding for part in parts] == [False, False, False, True]
+    assert not any(batch.is_padding for part in parts for batch in part[:-1])
 
 
 def test_the_scale_changes_from_update_to_update(data: DetectionData) -> None:
-    sides = {b.images.shape[-1] for epoch in range(4) for update in loader(data).epoch(epoch) for b in update}
+    sides = {batch.images.shape[-1] for epoch in range(4) for batch in loader(data).epoch(epoch)}
     assert sides == {64, 96}
 
 
@@ -189,10 +191,10 @@ def test_an_unreadable_image_is_replaced_by_the_same_one_each_time(
     data: DetectionData, broken: DetectionData, workers: int
 ) -> None:
     found: list[BadImage] = []
-    whole = [b for update in loader(data).epoch(1) for b in update]
-    first = [b for update in loader(broken, on_bad_image="quarantine", report=found.append).epoch(1) for b in update]
-    again = loader(broken, micro_batch=2, workers=workers, on_bad_image="quarantine").epoch(1)
-    flat = [(i, image) for update in again for b in update for i, image in zip(b.image_ids, b.images, strict=True)]
+    whole = list(loader(data).epoch(1))
+    first = list(loader(broken, on_bad_image="quarantine", report=found.append).epoch(1))
+    again = loader(broken, workers=workers, on_bad_image="quarantine").epoch(1)
+    flat = [(i, image) for batch in again for i, image in zip(batch.image_ids, batch.images, strict=True)]
     assert [(bad.image_id, bad.path) for bad in found] == [(2, str(broken.path(2)))]
     expected = [i for batch in whole for i in batch.image_ids]
     ids = [i for batch in first for i in batch.image_ids]

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rfdetr_hwd.evaluation.evaluate import evaluate
-from rfdetr_hwd.runtime.memory import PassSize
+from rfdetr_hwd.evaluation.evaluate import PassSize, evaluate
 
 
 class Attention(nn.Module):
@@ -47,10 +46,8 @@ def bits(network: nn.Module) -> Tensor:
     images = torch.randn(4, 10, 256, generator=torch.Generator().manual_seed(1))
     batch = SimpleNamespace(images=images, image_ids=(0, 1, 2, 3), sizes=None, to=lambda _: batch)
     metric = Bits()
-    evaluate(
-        *(network, [batch], lambda outputs, _: list(outputs), metric, SimpleNamespace(amp=False)),
-        *(torch.device("cpu"), PassSize(8)),
-    )
+    args, device = SimpleNamespace(amp=False), torch.device("cpu")
+    evaluate(network, [batch], lambda outputs, _: list(outputs), metric, args, device, PassSize(8))
     return metric.detections[0]["bits"]
 
 

@@ -14,7 +14,7 @@ from rfdetr.models.lwdetr import build_criterion_from_config, build_model_from_c
 
 from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
-from rfdetr_hwd.data.dataset import Batch
+from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.model import rfdetr as upstream
 from rfdetr_hwd.model.build import build_model
 from rfdetr_hwd.model.rfdetr import DetectionLoss, PublishedWeights, build_stock_model, learning_rates

@@ -1,7 +1,7 @@
 """An update that does not fit into memory is made again in smaller parts, from the same random draws."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -15,50 +15,13 @@ from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.evaluation import auto_batch as evaluation_auto_batch
 from rfdetr_hwd.evaluation import evaluate as evaluator
 from rfdetr_hwd.evaluation.auto_batch import largest_evaluation_pass, missing_moments
-from rfdetr_hwd.evaluation.evaluate import evaluate
-from rfdetr_hwd.runtime.interrupt import StopRequest
-from rfdetr_hwd.runtime.memory import MemoryShortageError, PassSize
+from rfdetr_hwd.evaluation.evaluate import PassSize, evaluate
+from rfdetr_hwd.runtime.memory import MemoryShortageError
 from rfdetr_hwd.training import train_step as step_module
 from rfdetr_hwd.training.auto_batch import largest_micro_batch
-from rfdetr_hwd.training.learner import Learner
-from rfdetr_hwd.training.optimizer import Schedule, build_adamw
-from rfdetr_hwd.training.replay import StoredBatch
-from rfdetr_hwd.training.trackers import NullTracker
-from rfdetr_hwd.training.trainer import LoopParts, Plan, fit
+from tests.unit.training.stand_ins import Loader, Loss, make_batch, make_config, make_trainer
 
 ARGS = SimpleNamespace(amp=False)
-PLAN = Plan(1, evaluate_every=1, save_every=1, save_every_updates=None, log_every=1, clip=0.0, early_stop=None)
-
-
-class Loss:
-    """Boxes' sum against the outputs."""
-
-    def count_boxes(self, targets: list[dict[str, Tensor]]) -> int:
-        return sum(len(target["boxes"]) for target in targets)
-
-    def __call__(self, outputs: Tensor, targets: list[dict[str, Tensor]], num_boxes: float) -> Any:
-        wanted = torch.stack([target["boxes"].sum() for target in targets])
-        loss = (outputs.squeeze(1) - wanted).square().sum() / num_boxes
-        return loss, {"loss": loss.detach()}
-
-
-class Loader:
-    """Three updates."""
-
-    updates_per_epoch = 3
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[list[StoredBatch]]:
-        for update in range(first_update, 3):
-            generator = torch.Generator().manual_seed(update)
-            yield [batch(self.size, generator)]
-
-
-def batch(size: int, generator: torch.Generator | None = None) -> StoredBatch:
-    targets = [{"boxes": torch.rand(2, 4, generator=generator)} for _ in range(size)]
-    return StoredBatch(torch.rand(size, 6, generator=generator), targets, tuple(range(size)), True)
 
 
 class Room:
@@ -75,19 +38,17 @@ class Room:
         return self.forward(network, images, args)
 
 
-def train(monkeypatch: pytest.MonkeyPatch, room: int, state: TrainState, size: int = 8) -> tuple[nn.Module, Room]:
+def train(
+    monkeypatch: pytest.MonkeyPatch, room: int, state: TrainState, size: int = 8, micro_batch: int | None = None
+) -> tuple[nn.Module, Room]:
     torch.manual_seed(3)
     network = nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.5), nn.Linear(16, 1))
-    optimizer = build_adamw([(name, p, 1e-2, 0.0) for name, p in network.named_parameters()])
-    learner = Learner(network, optimizer, Schedule("constant", 0, 3), None)
-    nothing: Any = lambda *_: None  # noqa: E731
-    parts = LoopParts(
-        *(Loader(size), Loss(), lambda _: {"AP": 0.0}, nothing, nothing, nothing, NullTracker(), StopRequest())
-    )
+    config = make_config(f"train.micro_batch={micro_batch or 'null'}")
+    trainer = make_trainer(config, network, Loader(size), state)
     with monkeypatch.context() as patched:
         memory = Room(room, step_module.forward_in_amp)
         patched.setattr(step_module, "forward_in_amp", memory)
-        fit(learner, parts, PLAN, state, ARGS)
+        trainer.fit()
     return network, memory
 
 
@@ -102,6 +63,17 @@ def test_the_update_is_made_again_as_if_it_had_never_failed(
     expected, _ = train(monkeypatch, 8, TrainState(micro_batch=size))
     for name, value in expected.state_dict().items():
         assert torch.equal(network.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("configured", "decided", "sizes"),
+    [(None, 0, [8]), (3, 0, [3, 3, 2]), (8, 0, [8]), (3, 5, [5, 3]), (None, 2, [2, 2, 2, 2])],
+)
+def test_a_step_is_split_as_memory_has_decided_or_as_configured(
+    monkeypatch: pytest.MonkeyPatch, configured: int | None, decided: int, sizes: list[int]
+) -> None:
+    _, memory = train(monkeypatch, 8, TrainState(micro_batch=decided), micro_batch=configured)
+    assert memory.seen == sizes * 3
 
 
 def test_the_micro_batch_goes_down_to_one_image_before_the_run_gives_up(
@@ -127,7 +99,7 @@ def test_the_probe_finds_what_fits_and_leaves_no_trace(monkeypatch: pytest.Monke
     before, generators = copy.deepcopy(network.state_dict()), torch.get_rng_state()
     for room, expected in ((100, 20), (19, 10), (4, 3), (0, 1)):
         monkeypatch.setattr(step_module, "forward_in_amp", Room(room, lambda net, images, _: net(images)))
-        assert largest_micro_batch(network, optimizer, Loss(), batch, 20, ARGS) == expected
+        assert largest_micro_batch(network, optimizer, Loss(), make_batch, 20, ARGS) == expected
         monkeypatch.undo()
     assert not network.training
     assert torch.equal(torch.get_rng_state(), generators)
@@ -167,24 +139,10 @@ def test_an_evaluation_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch)
         def compute(self) -> dict[str, float]:
             return {str(d["image_id"]): d["sum"] for d in self.detections}
 
-    class Sized(SimpleNamespace):
-        images: Tensor
-        image_ids: tuple[int, ...]
-
-        def to(self, _: object) -> "Sized":
-            return self
-
-        def cut(self, size: int) -> list["Sized"]:
-            starts = range(0, len(self.image_ids), size)
-            return [
-                Sized(images=self.images[i : i + size], image_ids=self.image_ids[i : i + size], sizes=None)
-                for i in starts
-            ]
-
     room = Room(2, lambda net, images, _: net(images))
     monkeypatch.setattr(evaluator, "forward_in_amp", room)
     images = torch.rand(7, 3)
-    whole = Sized(images=images, image_ids=tuple(range(7)), sizes=None)
+    whole = replace(make_batch(7), images=images)
     size = PassSize(16)
     measure = partial(evaluate, nn.Identity(), [whole], lambda out, _: list(out.sum(1)), Metric(), ARGS)
     for tried in ([7, 4, 2, 2, 2, 1], [2, 2, 2, 1]):  # what fits is remembered
@@ -198,7 +156,7 @@ def test_an_evaluation_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_batch_is_cut_in_order() -> None:
-    whole = replace(batch(5), image_ids=(5, 6, 7, 8, 9))
-    parts = whole.cut(2)
+    whole = replace(make_batch(5), image_ids=(5, 6, 7, 8, 9))
+    parts = whole.split(2)
     assert [part.image_ids for part in parts] == [(5, 6), (7, 8), (9,)]
     assert torch.equal(torch.cat([part.images for part in parts]), whole.images)

@@ -7,7 +7,13 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from rfdetr_hwd.training.optimizer import Schedule, WeightAverage, build_adamw, moments_by_name, restore_moments
+from rfdetr_hwd.training.optimizer import (
+    ExponentialMovingAverage,
+    Schedule,
+    build_adamw,
+    moments_by_name,
+    restore_moments,
+)
 from tests.rehearsal.fake_device import fake_cuda
 
 
@@ -80,7 +86,7 @@ def averaged(weights: list[float], decay: float, tau: float) -> list[float]:
 @pytest.mark.parametrize("tau", [2.0, 0.0])
 def test_average_rises_to_its_decay(tau: float) -> None:
     network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
-    average = WeightAverage(network, decay=0.9, tau=tau)
+    average = ExponentialMovingAverage(network, decay=0.9, tau=tau)
     for step, expected in enumerate(averaged([1.0, 2.0, 3.0], 0.9, tau), start=1):
         network[0].weight.data.fill_(float(step))
         network[1].running_mean.fill_(float(step))
@@ -95,7 +101,7 @@ def test_the_average_is_that_of_torch_to_the_bit() -> None:
     """Which earlier checkpoints hold, so that a run goes on from them."""
     network = nn.Linear(7, 5)
     rate = lambda step: 1 - 0.993 * (1 - math.exp(-step / 100.0))  # noqa: E731
-    ours, steps = WeightAverage(network, 0.993, 100.0), iter(range(2, 6))
+    ours, steps = ExponentialMovingAverage(network, 0.993, 100.0), iter(range(2, 6))
     torchs = AveragedModel(network, multi_avg_fn=lambda a, b, _: torch._foreach_lerp_(a, b, rate(next(steps))))
     for step in range(1, 6):
         network.weight.data.normal_()
@@ -108,7 +114,7 @@ def test_an_average_on_a_gpu_asks_it_for_nothing() -> None:
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     with fake_cuda() as traffic:
         network = network.to("cuda")
-        average = WeightAverage(network, decay=0.9, tau=2.0)
+        average = ExponentialMovingAverage(network, decay=0.9, tau=2.0)
         traffic.clear()
         for step in (1, 2):
             average.update(network, step)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
-from rfdetr_hwd.data.dataset import Batch
+from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.training.train_step import NonFiniteError, StepResult, train_step
@@ -35,12 +35,14 @@ def batches(sizes: list[int]) -> list[Batch]:
         targets.append({"labels": torch.randint(0, 3, (count,), generator=generator), "boxes": boxes})
     cuts = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
     return [
-        Batch(images[a:b], targets[a:b], tuple(range(a, b)), torch.zeros(b - a, 2))
+        Batch(images[a:b], targets[a:b], tuple(range(a, b)), torch.zeros(b - a, 2, 2))
         for a, b in zip(cuts, cuts[1:], strict=False)
     ]
 
 
-def update(model: BuiltModel, micro_batches: list[Batch], clip: float = 0.0) -> tuple[StepResult, Tensor]:
+def update(
+    model: BuiltModel, micro_batches: list[Batch], clip: float = 0.0, num_boxes: float | None = None
+) -> tuple[StepResult, Tensor]:
     """Make an update of a copy of the model; return also its gradient, as the optimiser is given it.
 
     Gradients are compared, not weights: a weight is rounded to 6e-8 of itself, which of a step of 1 % of a small
@@ -54,7 +56,7 @@ def update(model: BuiltModel, micro_batches: list[Batch], clip: float = 0.0) -> 
         given.extend(p.grad.flatten().double() for p in network.parameters() if p.grad is not None)
 
     optimizer.register_step_pre_hook(take)
-    result = train_step(network, DetectionLoss(model.stock), micro_batches, optimizer, ARGS, clip)
+    result = train_step(network, DetectionLoss(model.stock), micro_batches, optimizer, ARGS, clip, num_boxes)
     return result, torch.cat(given)
 
 
@@ -78,10 +80,19 @@ def test_a_batch_that_does_not_count_changes_nothing(model: BuiltModel) -> None:
     from dataclasses import replace
 
     expected, gradient = update(model, batches([16]))
-    filler = replace(batches([4, 12])[0], is_counted=False)
+    filler = replace(batches([4, 12])[0], is_padding=True)
     result, other = update(model, [*batches([16]), filler])
     torch.testing.assert_close(result.loss, expected.loss)
     assert torch.equal(other, gradient)  # what is added to it is nought
+
+
+def test_a_given_normaliser_is_taken_as_it_is(model: BuiltModel) -> None:
+    counted = DetectionLoss(model.stock).count_boxes([target for batch in batches([16]) for target in batch.targets])
+    whole, gradient = update(model, batches([16]))
+    for factor in (1, 2):
+        result, other = update(model, batches([16]), num_boxes=factor * float(counted))
+        torch.testing.assert_close(result.loss * factor, whole.loss)
+        torch.testing.assert_close(other * factor, gradient)
 
 
 def test_the_gradient_is_clipped(model: BuiltModel) -> None:

@@ -9,51 +9,37 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
+from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.errors import Interrupted, UserError
 from rfdetr_hwd.runtime.interrupt import TIME_LIMIT_CODE, StopRequest
 from rfdetr_hwd.runtime.memory import HalfUpdatedError, MemoryShortageError
 from rfdetr_hwd.training import train_step as step_module
-from rfdetr_hwd.training.learner import Learner
-from rfdetr_hwd.training.optimizer import Schedule, build_adamw
-from rfdetr_hwd.training.replay import StoredBatch
+from rfdetr_hwd.training.ending import ending
 from rfdetr_hwd.training.trackers import NullTracker, Tracker
-from rfdetr_hwd.training.trainer import EpochLoader, LoopParts, Plan, ending, fit
-from tests.unit.training.test_auto_batch import ARGS, PLAN, Loader, Loss
+from tests.unit.training.stand_ins import Folder, Loader, make_config, make_trainer
 
-RARELY = replace(PLAN, epochs=9, evaluate_every=9, save_every=9)
+RARELY = make_config("train.epochs=9", "evaluation.every=9", "output.save_every=9")
 
 
 def train(
-    plan: Plan,
+    config: Config,
     stop: StopRequest,
-    loader: EpochLoader,
+    loader: Loader,
     aps: Sequence[float | None] = (),
     state: TrainState | None = None,
     tracker: Tracker | None = None,
 ) -> list[int]:
     """Train and return the saved steps; if it ends with an error, they are noted in it."""
-    figures = iter(aps)
-    saved: list[int] = []
-    network = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 1))
-    optimizer = build_adamw([(name, p, {"0": 1e-2, "1": 1e-3}[name[0]], 0.0) for name, p in network.named_parameters()])
-    nothing: Any = lambda *_: None  # noqa: E731
-    parts = LoopParts(
-        loader=loader,
-        criterion=Loss(),
-        evaluate=lambda _: {"AP": next(figures, 0.0)},
-        save=lambda state: saved.append(state.step),
-        amend=nothing,
-        bundle=nothing,
-        tracker=tracker or NullTracker(),
-        stop=stop,
-    )
-    learner = Learner(network, optimizer, Schedule("constant", 4, 99), None, lambda name: f"lr_{name[0]}")
+    network, folder = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 1)), Folder()
+    parts = {"folder": folder, "stop": stop, "tracker": tracker or NullTracker()}
+    trainer = make_trainer(config, network, loader, state, aps, warmup_steps=4, **parts)
     try:
-        fit(learner, parts, plan, state or TrainState(), ARGS)
+        trainer.fit()
     except BaseException as error:
-        error.add_note(str(saved))
+        error.add_note(str(folder.saved))
         raise
-    return saved
+    return folder.saved
 
 
 class Troubled(Loader):
@@ -63,17 +49,18 @@ class Troubled(Loader):
         super().__init__(8)
         self.when, self.act = when, act
 
-    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[list[StoredBatch]]:
-        for update, batches in enumerate(super().epoch(epoch, first_update)):
+    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[Batch]:
+        for update, batch in enumerate(super().epoch(epoch, first_update)):
             if update == self.when:
                 self.act()
-            yield batches
+            yield batch
         if self.when == self.updates_per_epoch:
             self.act()
 
 
 def test_what_was_due_is_saved_once() -> None:
-    assert train(replace(PLAN, epochs=3, save_every_updates=2), StopRequest(), Loader(8)) == [2, 3, 4, 6, 8, 9]
+    config = make_config("train.epochs=3", "output.save_every_updates=2")
+    assert train(config, StopRequest(), Loader(8)) == [2, 3, 4, 6, 8, 9]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +68,7 @@ def test_what_was_due_is_saved_once() -> None:
 )
 def test_it_ends_where_ap_has_stopped_rising(aps: list[float], epochs: int) -> None:
     """After two evaluations without a better one; the sixth has AP 0."""
-    saved = train(replace(PLAN, epochs=6, early_stop=2), StopRequest(), Loader(8), aps)
+    saved = train(make_config("train.epochs=6", "train.early_stop=2"), StopRequest(), Loader(8), aps)
     assert saved == [3 * epoch for epoch in range(1, epochs + 1)]
 
 
@@ -98,12 +85,12 @@ def test_it_ends_where_ap_has_stopped_rising(aps: list[float], epochs: int) -> N
 def test_what_could_not_be_measured_is_compared_with_nothing(
     aps: list[float | None], best: float | None, since: int, end: str
 ) -> None:
-    plan, state = replace(PLAN, epochs=len(aps), early_stop=2), TrainState()
-    assert ending(plan, state) is None
-    train(plan, StopRequest(), Loader(8), aps, state)
-    assert (state.best_ap, state.evaluations_since_best, ending(plan, state)) == (best, since, end)
+    config, state = make_config(f"train.epochs={len(aps)}", "train.early_stop=2"), TrainState()
+    assert ending(config, state) is None
+    train(config, StopRequest(), Loader(8), aps, state)
+    assert (state.best_ap, state.evaluations_since_best, ending(config, state)) == (best, since, end)
     assert state.best_step == (0 if best is None else 3 * (aps.index(best) + 1))
-    assert ending(plan, replace(state, is_evaluation_due=True)) is None
+    assert ending(config, replace(state, is_evaluation_due=True)) is None
 
 
 class Records:
@@ -121,7 +108,7 @@ class Records:
 def test_the_learning_rates_are_recorded_as_they_were_used() -> None:
     """Of each part of the network by its name, while the warm-up raises them."""
     tracker = Records()
-    train(replace(PLAN, epochs=2), StopRequest(), Loader(8), tracker=tracker)
+    train(make_config("train.epochs=2"), StopRequest(), Loader(8), tracker=tracker)
     steps = [record for record in tracker.records if "loss" in record]
     assert [record["lr_factor"] for record in steps] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     for record in steps:

@@ -1,0 +1,35 @@
+"""The weights that a new run starts from."""
+
+from pathlib import Path
+
+from rfdetr_hwd.checkpoint.record import find_checkpoint, read_record
+from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.console import print_table
+from rfdetr_hwd.model.build import BuiltModel
+from rfdetr_hwd.model.pretrained import find_source
+from rfdetr_hwd.model.source_weights import SourceWeights
+from rfdetr_hwd.model.weights import load_weights
+from rfdetr_hwd.runtime import distributed
+
+
+def load_first_weights(config: Config, model: BuiltModel) -> None:
+    """Load what `model.pretrain_weights` names into a model that is still on the CPU, and say how."""
+    source = _find_source(config)
+    if source is None:
+        return
+    report = load_weights(model.stock, model.class_names, source, config.model.strict_weights)
+    if distributed.is_main():
+        print_table(f"weights from {source.origin}", ("tensors", "number", "how"), report.rows())
+
+
+def _find_source(config: Config) -> SourceWeights | None:
+    """Return the weights that `model.pretrain_weights` names: a run or checkpoint folder, a file, or the published."""
+    named = config.model.pretrain_weights
+    if named is not None and named != "auto" and Path(named).is_dir():
+        checkpoint = find_checkpoint(Path(named))
+        _, class_names = read_record(checkpoint)
+        kind = checkpoint.better_weights
+        return SourceWeights(checkpoint.weights(kind), class_names, f"{checkpoint.path} ({kind})")
+    source = find_source(config.model) if distributed.is_main() else None  # fetches; the other ranks find the file
+    distributed.barrier()
+    return source if distributed.is_main() else find_source(config.model)
