@@ -61,6 +61,7 @@ def save_checkpoint(
     partial = folder.parent / f"{_PARTIAL}{folder.name}-{os.getpid()}"
     replaced = partial.with_name(f"{partial.name}-replaced")
     try:
+        # Write every file beside the place, and flush it; the manifest comes last.
         partial.mkdir(parents=True)
         _write_files(partial, record, weights, training)
         if inputs is not None:
@@ -68,6 +69,7 @@ def save_checkpoint(
         files = _flush_files(partial)
         _write_manifest(partial / MANIFEST, state, files)
         flush(partial)
+        # Put it there by one rename; what was there goes aside, and comes back if that fails.
         if folder.exists():  # written before, perhaps damaged since
             folder.rename(replaced)
         try:
@@ -87,6 +89,7 @@ def save_checkpoint(
             "files and quotas. Checkpoints that were there are untouched, and a resumed run goes on from them"
         ) from None
     finally:
+        # Leave no strays.
         for path in (partial, replaced):
             shutil.rmtree(path, ignore_errors=True)
     return folder

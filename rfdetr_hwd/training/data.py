@@ -62,6 +62,7 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
         ConfigError: Images are to be held out of a dataset that has a validation split.
         DatasetError: There are errors in them that are not accepted, or too many images that cannot be read.
     """
+    # Find and read the splits.
     settings = config.data
     check_allowed(settings.allow)
     layout = find_data(settings)
@@ -71,6 +72,7 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
     else:
         refuse_val_split(layout)
         data = RunData(*hold_out(_read_split(layout.split("train"), config), settings, recorded))
+    # Compare their classes.
     train_data, val_data, _ = data
     classes = val_data.map_classes(train_data.class_names)
     if classes.only_dataset and "classes_differ" not in settings.allow:
@@ -78,6 +80,7 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
             f"{val_data.images} has classes that {train_data.images} lacks: {classes.describe_difference()}. Rename "
             "them, or accept with data.allow=[classes_differ]"
         )
+    # Say what was found.
     if distributed.is_main():
         names = ", ".join(train_data.class_names[:8]) + (", ..." if len(train_data.class_names) > 8 else "")
         say(f"data: {layout.root} ({layout.format}), {len(train_data)} training and {len(val_data)} validation images")
@@ -89,6 +92,7 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
         say(f"classes: {len(train_data.class_names)} ({names})")
         if classes.only_model:
             say(f"classes without ground truth in {val_data.name}: {', '.join(classes.only_model)}")
+    # See how the images are to be read, and that they can be: rank 0 looks, for all.
     options = _find_options(train_data, val_data, config) if distributed.is_main() else train_data.options
     options = distributed.broadcast_object(options)
     train_data, val_data = (replace(data, options=options) for data in (train_data, val_data))

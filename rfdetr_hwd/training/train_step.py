@@ -89,18 +89,21 @@ def train_step(
         HalfUpdatedError: The optimizer step ran out of memory, on any rank; the weights are partly updated.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    # What the loss is divided by, the same in every micro-batch and on every rank.
     counted_boxes, num_images = _count(criterion, micro_batches)
     normaliser = counted_boxes if num_boxes is None else num_boxes
     try:
+        # Forward and backward passes, then the gradient of all ranks.
         passes = _make_passes(network, criterion, micro_batches, normaliser, args)
         average_gradients(parameters)
         terms = {name: torch.stack([values[name] for values in passes]).sum() for name in passes[0]}
         grad_norm = nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
         loss = torch.stack(list(terms.values())).sum()
-        # Reading it waits for the device; matching boxes on the host has waited already.
+        # Refuse what is not finite. Reading it waits for the device; matching boxes on the host has waited already.
         if max_over_ranks(int(not torch.isfinite(loss + grad_norm))):
             mine = _suspects(micro_batches, passes), {name: float(value) for name, value in terms.items()}
             raise NonFiniteError(all_gather_objects(mine))
+        # Change the weights.
         _apply(optimizer)
     finally:
         optimizer.zero_grad(set_to_none=True)

@@ -208,7 +208,8 @@ def test_what_was_accepted_once_need_not_be_said_again(cli: Run, halfway: Path) 
     assert cli("train", "--resume", halfway).returncode == 124
     path = halfway / "config.yaml"
     path.write_text(path.read_text().replace("lr: 0.0005", "lr: 0.002"))
-    refused(cli("train", "--resume", halfway), 2, "train.lr (was 0.0005, is 0.002) cannot be changed")
+    for more in ([], ["data.root=nowhere"]):  # it is checked before the data is read
+        refused(cli("train", "--resume", halfway, *more), 2, "train.lr (was 0.0005, is 0.002) cannot be changed")
 
 
 def test_a_folder_with_anothers_checkpoints_is_refused(cli: Run, config_file: Path, halfway: Path) -> None:
