@@ -48,7 +48,7 @@ types: $(INSTALLED)  ## Check types
 	$(BIN)/mypy
 
 bench: $(INSTALLED)  ## Time the downsamplers against the stock convolution, into benchmarks/
-	$(BIN)/python scripts/bench_downsample.py
+	$(BIN)/rfdetr-hwd benchmark op --out benchmarks
 
 house: $(INSTALLED)  ## Measure the structure of the package against its aims
 	$(BIN)/python scripts/measure_house.py

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "amp_context": "amp",
-    "load_config": "read_config",
+    "load_config": "config.load",
     "Detector": "detector",
     "HWD": "layers.hwd",
     "register_downsample": "layers.registry",

@@ -8,17 +8,56 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
-from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.errors import ConfigError, UserError
 
 MAX_JSON_BYTES = 16 << 20
 """Largest JSON file of a checkpoint: class names and figures, not data."""
 MAX_CONFIG_BYTES = 1 << 20
+
+
+@contextmanager
+def writing(option: str, path: Path, error: type[UserError] = ConfigError) -> Iterator[None]:
+    """Turn an `OSError` of the block into one message: which option or key, which path, and why.
+
+    Args:
+        option: What named the path: `--out`, `output.dir`.
+        path: The file or directory that is written.
+        error: The error that is raised.
+
+    Raises:
+        UserError: Of the given kind.
+    """
+    try:
+        yield
+    except OSError as reason:
+        raise error(f"{option}: cannot write {path}: {reason.strerror or reason}") from None
+
+
+def check_new_directory(option: str, path: Path) -> None:
+    """Refuse a directory that holds something or cannot be written, before anything long is done, and leave no trace.
+
+    Args:
+        option: What named it: `--out`.
+        path: The directory, which need not exist.
+
+    Raises:
+        ConfigError: It is refused.
+    """
+    with writing(option, path):
+        if path.is_dir() and any(path.iterdir()):
+            raise ConfigError(f"{option}: {path} is not empty; choose a new directory")
+        existing = next(above for above in (path, *path.absolute().parents) if os.path.lexists(above))
+        if not existing.is_dir():
+            raise NotADirectoryError(0, f"{existing} is no directory")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PermissionError(0, f"no permission to write to {existing}")
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.files import open_without_links
+from rfdetr_hwd.files import open_without_links, writing
 
 _PATIENCE = 6.0
 """Seconds to wait: loader processes of a killed run take some to see that it has gone."""
@@ -24,10 +24,8 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: Another process holds it, or the file cannot be written.
     """
-    try:
+    with writing("output.dir", folder):
         file = open_without_links(folder / ".lock", "a")
-    except OSError as error:
-        raise ConfigError(f"cannot write to {folder}: {error.strerror}") from None
     with file:
         _acquire(file, folder)
         yield

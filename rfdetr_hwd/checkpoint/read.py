@@ -146,8 +146,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, _read_json(folder, RECORD), state, manifest["files"])
 
 
-def verify_files(folder: Path) -> dict[str, str]:
-    """Return each file of a checkpoint with what is wrong with it; empty: it is what was written.
+def verify_files(folder: Path) -> dict[str, str | None]:
+    """Return each file of a checkpoint with what is wrong with it; `None`: it is what was written.
 
     Raises:
         CheckpointError: The manifest itself is missing or damaged.
@@ -155,7 +155,7 @@ def verify_files(folder: Path) -> dict[str, str]:
     return {name: _damage(folder, name, entry) for name, entry in read_manifest(folder)["files"].items()}
 
 
-def _damage(folder: Path, name: str, entry: Any) -> str:
+def _damage(folder: Path, name: str, entry: Any) -> str | None:
     """Return what is wrong with a file that a manifest names."""
     path = folder / name
     if Path(name).name != name or path.is_symlink() or not path.is_file():
@@ -164,7 +164,7 @@ def _damage(folder: Path, name: str, entry: Any) -> str:
         size = path.stat().st_size
         if not isinstance(entry, dict) or size != entry.get("bytes"):
             return f"is not what was written (sha256 differs: {size} bytes)"
-        return "" if sha256_of(path) == entry.get("sha256") else "is not what was written (sha256 differs)"
+        return None if sha256_of(path) == entry.get("sha256") else "is not what was written (sha256 differs)"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 
@@ -193,6 +193,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def list_checkpoints(parent: Path) -> list[Path]:
     """Return the checkpoint folders of a run, newest first."""
     return sorted((path for path in parent.glob("step-*") if _NAME.fullmatch(path.name)), reverse=True)
+
+
+def checkpoints_of(path: Path) -> list[Path]:
+    """Return the checkpoint directories that a path stands for: each of a run, newest first, or the one itself.
+
+    Raises:
+        CheckpointError: It is a run without checkpoints.
+    """
+    parent = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    found = list_checkpoints(parent)
+    if parent != path and not found:
+        raise CheckpointError(f"{path} has no checkpoint yet")
+    return found or [path.resolve()]
 
 
 def newest_checkpoint(parent: Path) -> tuple[Checkpoint, list[str]]:

@@ -32,7 +32,7 @@ from rfdetr_hwd.checkpoint.write import amend_checkpoint, remove_partial, save_c
 from rfdetr_hwd.config.load import parse_recorded
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.files import flush, read_yaml, replace_text
+from rfdetr_hwd.files import flush, read_yaml, replace_text, writing
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +62,14 @@ class RunFolder:
             )
         partial = folder.path / f".config-{os.getpid()}.partial"
         try:
-            folder.checkpoints.mkdir(parents=True, exist_ok=True)
-            replace_text(partial, config.to_yaml())
-            os.link(partial, folder.config_file)  # unlike a rename, it does not replace
-            flush(folder.path)
-        except FileExistsError:
-            folder.refuse_new()
-        except OSError as error:
-            raise ConfigError(f"output.dir: cannot write to {folder.path}: {error.strerror}") from None
+            with writing("output.dir", folder.path):
+                folder.checkpoints.mkdir(parents=True, exist_ok=True)
+                replace_text(partial, config.to_yaml())
+                try:
+                    os.link(partial, folder.config_file)  # unlike a rename, it does not replace
+                except FileExistsError:
+                    folder.refuse_new()
+                flush(folder.path)
         finally:
             with suppress(OSError):
                 partial.unlink()
@@ -177,10 +177,8 @@ class RunFolder:
         Raises:
             ConfigError: It cannot be written.
         """
-        try:
+        with writing("output.dir", self.config_file):
             replace_text(self.config_file, config.to_yaml())
-        except OSError as error:
-            raise ConfigError(f"cannot write {self.config_file}: {error.strerror}") from None
 
     def has_checkpoints(self) -> bool:
         """Return whether there is a checkpoint to resume from; a run that was killed early has none."""

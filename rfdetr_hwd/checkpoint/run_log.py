@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.files import UntrustedFileError, read_json_object, replace_text
+from rfdetr_hwd.files import UntrustedFileError, read_json_object, replace_text, writing
 
 logger = logging.getLogger(__name__)
 
@@ -18,10 +17,8 @@ def add_start(path: Path, entry: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: The file cannot be written.
     """
-    try:
+    with writing("output.dir", path):
         replace_text(path, json.dumps({"starts": [*_starts(path), entry]}, indent=2))
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
 
 def add_end(path: Path, entry: Mapping[str, Any]) -> None:

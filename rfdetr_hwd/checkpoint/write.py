@@ -27,7 +27,7 @@ from rfdetr_hwd.checkpoint.read import (
     sha256_of,
 )
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.files import flush
+from rfdetr_hwd.files import flush, writing
 from rfdetr_hwd.runtime.memory import is_out_of_memory
 
 _PARTIAL = ".partial-"
@@ -118,11 +118,10 @@ def amend_checkpoint(folder: Path, state: TrainState) -> None:
     manifest = read_manifest(folder)
     partial = folder.parent / f"{_PARTIAL}manifest-{os.getpid()}"
     try:
-        _write_manifest(partial, state, manifest["files"])
-        os.replace(partial, folder / MANIFEST)
-        flush(folder)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {folder / MANIFEST}: {error.strerror}") from None
+        with writing("output.dir", folder / MANIFEST, CheckpointError):
+            _write_manifest(partial, state, manifest["files"])
+            os.replace(partial, folder / MANIFEST)
+            flush(folder)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,171 +1,64 @@
-"""The command line: a table of verbs. A verb's code, and torch with it, is loaded when the verb is called."""
+"""The command line: a table of verbs, the exit status of errors, signals. A verb loads torch when it is called."""
 
 import io
+import logging
 import signal
 import sys
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from rfdetr_hwd import __version__
-from rfdetr_hwd.cli.call import Overrides, call_verb
-from rfdetr_hwd.cli.data_app import data_app
-from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted, answered_signals
+from rfdetr_hwd.cli.benchmark import op
+from rfdetr_hwd.cli.checkpoint.replay import replay
+from rfdetr_hwd.cli.checkpoint.show import show as show_checkpoint
+from rfdetr_hwd.cli.checkpoint.verify import verify
+from rfdetr_hwd.cli.data.check import check
+from rfdetr_hwd.cli.data.convert import convert
+from rfdetr_hwd.cli.data.demo import demo
+from rfdetr_hwd.cli.data.download import download
+from rfdetr_hwd.cli.data.show import show as show_data
+from rfdetr_hwd.cli.data.split import split
+from rfdetr_hwd.cli.doctor import doctor
+from rfdetr_hwd.cli.downsample import list_all
+from rfdetr_hwd.cli.evaluate import evaluate
+from rfdetr_hwd.cli.export import export
+from rfdetr_hwd.cli.predict import predict
+from rfdetr_hwd.cli.train_options import train
+from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted, UserError, answered_signals
+from rfdetr_hwd.runtime.last_words import say_last_words
 
-app = typer.Typer(
-    help="Train RF-DETR with wavelet downsampling, ship stock RF-DETR.",
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.add_typer(data_app, name="data")
-downsample_app = typer.Typer(help="Show the downsamplers.", rich_markup_mode=None, no_args_is_help=True)
-app.add_typer(downsample_app, name="downsample")
-benchmark_app = typer.Typer(help="Time things.", rich_markup_mode=None, no_args_is_help=True)
-app.add_typer(benchmark_app, name="benchmark")
-checkpoint_app = typer.Typer(help="Look into checkpoints.", rich_markup_mode=None, no_args_is_help=True)
-app.add_typer(checkpoint_app, name="checkpoint")
+Verbs = Mapping[str, Callable[..., None]]
 
-
-class SplitName(StrEnum):
-    """Splits that can be evaluated."""
-
-    val = "val"
-    test = "test"
-
-
-class WeightsKind(StrEnum):
-    """Weights of a checkpoint."""
-
-    auto = "auto"
-    ema = "ema"
-    plain = "plain"
-
-
-CheckpointPath = Annotated[Path, typer.Argument(help="Run folder (each of its checkpoints) or checkpoint folder.")]
-WeightsPath = Annotated[Path, typer.Option(help="Run folder (its best checkpoint) or checkpoint folder.")]
+VERBS: Verbs = {"train": train, "evaluate": evaluate, "predict": predict, "export": export, "doctor": doctor}
+GROUPS: Mapping[str, tuple[str, Verbs]] = {
+    "data": (
+        "Check, show, convert, split and download datasets.",
+        {"check": check, "show": show_data, "convert": convert, "split": split, "download": download, "demo": demo},
+    ),
+    "checkpoint": (
+        "Inspect and verify checkpoints.",
+        {"show": show_checkpoint, "verify": verify, "replay": replay},
+    ),
+    "downsample": ("List the downsampling modules.", {"list": list_all}),
+    "benchmark": ("Measure speed.", {"op": op}),
+}
 
 
-@app.command()
-def train(
-    overrides: Overrides = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of a new run.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Run folder to continue.")] = None,
-    accept: Annotated[
-        list[str] | None, typer.Option(metavar="KEY", help="Accept this change of a continued run: train.lr")
-    ] = None,
-    auto_resume: Annotated[
-        bool, typer.Option("--auto-resume", help="With --config: continue the run in output.dir if there is one.")
-    ] = False,
-) -> None:
-    """Train a new run, or continue one."""
-    options = {"config": config, "resume": resume, "accepted": accept or [], "auto_resume": auto_resume}
-    call_verb("train", overrides=overrides or [], **options)
+class _Table(TyperGroup):
+    """The whole table: what any verb raises for the user becomes one message and an exit status, here alone."""
 
-
-@app.command()
-def evaluate(
-    weights: WeightsPath,
-    overrides: Overrides = None,
-    config: Annotated[Path | None, typer.Option(help="Take the data from this file, not the checkpoint.")] = None,
-    split: Annotated[SplitName, typer.Option(help="Which split.")] = SplitName.val,
-    which: Annotated[WeightsKind, typer.Option(help="Which weights; auto: the better ones.")] = WeightsKind.auto,
-    out: Annotated[Path | None, typer.Option(help="Folder of the figures and detections.")] = None,
-) -> None:
-    """Measure a checkpoint with COCO's figures."""
-    call_verb(
-        "evaluate",
-        weights=weights,
-        config=config,
-        split=split.value,
-        out=out,
-        which=which.value,
-        overrides=overrides or [],
-    )
-
-
-@app.command()
-def predict(
-    source: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
-    weights: WeightsPath,
-    overrides: Overrides = None,
-    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("predictions"),
-    threshold: Annotated[float, typer.Option(help="Lowest score to keep.")] = 0.5,
-) -> None:
-    """Detect objects, and draw them."""
-    call_verb("predict", source=source, weights=weights, out=out, threshold=threshold, overrides=overrides or [])
-
-
-@app.command()
-def export(
-    weights: WeightsPath,
-    out: Annotated[Path, typer.Option(help="File to write.")],
-    overrides: Overrides = None,
-    format: Annotated[str, typer.Option(help="rfdetr, onnx, openvino, tensorrt, ...")] = "rfdetr",
-    which: Annotated[WeightsKind, typer.Option(help="Which weights; auto: the better ones.")] = WeightsKind.auto,
-    images: Annotated[Path | None, typer.Option(help="Images to compare on, not the validation split.")] = None,
-    batch: Annotated[int, typer.Option(help="Images of one pass.", min=1)] = 1,
-    dynamic_batch: Annotated[
-        bool,
-        typer.Option("--dynamic-batch", help="Any number of images a pass: onnx, openvino; tensorrt: up to --batch."),
-    ] = False,
-    check_ap: Annotated[bool, typer.Option("--check-ap", help="Also compare AP over the validation split.")] = False,
-) -> None:
-    """Fold the model into stock RF-DETR, write it, and show that it is the same."""
-    call_verb(
-        "export",
-        weights=weights,
-        format=format,
-        out=out,
-        which=which.value,
-        images=images,
-        batch=batch,
-        dynamic_batch=dynamic_batch,
-        check_ap=check_ap,
-        overrides=overrides or [],
-    )
-
-
-@app.command()
-def doctor() -> None:
-    """Show versions and devices, and what is missing."""
-    call_verb("doctor")
-
-
-@downsample_app.command("list")
-def downsample_list() -> None:
-    """List the registered downsamplers."""
-    call_verb("downsample", "run_list")
-
-
-@checkpoint_app.command("show")
-def checkpoint_show(path: CheckpointPath) -> None:
-    """Show step, epoch, figures, class names and files."""
-    call_verb("checkpoint", "run_show", path=path)
-
-
-@checkpoint_app.command("verify")
-def checkpoint_verify(path: CheckpointPath) -> None:
-    """Check every file against its hash."""
-    call_verb("checkpoint", "run_verify", path=path)
-
-
-@checkpoint_app.command("replay")
-def checkpoint_replay(path: Annotated[Path, typer.Argument(help="Folder in RUN/non-finite.")]) -> None:
-    """Make an update again whose loss or gradient was not finite."""
-    call_verb("checkpoint", "run_replay", path=path)
-
-
-@benchmark_app.command("op")
-def benchmark_op(
-    batch: Annotated[int, typer.Option(help="Maps of one pass.")] = 8,
-    rounds: Annotated[int, typer.Option(help="Times that every downsampler is measured.")] = 15,
-    out: Annotated[Path | None, typer.Option(help="Folder of the dated JSON file.")] = None,
-) -> None:
-    """Time the downsamplers against the stock convolution."""
-    call_verb("benchmark", "run_op", batch=batch, rounds=rounds, out=out)
+    def invoke(self, ctx: Any) -> Any:
+        logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+        logging.getLogger("rfdetr_hwd").setLevel(logging.INFO)
+        warnings.filterwarnings("ignore", message="OpenCV .* is not installed", category=UserWarning)  # supervision's
+        try:
+            return super().invoke(ctx)
+        except (UserError, Interrupted) as error:
+            raise typer.Exit(say_last_words(error)) from None
 
 
 def _print_version(wanted: bool) -> None:
@@ -174,13 +67,28 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Train RF-DETR with wavelet downsampling, ship stock RF-DETR."""
+
+
+def _build_table() -> typer.Typer:
+    table = typer.Typer(cls=_Table, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False)
+    table.callback()(_options)
+    for name, verb in VERBS.items():
+        table.command(name)(verb)
+    for group, (about, verbs) in GROUPS.items():
+        part = typer.Typer(help=about, rich_markup_mode=None, no_args_is_help=True)
+        for name, verb in verbs.items():
+            part.command(name)(verb)
+        table.add_typer(part, name=group)
+    return table
+
+
+app = _build_table()
 
 
 def _leave(number: int, _: object) -> None:

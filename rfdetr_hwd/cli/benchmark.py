@@ -1,250 +1,74 @@
 """`rfdetr-hwd benchmark op`: time the downsamplers against the stock convolution, interleaved, in one run."""
 
-import json
-import platform
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor, nn
+import typer
 
-from rfdetr_hwd.amp import amp_context
-from rfdetr_hwd.cli.downsample import count_multiply_adds
 from rfdetr_hwd.console import print_table, say
-from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.layers.registry import DownsampleError, build_downsample, list_downsamples
-from rfdetr_hwd.runtime.environment import describe_environment
+from rfdetr_hwd.files import writing
 
-SHAPES = ((384, 384, 24), (384, 384, 44), (768, 768, 40), (3, 12, 512))
-"""(input channels, output channels, side): P5 of Nano, of Large, of the deprecated Large, and the stem."""
-
-STOCK = "conv3x3"
-LITERATURE = "hwd as pasted"
+if TYPE_CHECKING:
+    from rfdetr_hwd.evaluation.operator_speed import Timing
 
 
-@dataclass(frozen=True)
-class Amp:
-    """Precision of the benchmark: mixed, where there is a GPU."""
+def op(
+    batch: Annotated[int, typer.Option(help="Batch size.", min=1)] = 8,
+    rounds: Annotated[int, typer.Option(help="Measurements of each downsampler; the median counts.", min=1)] = 15,
+    out: Annotated[Path | None, typer.Option(help="Directory of the dated JSON file.")] = None,
+) -> None:
+    """Time the downsamplers against the stock convolution."""
+    import json
+    from dataclasses import asdict
+    from datetime import UTC, datetime
 
-    amp: bool = True
+    import torch
 
+    from rfdetr_hwd.evaluation import operator_speed
+    from rfdetr_hwd.runtime.environment import describe_environment
 
-@dataclass(frozen=True)
-class Timing:
-    """Medians of one downsampler at one shape.
-
-    Attributes:
-        name: Downsampler, with its backend.
-        shape: (batch, input channels, side, side).
-        forward_ms: Forward pass in inference mode, milliseconds.
-        training_ms: Forward and backward pass, milliseconds.
-        forward_ratio: Against the stock convolution.
-        training_ratio: Against the stock convolution.
-        share_of_ceiling: Multiply-adds of the forward pass per second, as a share of the machine's matrix product.
-    """
-
-    name: str
-    shape: tuple[int, int, int, int]
-    forward_ms: float
-    training_ms: float
-    forward_ratio: float
-    training_ratio: float
-    share_of_ceiling: float
-
-
-class LiteratureHWD(nn.Module):
-    """HWD as it is usually pasted: pytorch_wavelets' module, concatenation, 1x1 convolution; no norm, for comparison.
-
-    It has no backward pass under mixed precision, so on a GPU it is timed in float32.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        from pytorch_wavelets import DWTForward
-
-        self.transform = DWTForward(J=1, mode="zero", wave="haar")
-        self.mix = nn.Conv2d(4 * in_channels, out_channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, O, H / 2, W / 2)."""
-        low, (details,) = self.transform(x)
-        mixed: Tensor = self.mix(torch.cat([low, details[:, :, 0], details[:, :, 1], details[:, :, 2]], dim=1))
-        return mixed
-
-
-def run_op(batch: int, rounds: int, out: Path | None) -> None:
-    """Time every registered downsampler and backend at `SHAPES`, print the ratios, and write them.
-
-    Args:
-        batch: Maps of one pass.
-        rounds: Times that every downsampler is measured, in turn with the others; the median counts.
-        out: Folder of `op-DATE.json`; `None` writes nothing.
-
-    Raises:
-        ConfigError: An argument is not positive.
-    """
-    if batch < 1 or rounds < 1:
-        raise ConfigError("--batch and --rounds must be positive")
+    # Measure what the machine can do at most
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    ceiling = measure_ceiling(device)
-    say(f"machine: {describe_machine(device)}; matrix product: {ceiling / 1e9:.0f} G multiply-adds/s")
+    ceiling = operator_speed.measure_ceiling(device)
+    machine = operator_speed.describe_machine(device)
+    say(f"machine: {machine}; matrix product: {ceiling / 1e9:.0f} G multiply-adds/s")
+
+    # Time each downsampler at each shape
     timings: list[Timing] = []
-    for in_channels, out_channels, side in SHAPES:
-        found = measure_shape(batch, in_channels, out_channels, side, rounds, device, ceiling)
+    for in_channels, out_channels, side in operator_speed.SHAPES:
+        found = operator_speed.measure_shape(batch, in_channels, out_channels, side, rounds, device, ceiling)
         timings += found
-        print_table(
-            f"{batch} x {in_channels} x {side} x {side} -> {out_channels}",
-            ("name", "forward ms", "ratio", "forward+backward ms", "ratio", "of ceiling"),
-            [_row(timing) for timing in found],
-        )
-    if out is not None:
+        _print(f"{batch} x {in_channels} x {side} x {side} -> {out_channels}", found)
+
+    # Write the measurements
+    if out is None:
+        return
+    date = f"{datetime.now(UTC):%Y-%m-%d}"
+    path = out / f"op-{date}-{device.type}.json"
+    content = {
+        "command": f"rfdetr-hwd benchmark op --batch {batch} --rounds {rounds}",
+        "date": date,
+        "machine": machine,
+        "environment": describe_environment(),
+        "ceiling_multiply_adds_per_second": ceiling,
+        "timings": [asdict(timing) for timing in timings],
+    }
+    with writing("--out", path):
         out.mkdir(parents=True, exist_ok=True)
-        path = out / f"op-{datetime.now(UTC):%Y-%m-%d}-{device.type}.json"
-        content = {
-            "command": f"rfdetr-hwd benchmark op --batch {batch} --rounds {rounds}",
-            "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "machine": describe_machine(device),
-            "environment": describe_environment(),
-            "ceiling_multiply_adds_per_second": ceiling,
-            "timings": [asdict(timing) for timing in timings],
-        }
         path.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        say(f"written: {path}")
+    say(f"written: {path}")
 
 
-def measure_shape(
-    batch: int, in_channels: int, out_channels: int, side: int, rounds: int, device: torch.device, ceiling: float
-) -> list[Timing]:
-    """Return the timings of every downsampler that can be built at a shape, the stock convolution first."""
-    x = torch.randn(batch, in_channels, side, side, device=device)
-    passes = {}
-    macs = {}
-    for name, module in _modules(in_channels, out_channels):
-        macs[name] = batch * count_multiply_adds(module, in_channels, side)
-        passes[name] = _passes(module.to(device), x, name)
-    samples: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in passes}
-    for _ in range(rounds):
-        for name, pair in passes.items():
-            for kept, timed in zip(samples[name], pair, strict=True):
-                kept.append(_milliseconds(timed, device))
-    medians = {name: tuple(statistics.median(kept) for kept in pair) for name, pair in samples.items()}
-    stock = medians[STOCK]
-    shape = (batch, in_channels, side, side)
-    return [
-        Timing(name, shape, f, t, f / stock[0], t / stock[1], macs[name] / (f / 1e3) / ceiling)
-        for name, (f, t) in medians.items()
+def _print(title: str, timings: "list[Timing]") -> None:
+    rows = [
+        (
+            timing.name,
+            f"{timing.forward_ms:.2f}",
+            f"{timing.forward_ratio:.2f}",
+            f"{timing.training_ms:.2f}",
+            f"{timing.training_ratio:.2f}",
+            f"{timing.share_of_ceiling:.0%}",
+        )
+        for timing in timings
     ]
-
-
-def measure_ceiling(device: torch.device) -> float:
-    """Return the multiply-adds per second of a large matrix product: bfloat16 on a GPU, float32 on a CPU."""
-    size, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1536, torch.float32)
-    a = torch.randn(size, size, device=device, dtype=dtype)
-    milliseconds = min(_milliseconds(lambda: a @ a, device) for _ in range(15))  # the best, for a ceiling
-    return size**3 / (milliseconds / 1e3)
-
-
-def describe_machine(device: torch.device) -> str:
-    """Return the processor that is timed."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-
-
-def _modules(in_channels: int, out_channels: int) -> Iterator[tuple[str, nn.Module]]:
-    """Yield every registered downsampler and backend, and the literature's HWD."""
-    for name in list_downsamples():
-        try:
-            yield name, build_downsample(name, in_channels, out_channels)
-            if name in ("hwd", "dwt"):
-                module = build_downsample(name, in_channels, out_channels, backend="pytorch_wavelets")
-                yield f"{name} (pytorch_wavelets)", module
-        except DownsampleError as error:
-            say(f"left out: {error}")
-    yield LITERATURE, LiteratureHWD(in_channels, out_channels)
-
-
-def _passes(module: nn.Module, x: Tensor, name: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Return the forward pass in inference mode and the forward and backward pass, as functions to time."""
-    args = Amp(name != LITERATURE)
-    given = x.clone().requires_grad_()
-    with torch.no_grad():
-        direction = torch.randn_like(module(x))
-
-    def forward() -> None:
-        with torch.inference_mode(), amp_context(args):
-            module(x)
-
-    def train() -> None:
-        given.grad = None
-        module.zero_grad(set_to_none=True)
-        with amp_context(args):
-            output = module(given)
-        output.backward(direction.to(output.dtype))
-
-    def evaluated(function: Callable[[], None], mode: bool) -> Callable[[], None]:
-        def run() -> None:
-            module.train(mode)
-            function()
-
-        return run
-
-    return (
-        _as_graph(evaluated(forward, False), x.device),
-        _as_graph(evaluated(train, True), x.device),
-    )
-
-
-def _as_graph(function: Callable[[], None], device: torch.device) -> Callable[[], Any]:
-    """Return a function's replay as a CUDA graph, which times the GPU and not the launches; on a CPU, the function."""
-    for _ in range(3):
-        function()
-    if device.type != "cuda":
-        return function
-    side_stream = torch.cuda.Stream()
-    with _on_stream(side_stream):
-        function()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side_stream):
-        function()
-    return graph.replay
-
-
-@contextmanager
-def _on_stream(stream: torch.cuda.Stream) -> Iterator[None]:
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream().wait_stream(stream)
-
-
-def _milliseconds(function: Callable[[], Any], device: torch.device) -> float:
-    """Time one call; on a GPU the mean of twenty by its own clock."""
-    if device.type != "cuda":
-        start = time.perf_counter()
-        function()
-        return (time.perf_counter() - start) * 1e3
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    begin.record()
-    for _ in range(20):
-        function()
-    end.record()
-    torch.cuda.synchronize()
-    return float(begin.elapsed_time(end)) / 20
-
-
-def _row(timing: Timing) -> tuple[str, ...]:
-    return (
-        timing.name,
-        f"{timing.forward_ms:.2f}",
-        f"{timing.forward_ratio:.2f}",
-        f"{timing.training_ms:.2f}",
-        f"{timing.training_ratio:.2f}",
-        f"{timing.share_of_ceiling:.0%}",
-    )
+    print_table(title, ("name", "forward ms", "ratio", "forward+backward ms", "ratio", "of ceiling"), rows)

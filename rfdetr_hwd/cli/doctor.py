@@ -1,4 +1,4 @@
-"""`rfdetr-hwd doctor`: what is here, what is missing, and what mends it."""
+"""`rfdetr-hwd doctor`: what is here, what is missing, and what fixes it."""
 
 import importlib
 import shutil
@@ -7,9 +7,7 @@ import tempfile
 import warnings
 
 from rfdetr_hwd.console import print_table, say
-from rfdetr_hwd.data.shared_memory import describe_room
 from rfdetr_hwd.errors import UserError
-from rfdetr_hwd.runtime.environment import describe_devices, describe_environment
 
 _IMPORTS = {
     "torch": "torch",
@@ -25,7 +23,7 @@ _IMPORTS = {
     **({"triton": "torch_linear_assignment._triton"} if sys.platform == "linux" else {}),
 }
 """What the package and a step on a GPU import, where they are needed and no sooner."""
-_MENDS = {
+_FIXES = {
     "pytorch_wavelets": "pip install 'setuptools<81' PyWavelets pytorch_wavelets",
     "torch-hungarian": "pip install 'torch-hungarian>=0.1.0rc0,<0.2'",
 }
@@ -35,16 +33,18 @@ class DoctorError(UserError):
     """Something that the package needs is missing."""
 
 
-def run() -> None:
-    """Print versions, devices and free disk space; name what is missing and the command that mends it.
+def doctor() -> None:
+    """Show versions and devices, and what is missing."""
+    from rfdetr_hwd.data.shared_memory import describe_room
+    from rfdetr_hwd.runtime.environment import describe_devices, describe_environment
 
-    Raises:
-        DoctorError: Something is missing.
-    """
+    # What is installed
     described = describe_environment()
     rows = [("rfdetr-hwd", described["rfdetr_hwd"]), ("python", described["python"])]
     rows += [(name, version or "missing") for name, version in described["packages"].items()]
     print_table("versions", ("package", "version"), rows)
+
+    # What the machine has
     devices = describe_devices()
     if not devices:
         say("devices: no CUDA device; training runs on the CPU in float32 (mixed precision is off)")
@@ -57,7 +57,11 @@ def run() -> None:
     )
     if room := describe_room():
         say(room)
+
+    # What a run on it can promise
     _say_determinism()
+
+    # What is missing
     problems = [problem for name, module in _IMPORTS.items() if (problem := _problem(name, module))]
     if problems:
         raise DoctorError("\n  ".join(["this installation is not complete:", *problems]))
@@ -92,14 +96,12 @@ def _say_determinism() -> None:
 
 
 def _problem(package: str, module: str) -> str | None:
-    """Return what is wrong with a package and the command that mends it, or `None`."""
+    """Return what is wrong with a package and the command that fixes it, or `None`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             importlib.import_module(module)
     except Exception as error:  # a broken installation raises anything
-        mend = _MENDS.get(package, f"pip install {package}")
-        return (
-            f"{package} cannot be imported ({type(error).__name__}: {error}); mend it with: {sys.executable} -m {mend}"
-        )
+        fix = _FIXES.get(package, f"pip install {package}")
+        return f"{package} cannot be imported ({type(error).__name__}: {error}); fix it with: {sys.executable} -m {fix}"
     return None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.files import writing
 
 _CHUNK = 1 << 20
 _MAX_DEPTH = 64
@@ -94,11 +95,10 @@ def new_folder(target: Path) -> Iterator[Path]:
         raise DatasetError(f"{target} exists already: choose a new folder")
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(target)
-    except OSError as error:
-        raise DatasetError(f"cannot write {target}: {error.strerror or error}") from None
+        with writing("--out", target, DatasetError):
+            partial.mkdir(parents=True)
+            yield partial
+            partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from rfdetr_hwd.curation.archive import Limits, Unpacked, unpack
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.files import writing
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0
@@ -67,13 +68,11 @@ def fetch_and_unpack(url: str, target: Path, sha256: str | None = None, limits: 
     """Download an archive and unpack it into a new folder; see `fetch` and `unpack`. The archive is not kept."""
     if os.path.lexists(target):
         raise DatasetError(f"{target} exists already: choose a new folder")
-    try:
+    with writing("--out", target, DatasetError):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as scratch:
             fetch(url, Path(scratch) / "archive", sha256, limits.max_bytes)
             return unpack(Path(scratch) / "archive", target, limits)
-    except OSError as error:
-        raise DatasetError(f"cannot write {target}: {error.strerror}") from None
 
 
 class _KeepScheme(urllib.request.HTTPRedirectHandler):

@@ -1,6 +1,6 @@
 """Divide one annotated split into train, valid and test: stratified, seeded, with near-duplicates on one side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from rfdetr_hwd.curation.archive import new_folder
 from rfdetr_hwd.curation.convert import Target, rooted, write_dataset
 from rfdetr_hwd.curation.write import Written
+from rfdetr_hwd.data.account import Account
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.near_duplicates import Hashes
 from rfdetr_hwd.data.stratify import Shares, divide
 
@@ -75,3 +76,31 @@ def check_fractions(fractions: Sequence[float]) -> None:
         raise ValueError(f"must be three shares (train, valid, test) between 0 and 1, not {list(fractions)}")
     if abs(sum(fractions) - 1) > 1e-6 or fractions[0] == 0:
         raise ValueError(f"must have the sum 1 and leave something to train, not {list(fractions)}")
+
+
+def without_unreadable(
+    data: DetectionData, hashes: Hashes, account: Account, findings: Findings
+) -> tuple[DetectionData, Hashes, Account]:
+    """Return a split without the images that cannot be decoded, each of which becomes a finding."""
+    if not hashes.unreadable:
+        return data, hashes, account
+    for row, reason in hashes.unreadable.items():
+        findings.add("unreadable_image", data.path(row), f"image {data.image_ids[row]}", reason)
+    rows = np.array([row for row in range(len(data)) if row not in hashes.unreadable], dtype=np.intp)
+    kept = data.take(rows, data.name)
+    return kept, Hashes(hashes.values[rows], {}), account.without(len(hashes.unreadable), kept)
+
+
+def count_images(data: DetectionData, parts: Mapping[str, NDArray[np.intp]]) -> list[Sequence[object]]:
+    """Return table rows: a name, images in the data, images in each part; for all images, then those with each class.
+
+    Args:
+        data: The annotated images.
+        parts: Rows of the data in each part.
+    """
+    images = np.repeat(np.arange(len(data)), np.diff(data.offsets))
+    rows: list[Sequence[object]] = [("images", len(data), *map(len, parts.values()))]
+    for label, name in enumerate(data.class_names):
+        having = np.unique(images[data.labels == label])
+        rows.append((f"with {name}", len(having), *(np.isin(having, part).sum() for part in parts.values())))
+    return rows

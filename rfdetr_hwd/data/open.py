@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from rfdetr_hwd.config.schema import DataSection, SplitSection
 from rfdetr_hwd.console import say
-from rfdetr_hwd.data.images import EXIF_CHOICES, Exif
 from rfdetr_hwd.data.layout import Format, Layout, SplitFiles, SplitName
 from rfdetr_hwd.data.layouts import find_layout
 from rfdetr_hwd.data.roles import ROLES, Role
@@ -54,18 +53,6 @@ def say_remarks(layout: Layout, needed: Collection[Role] = ("train", "val")) -> 
     """Print what of a dataset is not used, and what `train` would still need."""
     for remark in layout.remarks(needed):
         say(f"note: {remark}")
-
-
-def parse_exif(text: str) -> Exif:
-    """Return what `--exif` says.
-
-    Raises:
-        ConfigError: It is nothing that `data.exif` takes.
-    """
-    for choice in EXIF_CHOICES:
-        if text == choice:
-            return choice
-    raise ConfigError(f"--exif {text} is not one of {', '.join(EXIF_CHOICES)}")
 
 
 def _parse_name(role: Role, text: str | None) -> SplitName:

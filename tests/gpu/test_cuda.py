@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from rfdetr_hwd.checkpoint.read import newest_checkpoint
-from rfdetr_hwd.cli import evaluate as evaluate_command
 from rfdetr_hwd.cli import train as train_command
+from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.training import learner
@@ -31,7 +31,7 @@ def test_a_run_trains_in_bfloat16_and_evaluates_to_the_same_figures(
 ) -> None:
     run = Path(tiny_config.output.dir)
     train_command.run(config_file, None, [])
-    evaluate_command.run(run / "best", None, "val", tmp_path / "out", "ema", [])
+    evaluate(run / "best", which="ema", out=tmp_path / "out")
     content = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert {key: content["protocol"][key] for key in MIXED} == MIXED
     assert json.loads((run / "run.json").read_text())["starts"][0]["precision"] == MIXED

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from rfdetr_hwd import amp
-from rfdetr_hwd.cli import benchmark
+from rfdetr_hwd.cli.benchmark import op
+from rfdetr_hwd.evaluation import operator_speed
 from rfdetr_hwd.layers.hwd import HWD
 from rfdetr_hwd.layers.registry import build_downsample
 from rfdetr_hwd.layers.stem import DownsampledPatchEmbedding
@@ -71,12 +72,12 @@ def test_the_average_makes_nobody_wait() -> None:
 
 
 def test_the_benchmark_times_everything_as_cuda_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "SHAPES", ((16, 24, 12), (3, 12, 32)))
-    benchmark.run_op(batch=2, rounds=2, out=tmp_path)
+    monkeypatch.setattr(operator_speed, "SHAPES", ((16, 24, 12), (3, 12, 32)))
+    op(batch=2, rounds=2, out=tmp_path)
     (path,) = tmp_path.glob("op-*-cuda.json")
     timings = json.loads(path.read_text())["timings"]
     names = {name for name, options in CASES if not options}
-    names |= {"hwd (pytorch_wavelets)", "dwt (pytorch_wavelets)", benchmark.LITERATURE}
+    names |= {"hwd (pytorch_wavelets)", "dwt (pytorch_wavelets)", operator_speed.LITERATURE}
     assert {timing["name"] for timing in timings if timing["shape"][1] == 16} == names
     assert all(timing["forward_ms"] > 0 and timing["training_ms"] > 0 for timing in timings)
 
@@ -89,7 +90,7 @@ def test_a_replayed_graph_computes_what_the_module_does() -> None:
         kept[:] = [module(x)]
 
     with torch.no_grad():
-        replay = benchmark._as_graph(forward, x.device)
+        replay = operator_speed._as_graph(forward, x.device)
         (captured,) = kept
         x.normal_()
         replay()

@@ -340,9 +340,11 @@ def test_a_letterboxed_model_is_measured_as_it_was_trained(
 
 
 def test_predict_names_what_it_cannot_use(cli: Run, trained: Path, tmp_path: Path) -> None:
-    refused(cli("predict", tmp_path / "no.jpg", "--weights", trained), 2, "no image or folder")
+    refused(cli("predict", tmp_path / "no.jpg", "--weights", trained), 2, "no image or directory")
     refused(cli("predict", tmp_path, "--weights", trained), 2, "holds no images")
-    refused(cli("predict", tmp_path, "--weights", trained, "--threshold", "7"), 2, "--threshold 7")
+    too_high = cli("predict", tmp_path, "--weights", trained, "--threshold", "7")
+    assert too_high.returncode == 2
+    assert "Invalid value for '--threshold'" in too_high.stderr
     (tmp_path / "a.jpg").write_bytes(b"broken")
     refused(cli("predict", tmp_path, "--weights", trained, "--out", tmp_path / "out"), 1, "can be decoded")
 

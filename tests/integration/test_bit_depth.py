@@ -10,12 +10,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from rfdetr_hwd.cli.export_metadata import describe_graph
 
 from rfdetr_hwd.checkpoint.read import open_checkpoint
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
-from rfdetr_hwd.cli import export as export_command
 from rfdetr_hwd.cli import train as train_command
-from rfdetr_hwd.cli.export_metadata import describe_graph
 from rfdetr_hwd.config.load import load_config, parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
@@ -125,8 +124,8 @@ def test_a_run_records_the_bits_and_uses_them(
     one, other = detector.predict(images, 0.0)
     np.testing.assert_array_equal(one.xyxy, other.xyxy)
     assert len(one) > 0
-    monkeypatch.setattr(export_command, "load_released", lambda _: None)
-    monkeypatch.setattr(export_command, "check_released", lambda *_: None)
+    monkeypatch.setattr("rfdetr_hwd.export.export.load_released", lambda _: None)
+    monkeypatch.setattr("rfdetr_hwd.export.export.check_released", lambda *_: None)
     result = cli("export", "--weights", run, "--out", tmp_path / "x.pth")
     assert result.returncode == 0, result.stderr
     assert "scale those of 16-bit files by 255/4095" in result.stdout

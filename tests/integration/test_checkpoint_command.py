@@ -116,7 +116,7 @@ def test_a_loss_that_is_not_finite_leaves_a_bundle(cli: Run, halfway: Path, monk
     assert "nan" in found["terms"].values() or "inf" in found["terms"].values()
     result = cli("checkpoint", "replay", folder)
     assert result.returncode == 0, result.stderr
-    assert "not finite again" in result.stdout
+    assert "non-finite again" in result.stdout
     for name, value in found["terms"].items():
         (row,) = [line for line in result.stdout.splitlines() if f" {name} " in line]
         assert row.count(value) >= 2, row  # to the last digit

@@ -10,7 +10,7 @@ import pytest
 import supervision as sv
 import torch
 
-from rfdetr_hwd.cli import predict as predict_command
+from rfdetr_hwd.data import image_batches
 from rfdetr_hwd.data.images import ImageError, read_image
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError
@@ -95,7 +95,7 @@ def test_predict_does_what_can_be_done_and_names_the_rest(cli: Run, trained: Pat
     arguments = ("predict", source, "--weights", trained, "--threshold", 0.0, "--out")
     result = cli(*arguments, out)
     refused(result, 1, "1 of 4 images could not be read or drawn")
-    assert f"left out: cannot decode {source / 'b.jpg'}" in result.stdout
+    assert f"skipped: cannot decode {source / 'b.jpg'}" in result.stdout
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert written == {"a.jpg.png", "c.PNG.png", "more/a.jpg.png", "detections.json", "overview.png"}
     entries = json.loads((out / "detections.json").read_text())
@@ -103,7 +103,7 @@ def test_predict_does_what_can_be_done_and_names_the_rest(cli: Run, trained: Pat
     assert all(entry["detections"] for entry in entries)
     with PIL.Image.open(out / "overview.png") as overview:
         assert overview.size == (3 * 320, 320)
-    refused(cli(*arguments, source), 2, "pictures go into a folder of their own")
+    refused(cli(*arguments, source), 2, "pictures go into a directory of their own")
     (tmp_path / "empty").mkdir()
     refused(cli("predict", tmp_path / "empty", "--weights", trained), 2, "empty holds no images")
 
@@ -115,8 +115,8 @@ def test_predict_holds_few_images_at_once(
     for number in range(15):
         PIL.Image.new("RGB", (40, 30)).save(tmp_path / f"{number:02}.png")
     alive = Alive()
-    monkeypatch.setattr(predict_command, "read_image", lambda path, **how: alive.note(read_image(path, **how)))
-    monkeypatch.setattr(predict_command, "_BATCH_PIXELS", 2 * 40 * 30)
+    monkeypatch.setattr(image_batches, "read_image", lambda path, **how: alive.note(read_image(path, **how)))
+    monkeypatch.setattr(image_batches, "_BATCH_PIXELS", 2 * 40 * 30)
     result = cli("predict", tmp_path, "--weights", trained, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert alive.most <= 4  # two batches of two

@@ -152,8 +152,10 @@ def test_what_cannot_be_exported_says_why(trained: Path, cli: Run, config_file: 
     trained_so = cli("train", "--config", config_file, f"output.dir={run}", "downsample.name=maxpool", *short)
     assert trained_so.returncode == 0, trained_so.stderr
     refused(cli("export", "--weights", run, "--out", tmp_path / "x.pth"), 1, "MaxPool", "does not fold into the stock")
-    refused(cli("export", "--weights", trained, "--out", tmp_path / "x", "--format", "bogus"), 2, "bogus", "onnx")
-    refused(cli("export", "--weights", trained, "--out", tmp_path / "x", "data.root=nowhere"), 2, "--images FOLDER")
+    unknown = cli("export", "--weights", trained, "--out", tmp_path / "x", "--format", "bogus")
+    assert unknown.returncode == 2
+    assert "'bogus' is not one of 'rfdetr', 'onnx'" in unknown.stderr
+    refused(cli("export", "--weights", trained, "--out", tmp_path / "x", "data.root=nowhere"), 2, "--images DIRECTORY")
     refused(cli("export", "--weights", trained, "--out", tmp_path), 2, "is there already")
     assert not (tmp_path / "x.pth").exists()
 
@@ -196,7 +198,7 @@ def test_the_stem_trains_evaluates_and_ships(cli: Run, config_file: Path, tmp_pa
 
 
 def test_the_benchmark_writes_what_it_measured(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rfdetr_hwd.cli.benchmark.SHAPES", ((8, 8, 6), (3, 12, 8)))
+    monkeypatch.setattr("rfdetr_hwd.evaluation.operator_speed.SHAPES", ((8, 8, 6), (3, 12, 8)))
     result = cli("benchmark", "op", "--batch", 1, "--rounds", 2, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     (path,) = tmp_path.iterdir()

@@ -165,8 +165,9 @@ def test_a_signal_while_starting_breaks_nothing(
 )
 def test_other_verbs_leave_with_the_status_of_the_signal(verb: str, number: int, status: int) -> None:
     program = (
-        "import signal, sys, types\nfrom rfdetr_hwd.cli import app, call\n"
-        f"call.importlib = types.SimpleNamespace(import_module=lambda _: signal.raise_signal({number:d}))\n"
+        "import signal, sys\nfrom rfdetr_hwd.cli import app\n"
+        f"class Late:\n    def find_spec(self, name, *_):\n        name != 'torch' or signal.raise_signal({number:d})\n"
+        "sys.meta_path.insert(0, Late())\n"
         f"sys.argv[1:] = {[verb, '--weights', 'runs/x', *(['p.jpg'] if verb == 'predict' else [])]}\napp.main()\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

@@ -13,8 +13,8 @@ import yaml
 from pycocotools.coco import COCO
 
 from rfdetr_hwd.checkpoint.read import open_checkpoint
-from rfdetr_hwd.cli import evaluate as evaluate_command
 from rfdetr_hwd.cli import train as train_command
+from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.evaluation.coco import COCO_FIGURES, CocoMetric
@@ -127,11 +127,11 @@ def test_evaluate_equals_training_to_the_last_digit(
     config_file.write_text(tiny_config.to_yaml())
     train_command.run(config_file, None, ["train.epochs=1", "train.lr=1e-3"])
     in_training = read_metrics(run / "metrics.jsonl")[-1]
-    evaluate_command.run(run, None, "val", tmp_path / "out", which, ["evaluation.batch_size=3", "data.workers=1"])
+    evaluate(run, ["evaluation.batch_size=3", "data.workers=1"], which=which, out=tmp_path / "out")
     measured = json.loads((tmp_path / "out" / "metrics.json").read_text())["figures"]["AP"]
     assert in_training["ema/AP"] != in_training["plain/AP"]
     assert measured == pytest.approx(in_training[f"{which}/AP"], rel=1e-6)  # other batches round otherwise
-    evaluate_command.run(run, None, "val", tmp_path / "out", which, [])
+    evaluate(run, which=which, out=tmp_path / "out")
     measured = json.loads((tmp_path / "out" / "metrics.json").read_text())["figures"]["AP"]
     assert measured == in_training[f"{which}/AP"]
 

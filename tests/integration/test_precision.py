@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 import torch
 
-from rfdetr_hwd.cli import evaluate as evaluate_command
 from rfdetr_hwd.cli import train as train_command
+from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.layers.hwd import HWD
@@ -62,7 +62,7 @@ def test_every_forward_sees_the_same_precision(
     observed.clear()
     torch.set_float32_matmul_precision("high")  # as an import of rfdetr does
     torch.backends.cudnn.allow_tf32 = True
-    evaluate_command.run(run, None, "val", tmp_path / "out", "auto", [])
+    evaluate(run, out=tmp_path / "out")
     evaluation = {state for _, state in observed}
     observed.clear()
     torch.backends.cudnn.conv.fp32_precision = "tf32"

@@ -16,8 +16,8 @@ from torch.distributed.run import parse_args
 
 from rfdetr_hwd.checkpoint.read import list_checkpoints, open_checkpoint
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
-from rfdetr_hwd.cli import evaluate as evaluate_command
 from rfdetr_hwd.cli import train as train_command
+from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.training.replay import stored_batches
@@ -264,7 +264,7 @@ def test_ranks_of_unequal_shares_are_one_process(config_file: Path, tmp_path: Pa
     assert found[0] == found[1]
     assert len(found[0]) == 1
     evaluations = [tmp_path / "evaluation-one", tmp_path / "evaluation-two"]
-    evaluate_command.run(runs[0], None, "val", evaluations[0], "auto", [])
+    evaluate(runs[0], out=evaluations[0])
     status, output, _ = launch("9:0:none", "evaluate", "--weights", runs[0], "--out", evaluations[1])
     assert status == 0, output
     one, two = (

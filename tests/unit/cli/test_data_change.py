@@ -1,18 +1,16 @@
 """The functions behind `data convert`, `data split` and `data download`: what they write and what they print."""
 
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from rfdetr_hwd.cli import data_change
-from rfdetr_hwd.cli.data_change import run_convert, run_download, run_split
+from rfdetr_hwd.cli.data.convert import convert
+from rfdetr_hwd.cli.data.download import download
+from rfdetr_hwd.cli.data.split import split
+from rfdetr_hwd.curation import split as splitting
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
@@ -34,7 +32,7 @@ def table(said: str, title: str) -> list[list[str]]:
 
 
 def test_convert_both_ways(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_convert(shapes, "yolo", tmp_path / "yolo")
+    convert(shapes, "yolo", tmp_path / "yolo")
     there = table(capsys.readouterr().out, "roboflow to yolo")
     counts = {row[0]: row[1:] for row in there}
     assert {name: row[:2] for name, row in counts.items()} == {
@@ -42,7 +40,7 @@ def test_convert_both_ways(shapes: Path, tmp_path: Path, capsys: pytest.CaptureF
         "valid": ["4", "4"],
         "test": ["2", "2"],
     }
-    run_convert(tmp_path / "yolo", "coco", tmp_path / "coco")
+    convert(tmp_path / "yolo", "coco", tmp_path / "coco")
     said = capsys.readouterr().out
     assert said.endswith(f"dataset: {tmp_path / 'coco'}\n")
     for row in table(said, "yolo to coco"):
@@ -51,21 +49,19 @@ def test_convert_both_ways(shapes: Path, tmp_path: Path, capsys: pytest.CaptureF
         assert row == [row[0], images, images, objects, objects, role if role == name else name, images, objects]
         assert counts[name] == [images, images, objects, objects, name, images, objects]
         assert len(list((tmp_path / "coco" / name).glob("*.jpg"))) == int(images)
-    with pytest.raises(ConfigError, match="--to voc: the formats to write are coco and yolo"):
-        run_convert(shapes, "voc", tmp_path / "voc")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="has no layout that is known. Found no files"):
-        run_convert(tmp_path / "empty", "coco", tmp_path / "same")
+        convert(tmp_path / "empty", "coco", tmp_path / "same")
     assert not (tmp_path / "same").exists()
     with pytest.raises(DatasetError, match="there is no folder"):
-        run_convert(tmp_path / "none", "coco", tmp_path / "voc")
+        convert(tmp_path / "none", "coco", tmp_path / "voc")
 
 
 def test_voc_to_yolo_and_the_same_format_in_its_usual_layout(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_devkit(tmp_path / "voc")
-    run_convert(root, "yolo", tmp_path / "yolo")
+    convert(root, "yolo", tmp_path / "yolo")
     said = capsys.readouterr().out
     assert table(said, "voc to yolo") == [
         ["train", "2", "2", "3", "3", "train", "2", "3"],
@@ -76,7 +72,7 @@ def test_voc_to_yolo_and_the_same_format_in_its_usual_layout(
     assert (
         tmp_path / "yolo/train/labels/a.txt"
     ).read_text() == "2 0.5 0.5 1 1\n1 0.234375 0.520833333333 0.15625 0.208333333333\n"
-    run_convert(tmp_path / "yolo", "yolo", tmp_path / "again")
+    convert(tmp_path / "yolo", "yolo", tmp_path / "again")
     assert [path.read_bytes() for path in sorted((tmp_path / "again").rglob("*.txt"))] == [
         path.read_bytes() for path in sorted((tmp_path / "yolo").rglob("*.txt"))
     ]
@@ -88,16 +84,16 @@ def test_wrong_entries_are_skipped_named_and_can_be_accepted(
     files = {f"{name}.jpg": "" for name in "abc"} | {f"{name}.xml": voc_xml(CAT) for name in "abd"}
     root = write_files(tmp_path / "voc", {**files, "b.xml": voc_xml(("cat", "x", 1, 2, 3), CAT), "e/logo.png": ""})
     with pytest.raises(DatasetError, match="one is written without the entries that are wrong:") as caught:
-        run_convert(root, "coco", tmp_path / "one")
+        convert(root, "coco", tmp_path / "one")
     assert "d.xml: there is no image for it" in str(caught.value)
     assert "b.xml: object 1: 'cat' must have a box of four numbers" in str(caught.value)
     assert "or accept with --allow missing_file --allow bad_box" in str(caught.value)
     with pytest.raises(DatasetError, match="accept with --allow bad_box"):
-        run_convert(root, "coco", tmp_path / "two", ["missing_file"])
+        convert(root, "coco", tmp_path / "two", ["missing_file"])
     capsys.readouterr()
     with pytest.raises(ConfigError, match="--allow: 'bad_bx' is no kind of finding"):
-        run_convert(root, "coco", tmp_path / "out", ["bad_bx"])
-    run_convert(root, "coco", tmp_path / "out", ["missing_file", "bad_box"])
+        convert(root, "coco", tmp_path / "out", ["bad_bx"])
+    convert(root, "coco", tmp_path / "out", ["missing_file", "bad_box"])
     written = [(tmp_path / name / "train/_annotations.coco.json").read_bytes() for name in ("one", "two", "out")]
     assert written[0] == written[1] == written[2]
     said = capsys.readouterr().out
@@ -121,20 +117,20 @@ def test_errors_that_cast_doubt_on_the_rest_end_a_conversion(tmp_path: Path) -> 
     a, b = "labels/a.txt", "labels/b.txt"
     shifted = write_files(tmp_path / "shifted", {**files, a: "0 .5 .5 .2 .2", b: "1 .5 .5 .2 .2\n0 .5"})
     with pytest.raises(DatasetError, match="--allow bad_annotation --allow unknown_category"):
-        run_convert(shifted, "coco", tmp_path / "out")
+        convert(shifted, "coco", tmp_path / "out")
     pixels = write_files(tmp_path / "pixels", {**files, a: "0 15 12 20 16", b: "0 15 12 20 16"})
     with pytest.raises(DatasetError, match="looks like pixels"):
-        run_convert(pixels, "coco", tmp_path / "out")
+        convert(pixels, "coco", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_conversion_to_nothing_is_an_error(tmp_path: Path) -> None:
     root = write_files(tmp_path / "yolo", {"data.yaml": "train: images\nnames: [x]\n", "images/a.jpg": ""})
     with pytest.raises(DatasetError, match="has 1 images and no object in them: there is nothing to convert"):
-        run_convert(root, "coco", tmp_path / "out")
+        convert(root, "coco", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="has no layout that is known"):
-        run_convert(tmp_path / "empty", "coco", tmp_path / "out")
+        convert(tmp_path / "empty", "coco", tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"yolo", "empty"}
 
 
@@ -143,7 +139,7 @@ def test_one_unreadable_image_is_left_out_of_a_split(
 ) -> None:
     (tmp_path / "one").mkdir()
     (shapes / "train").rename(tmp_path / "one" / "train")
-    run_convert(tmp_path / "one", "yolo", tmp_path / "yolo")  # other formats are divided as well
+    convert(tmp_path / "one", "yolo", tmp_path / "yolo")  # other formats are divided as well
     objects = sum(len(path.read_text().splitlines()) for path in (tmp_path / "yolo").rglob("labels/*.txt"))
     broken = tmp_path / "yolo/train/images/train_00003.jpg"
     lost = len((tmp_path / "yolo/train/labels/train_00003.txt").read_text().splitlines())
@@ -151,10 +147,10 @@ def test_one_unreadable_image_is_left_out_of_a_split(
     broken.unlink()  # a link
     broken.write_bytes(content[: len(content) // 2])
     with pytest.raises(DatasetError, match=r"(?s)train_00003.jpg: image \d+: .*--allow unreadable_image"):
-        run_split(tmp_path / "yolo", tmp_path / "one_less", "0.8,0.1,0.1", 0)
-    assert len(list((tmp_path / "one_less").rglob("*.jpg"))) == 29
+        split(tmp_path / "yolo", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     capsys.readouterr()
-    run_split(tmp_path / "yolo", tmp_path / "out", "0.8,0.1,0.1", 0, "yolo", ["unreadable_image"])
+    split(tmp_path / "yolo", tmp_path / "out", to="yolo", allow=["unreadable_image"])
     said = capsys.readouterr().out
     assert table(said, "read and used") == [["train", "30", "29", str(objects), str(objects - lost)]]
     assert "train: images skipped, unreadable_image: 1\n" in said
@@ -167,10 +163,10 @@ def test_one_unreadable_image_is_left_out_of_a_split(
 
 def test_split_one_annotated_split(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DatasetError, match="must have one annotated split to divide; it has 3: train, valid, test"):
-        run_split(shapes, tmp_path / "out", "0.8,0.1,0.1", 0)
+        split(shapes, tmp_path / "out")
     (tmp_path / "one").mkdir()
     (shapes / "train").rename(tmp_path / "one" / "train")
-    run_split(tmp_path / "one", tmp_path / "out", "0.8,0.1,0.1", 0)
+    split(tmp_path / "one", tmp_path / "out")
     said = capsys.readouterr().out
     assert "near-duplicates: 0 images in 0 groups" in said
     row = next(line for line in said.splitlines() if line.startswith("│ images"))
@@ -182,40 +178,32 @@ def test_split_one_annotated_split(shapes: Path, tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize("fractions", ["0.8", "a,b,c", "0.9,0.2,-0.1", "0.5,0.2,0.2", "nan,0,1", ""])
 def test_shares_that_are_none_are_a_usage_error(shapes: Path, tmp_path: Path, fractions: str) -> None:
     with pytest.raises(ConfigError, match=f"--fractions {fractions}: "):
-        run_split(shapes, tmp_path / "out", fractions, 0)
-    with pytest.raises(ConfigError, match="--seed -1 is negative"):
-        run_split(shapes, tmp_path / "out", "0.8,0.1,0.1", -1)
+        split(shapes, tmp_path / "out", fractions)
 
 
 def test_download_an_archive(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as contents:
         for path in shapes.rglob("*.*"):
             contents.write(path, Path("inside") / path.relative_to(shapes))
-    run_download((tmp_path / "x.zip").as_uri(), tmp_path / "out", None)
+    download((tmp_path / "x.zip").as_uri(), tmp_path / "out")
     said = capsys.readouterr().out
     assert "unpacked: 39 files" in said
     assert "found: roboflow, splits train, valid, test" in said
     assert f"dataset: {tmp_path / 'out' / 'inside'}" in said
     with pytest.raises(DatasetError, match="has the sha256"):
-        run_download((tmp_path / "x.zip").as_uri(), tmp_path / "other", "0" * 64)
+        download((tmp_path / "x.zip").as_uri(), tmp_path / "other", "0" * 64)
     assert not (tmp_path / "other").exists()
 
 
 def test_download_from_roboflow_needs_three_names_and_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROBOFLOW_API_KEY", raising=False)
     for what in ("team/project", "team//1", "dataset.zip", ""):
-        with pytest.raises(ConfigError, match="neither WORKSPACE/PROJECT/VERSION of Roboflow nor an address"):
-            run_download(what, tmp_path / "out", None)
-    with pytest.raises(ConfigError, match="--sha256 goes with an address"):
-        run_download("team/project/1", tmp_path / "out", "0" * 64)
+        with pytest.raises(ConfigError, match="neither WORKSPACE/PROJECT/VERSION of Roboflow nor a URL"):
+            download(what, tmp_path / "out")
+    with pytest.raises(ConfigError, match="--sha256 goes with a URL"):
+        download("team/project/1", tmp_path / "out", "0" * 64)
     with pytest.raises(DatasetError, match="ROBOFLOW_API_KEY is not set"):
-        run_download("team/project/1", tmp_path / "out", None)
-
-
-def test_importing_the_commands_loads_no_torch() -> None:
-    code = "import sys, rfdetr_hwd.cli.data_change; print('torch' in sys.modules, 'supervision' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False False\n"
+        download("team/project/1", tmp_path / "out")
 
 
 def test_dark_files_are_divided_by_what_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,11 +214,8 @@ def test_dark_files_are_divided_by_what_they_show(tmp_path: Path, monkeypatch: p
         PIL.Image.fromarray(np.full((48, 64), 3000, dtype=np.uint16)).save(path, "PNG")
     seen: list[DetectionData] = []
 
-    def split(data: DetectionData, *_: Any) -> SimpleNamespace:
-        seen.append(data)
-        return SimpleNamespace(written=[])
-
-    monkeypatch.setattr(data_change, "split_dataset", split)
-    monkeypatch.setattr(data_change, "_print_split", lambda *_: None)
-    run_split(tmp_path / "shapes", tmp_path / "out", "0.5,0.25,0.25", 0)
+    divide = splitting.divide
+    monkeypatch.setattr(splitting, "divide", lambda data, *how: (seen.append(data), divide(data, *how))[1])
+    with pytest.raises(DatasetError, match="too few"):  # one group: they look the same
+        split(tmp_path / "shapes", tmp_path / "out", "0.5,0.25,0.25")
     assert [data.options.bit_depth for data in seen] == [12]

@@ -10,8 +10,10 @@ import PIL.Image
 import pytest
 import torch
 from torchvision.transforms.v2 import functional
+from typer.testing import CliRunner
 
-from rfdetr_hwd.cli.data_show import run_show, sample_as_seen
+from rfdetr_hwd.cli.app import app
+from rfdetr_hwd.cli.data import show as show_verb
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import read_image
@@ -19,6 +21,7 @@ from rfdetr_hwd.data.layouts import find_layout, scan_split
 from rfdetr_hwd.data.transforms import augment, build_augmentation
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.report.samples import draw_sample, draw_sheet
+from rfdetr_hwd.report.views import sample_as_seen
 
 SMALL = ["model.resolution=64"]
 PLOTS = {"labels", "sides", "input-sides", "shares", "positions", "objects-per-image", "aspect-ratios", "image-sizes"}
@@ -26,7 +29,7 @@ AUGMENT_STREAM = 2
 
 
 def show(root: Path, out: Path, split: str = "train", count: int = 3, seed: int = 0, *overrides: str) -> str:
-    run_show(root, out, split, count, seed, None, [*SMALL, *overrides])
+    show_verb.show(root, out, [*SMALL, *overrides], split, count, seed)
     return (out / "index.html").read_text(encoding="utf-8")
 
 
@@ -133,7 +136,7 @@ def test_unreadable_images_are_listed_and_replaced(
     assert page.count("train_00003.jpg") >= 1
     assert "missing_file" in page
     assert "there is no file" in page
-    assert printed.count("left out: ") == 2
+    assert printed.count("skipped: ") == 2
     assert PIL.Image.open(tmp_path / "out" / "images-01.png").height == 26 + 6 * (223 + 20 + 4)  # 21 images
 
 
@@ -146,11 +149,11 @@ def test_a_split_without_a_readable_image_still_has_its_figures(root: Path, tmp_
 
 
 def test_the_model_s_own_resolution_and_a_configuration_file(shapes_root: Path, tmp_path: Path) -> None:
-    run_show(shapes_root, tmp_path / "a", "val", 1, 0, None, [])
+    show_verb.show(shapes_root, tmp_path / "a", split="val", count=1)
     assert "384 x 384" in (tmp_path / "a" / "index.html").read_text()
     config = tmp_path / "config.yaml"
     config.write_text("data: {root: elsewhere, augment: {flip: 0.25}}\nmodel: {resolution: 96, resize: letterbox}")
-    run_show(shapes_root, tmp_path / "b", "train", 1, 0, config, ["train.seed=8", "train.multi_scale=false"])
+    show_verb.show(shapes_root, tmp_path / "b", ["train.seed=8", "train.multi_scale=false"], count=1, config=config)
     page = (tmp_path / "b" / "index.html").read_text()
     assert "a nano run with train.seed 8" in page
     assert "flipped with probability 0.25" in page
@@ -170,28 +173,26 @@ def test_the_model_s_own_resolution_and_a_configuration_file(shapes_root: Path, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split": "valid"}, "--split 'valid' is not one of train, val, test"),
-        ({"count": 0}, "--count 0 is not between 1 and 200"),
-        ({"seed": -1}, "--seed -1 is negative"),
-        ({"overrides": ["data.root=x"]}, "data.root"),
-        ({"overrides": ["data.rot=x"]}, "data.rot: unknown key; the nearest known key is data.root"),
+        (["--split", "valid"], "'valid' is not one of 'train', 'val', 'test'"),
+        (["--count", "0"], "Invalid value for '--count'"),
+        (["--seed", "-1"], "Invalid value for '--seed'"),
+        (["data.root=x"], "data.root is what stands first on the command line"),
+        (["data.rot=x"], "data.rot: unknown key; the nearest known key is data.root"),
     ],
 )
-def test_wrong_arguments_are_named(
-    shapes_root: Path, tmp_path: Path, arguments: dict[str, object], message: str
-) -> None:
-    usual = {"split": "train", "count": 1, "seed": 0, "config": None, "overrides": []}
-    with pytest.raises(ConfigError, match=message):
-        run_show(shapes_root, tmp_path / "out", **{**usual, **arguments})
+def test_wrong_arguments_are_named(shapes_root: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["data", "show", str(shapes_root), "--out", str(tmp_path / "out"), *arguments])
+    assert result.exit_code == 2
+    assert message in result.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_holds_something_is_left_alone(shapes_root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ConfigError, match="is not empty; choose a new folder"):
+    with pytest.raises(ConfigError, match="is not empty; choose a new directory"):
         show(shapes_root, tmp_path)
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
-        with pytest.raises(ConfigError, match="file is no folder"):
+        with pytest.raises(ConfigError, match="file is no directory"):
             show(shapes_root, out)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rfdetr_hwd.cli.benchmark import LiteratureHWD
+from rfdetr_hwd.evaluation.operator_speed import LiteratureHWD
 from rfdetr_hwd.layers.registry import DownsampleError, build_downsample, list_downsamples, register_downsample
 
 LIBRARY = {"backend": "pytorch_wavelets"}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import amp_context
-from rfdetr_hwd.cli.benchmark import LiteratureHWD
+from rfdetr_hwd.evaluation.operator_speed import LiteratureHWD
 from rfdetr_hwd.layers.fixed import Fixed
 from rfdetr_hwd.layers.hwd import DWT, HWD
 from rfdetr_hwd.layers.linear import Blur

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rfdetr_hwd.cli.benchmark import LiteratureHWD
+from rfdetr_hwd.evaluation.operator_speed import LiteratureHWD
 from rfdetr_hwd.layers.hwd import DWT, HWD
 from rfdetr_hwd.layers.linear import Blur
 from rfdetr_hwd.layers.nonlinear import GatedHWD

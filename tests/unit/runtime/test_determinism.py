@@ -31,7 +31,7 @@ def test_every_switch_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_doctor_lists_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
-    doctor.run()
+    doctor.doctor()
     printed = capsys.readouterr().out
     for operator in NONDETERMINISTIC_ON_CUDA:
         assert operator in printed

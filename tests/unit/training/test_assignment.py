@@ -119,7 +119,7 @@ def test_what_a_gpu_step_imports_is_missed_by_name(
     monkeypatch.delitem(sys.modules, "torch_linear_assignment._triton", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)  # its import fails
     with pytest.raises(doctor.DoctorError, match=missing):
-        doctor.run()
+        doctor.doctor()
 
 
 def test_a_training_without_the_package_says_which(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rfdetr_hwd.console import say
-from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.files import writing
 from rfdetr_hwd.report.lettering import legend
 
 
@@ -21,8 +21,6 @@ def write_legend(out: Path, class_names: Sequence[str]) -> None:
     lines = legend(class_names)
     if not lines:
         return
-    try:
+    with writing("--out", out):
         (out / "legend.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--out: cannot write to {out}: {error.strerror or error}") from None
     say(f"no font here has the characters of {len(lines)} class names: they are numbered, see {out / 'legend.txt'}")

@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rfdetr_hwd.console import print_table, say
-from rfdetr_hwd.curation.write import Written
-from rfdetr_hwd.data.account import Account
 from rfdetr_hwd.data.findings import KINDS, Findings
 
+if TYPE_CHECKING:
+    from rfdetr_hwd.curation.write import Written
+    from rfdetr_hwd.data.account import Account
+
+WITHOUT = "{} is written without the entries that are wrong:"
 _HEADER = ("split", "images listed", "images used", "objects listed", "objects used")
 _WRITTEN = ("written as", "images", "objects")
 
 
 def print_accounts(
-    title: str, accounts: Sequence[Account], unlisted: Sequence[Path] = (), written: Sequence[Written] = ()
+    title: str, accounts: "Sequence[Account]", unlisted: Sequence[Path] = (), written: "Sequence[Written]" = ()
 ) -> None:
     """Print what each split had and what became of it, and a line for each reason why something is missing.
 
@@ -37,7 +41,7 @@ def print_accounts(
     print_written(written)
 
 
-def print_written(written: Sequence[Written]) -> None:
+def print_written(written: "Sequence[Written]") -> None:
     """Print what is to be said about splits that were written."""
     for split in written:
         for reason, count in {**split.skipped, **split.notes}.items():

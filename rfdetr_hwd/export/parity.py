@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rfdetr_hwd.cli.export_runtimes import RUNTIMES
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.evaluation.measurement import Evaluation
+from rfdetr_hwd.export.runtimes import RUNTIMES
 from rfdetr_hwd.model.release import BatchSize, ReleasedModel
 
 RELATIVE_TOLERANCE = 1e-5

@@ -1,0 +1,38 @@
+"""`rfdetr-hwd checkpoint show`: print what checkpoints hold."""
+
+from typing import TYPE_CHECKING
+
+from rfdetr_hwd.cli.options import CheckpointPath
+from rfdetr_hwd.console import digits, print_table, say
+
+if TYPE_CHECKING:
+    from rfdetr_hwd.checkpoint.read import Checkpoint
+
+
+def show(path: CheckpointPath) -> None:
+    """Show step, epoch, metrics, class names and files."""
+    from rfdetr_hwd.checkpoint.read import checkpoints_of, open_checkpoint
+
+    for folder in checkpoints_of(path):
+        _show(open_checkpoint(folder))
+
+
+def _show(checkpoint: "Checkpoint") -> None:
+    # Where in the run it was written
+    state, names = checkpoint.state, checkpoint.record.get("class_names", [])
+    due = ", evaluation due" if state.is_evaluation_due else ""
+    say(f"{checkpoint.path}\nstep {state.step}, epoch {state.epoch}, step {state.update_in_epoch} of the next{due}")
+    say(f"classes: {', '.join(map(str, names))}")
+
+    # What was measured
+    if state.best_ap is None:
+        say("best so far: none, nothing was evaluated yet")
+    else:
+        say(f"best so far: {state.best_weights} AP {digits(state.best_ap)} at step {state.best_step}")
+    figures = [(name, digits(value)) for name, value in state.current_figures.items()]
+    if figures:
+        print_table("metrics", ("metric", "value"), figures)
+
+    # What was written
+    files = [(name, f"{entry['bytes']:,}", entry["sha256"][:16]) for name, entry in checkpoint.files.items()]
+    print_table("files", ("file", "bytes", "sha256"), files)

@@ -1,0 +1,18 @@
+"""Options that several verbs share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Configuration overrides, such as train.epochs=12.")
+]
+WeightsPath = Annotated[Path, typer.Option(help="Run directory (its best checkpoint) or checkpoint directory.")]
+WeightsKind = Annotated[
+    Literal["auto", "ema", "plain"],
+    typer.Option(help="Which weights: ema, plain (raw, non-EMA), or auto: those with the better validation AP."),
+]
+CheckpointPath = Annotated[
+    Path, typer.Argument(help="Run directory (each of its checkpoints) or checkpoint directory.")
+]

@@ -1,0 +1,26 @@
+"""`rfdetr-hwd train`: train a new run, or continue one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rfdetr_hwd.cli.options import Overrides
+
+
+def train(
+    overrides: Overrides = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of a new run.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run directory to continue.")] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Accept a change of this key in a resumed run; may be repeated."),
+    ] = None,
+    auto_resume: Annotated[
+        bool, typer.Option("--auto-resume", help="With --config: continue the run in output.dir if there is one.")
+    ] = False,
+) -> None:
+    """Train a new run, or continue one."""
+    from rfdetr_hwd.cli.train import run
+
+    run(config, resume, overrides or [], accept or [], auto_resume)

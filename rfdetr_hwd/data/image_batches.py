@@ -1,0 +1,68 @@
+"""Images of a directory, found and decoded a few at a time."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import PIL.Image
+
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, ReadOptions, read_image
+from rfdetr_hwd.errors import ConfigError
+
+_BATCH = 8
+_BATCH_PIXELS = 1 << 24
+"""Images that are decoded at once: so many, or as many as have so many pixels together, which bounds the memory."""
+
+Decoded = tuple[Path, PIL.Image.Image]
+
+
+def find_images(source: Path, out: Path) -> list[Path]:
+    """Return the image files that a path stands for, sorted.
+
+    Args:
+        source: An image, or a directory that is searched with all directories in it but `out`.
+        out: Where pictures of them will be written.
+
+    Raises:
+        ConfigError: There are none, or `out` holds the source.
+    """
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise ConfigError(f"there is no image or directory {source}")
+    if source.resolve().is_relative_to(out.resolve()):
+        raise ConfigError(f"--out {out} holds {source}: pictures go into a directory of their own")
+    try:
+        images = [path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    except OSError as error:
+        raise ConfigError(f"cannot read the directory {source}: {error}") from None
+    paths = sorted(path for path in images if not path.resolve().is_relative_to(out.resolve()))
+    if not paths:
+        raise ConfigError(f"{source} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    return paths
+
+
+def read_batches(
+    paths: Iterable[Path], options: ReadOptions, skip: Callable[[ImageError], None]
+) -> Iterator[list[Decoded]]:
+    """Yield the images a few at a time, and large ones one at a time; each list is emptied when it was used.
+
+    Args:
+        paths: Image files.
+        options: How they are read.
+        skip: Receives why an image cannot be decoded; it is in no batch.
+    """
+    batch: list[Decoded] = []
+    pixels = 0
+    for path in paths:
+        try:
+            image = read_image(path, options=options)
+        except ImageError as error:
+            skip(error)
+            continue
+        batch.append((path, image))
+        pixels += image.width * image.height
+        if len(batch) == _BATCH or pixels >= _BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch

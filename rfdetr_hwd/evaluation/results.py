@@ -1,0 +1,42 @@
+"""The files of an evaluation: metrics with their protocol, detections, and what the ids in these stand for."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.files import replace_text, writing
+
+
+def write_results(
+    folder: Path,
+    figures: Mapping[str, float | None],
+    protocol: Mapping[str, Any],
+    detections: Sequence[Mapping[str, Any]],
+    data: DetectionData,
+) -> None:
+    """Write `predictions.json`, `metrics.json` and `images.json`.
+
+    Args:
+        folder: Directory of the files, which is there.
+        figures: Metrics by name.
+        protocol: What they were measured with.
+        detections: In COCO's format of results.
+        data: The images they were found in.
+
+    Raises:
+        ConfigError: A file cannot be written.
+    """
+    with writing("--out", folder):
+        replace_text(folder / "predictions.json", json.dumps(detections))
+        replace_text(folder / "metrics.json", json.dumps({"figures": figures, "protocol": protocol}, indent=2))
+        replace_text(folder / "images.json", json.dumps(_describe_images(data)))
+
+
+def _describe_images(data: DetectionData) -> dict[str, Any]:
+    """Return what the ids in `predictions.json` stand for: COCO's format of results names neither file nor class."""
+    truth = data.ground_truth()
+    pairs = zip(truth["images"], data.file_names.tolist(), strict=True)
+    images = [{**image, "file_name": str(name)} for image, name in pairs]
+    return {"root": str(data.images), "images": images, "categories": truth["categories"]}

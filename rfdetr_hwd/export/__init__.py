@@ -1,0 +1,1 @@
+"""Export to stock RF-DETR, ONNX, OpenVINO, ... and verify numerical parity."""

@@ -1,0 +1,113 @@
+"""Fold a trained model into stock RF-DETR, write it, and verify that the written file is the same model."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rfdetr_hwd.console import say
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
+from rfdetr_hwd.data.transforms import preprocess
+from rfdetr_hwd.detector import Detector
+from rfdetr_hwd.errors import ConfigError, UserError
+from rfdetr_hwd.export.formats import Format, check_format, make_room
+from rfdetr_hwd.export.metadata import describe_graph
+from rfdetr_hwd.export.parity import check_released, check_runtime, compare_ap
+from rfdetr_hwd.export.runtimes import RUNTIMES
+from rfdetr_hwd.files import writing
+from rfdetr_hwd.model.fold import fold_model
+from rfdetr_hwd.model.release import BatchSize, ReleasedModel, load_released, save_rfdetr
+
+_NUM_IMAGES = 8
+
+
+class ExportError(UserError):
+    """An export that cannot be made."""
+
+
+def export(
+    detector: Detector,
+    out: Path,
+    images: Tensor,
+    format: Format = "rfdetr",
+    size: BatchSize = BatchSize(),  # noqa: B008  (frozen)
+    measured_on: DetectionData | None = None,
+) -> None:
+    """Fold, write, load the written file with upstream's own loader, and compare before reporting success.
+
+    Args:
+        detector: The trained model.
+        out: The file to write.
+        images: Images to compare raw outputs on, (N, 3, R, R), from `sample_images`.
+        format: `rfdetr`, or a format of upstream's exporter: `onnx`, `openvino`, `tensorrt`, ...
+        size: How many images a graph takes at once.
+        measured_on: Also compare AP over these data.
+
+    Raises:
+        UserError: The downsampler does not fold, a format's packages are missing, the file cannot be written, or the
+            comparison fails.
+    """
+    check_format(format, size)
+    make_room(format, out)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
+        # Fold, write, and load as a stranger would
+        checkpoint = Path(scratch) / "stock.pth"
+        stock = fold_model(detector.model)
+        save_rfdetr(stock, detector.class_names, checkpoint)
+        released = load_released(checkpoint)
+        check_released(detector, released, stock.network, images)
+
+        # Write the graph of another format, and run it where there is a runtime
+        written = checkpoint if format == "rfdetr" else _convert(detector, released, format, size, Path(scratch))
+        if format in RUNTIMES:
+            check_runtime(format, written, released, images, size)
+        elif format != "rfdetr":
+            say(f"{format}: written by upstream's exporter; not compared, because no runtime for it is used here")
+        if measured_on is not None:
+            compare_ap(detector, released, measured_on)
+
+        # Put the file, or the directory that some formats are, in its place
+        with writing("--out", out):
+            if format == "openvino":  # the graph's weights, which it looks for beside itself under its own name
+                shutil.move(written.with_suffix(".bin"), out.with_suffix(".bin"))
+            shutil.move(written, out)
+
+
+def sample_images(detector: Detector, source: Path | DetectionData) -> Tensor:
+    """Return a few real images as the model sees them, (N, 3, R, R).
+
+    Args:
+        detector: The trained model.
+        source: An image, a directory that is searched for images, or annotated images.
+
+    Raises:
+        ConfigError: There are none.
+        ImageError: One cannot be read.
+    """
+    if isinstance(source, DetectionData):
+        found = [source.read(index) for index in range(min(_NUM_IMAGES, len(source)))]
+    else:
+        files = [source] if source.is_file() else source.rglob("*")
+        paths = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)[:_NUM_IMAGES]
+        found = [read_image(path, options=detector.options) for path in paths]
+    if not found:
+        raise ConfigError(f"--images {source} is no image and no directory that holds images")
+    return torch.stack([preprocess(image, detector.resolution, detector.model.resize) for image in found])
+
+
+def _convert(detector: Detector, released: ReleasedModel, format: Format, size: BatchSize, folder: Path) -> Path:
+    """Write the graph of a format, with what is known of it where the format has room for that."""
+    try:
+        path = released.export(format, folder, size)
+        if format in RUNTIMES:
+            path = RUNTIMES[format].finish(path, describe_graph(detector, size), size, detector.resolution)
+    except ImportError as error:
+        raise ExportError(f"--format {format} needs packages that are not installed: {error}") from None
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigError(f"--format {format}: {error}") from None
+    except RuntimeError as error:
+        raise ExportError(f"the model cannot be written as {format}: {error}") from None
+    return path

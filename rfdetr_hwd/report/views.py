@@ -1,0 +1,122 @@
+"""Images as they lie on disk beside what the model is given of them, on sheets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+import torch
+
+from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.batch import Failure
+from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
+from rfdetr_hwd.data.images import ImageError, ReadOptions
+from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from rfdetr_hwd.report.page import Picture
+from rfdetr_hwd.report.samples import Sample, draw_sheet
+
+EPOCHS = 4
+"""Epochs in which the training images are shown."""
+
+_MAX_SKIPPED = 50  # images that cannot be read before no further one is tried
+_ROWS = 6  # images down a sheet
+_SIDE = 272  # pixels of a cell
+_PAIRS = ["on disk", "model's input"] * 2
+
+
+@dataclass(frozen=True)
+class View:
+    """One image as it lies on disk, and as the model sees it, in one epoch or several."""
+
+    on_disk: Sample
+    by_model: tuple[Sample, ...]
+
+
+def read_views(dataset: DetectionDataset, resolution: int, count: int, seed: int) -> tuple[list[View], list[str]]:
+    """Return images drawn at random, and why others are skipped; another takes the place of each.
+
+    Args:
+        dataset: What training or evaluation reads.
+        resolution: Of the model, in pixels.
+        count: Images to return, fewer where there are no more.
+        seed: Of the choice.
+    """
+    views: list[View] = []
+    skipped: list[str] = []
+    for row in np.random.default_rng(seed).permutation(len(dataset.data)).tolist():
+        if len(views) == count or len(skipped) == _MAX_SKIPPED:
+            break
+        try:
+            views.append(_read_view(dataset.data, dataset, row, resolution))
+        except ImageError as error:
+            skipped.append(str(error))
+    return views, skipped
+
+
+def _read_view(data: DetectionData, dataset: DetectionDataset, row: int, resolution: int) -> View:
+    """Read an image once for each way it is shown.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    epochs = range(EPOCHS if dataset.augmentation is not None else 1)
+    by_model = tuple(sample_as_seen(dataset, SampleKey(row, epoch, resolution)) for epoch in epochs)
+    boxes_xyxy, labels = data.objects(row)
+    return View(Sample(data.read(row), boxes_xyxy.astype(np.float64), labels, str(data.file_names[row])), by_model)
+
+
+def sample_as_seen(dataset: DetectionDataset, key: SampleKey) -> Sample:
+    """Return what the model gets for a key, as a picture: the normalisation is undone, boxes are in its pixels.
+
+    Raises:
+        ImageError: The image cannot be read.
+    """
+    batch = dataset[key]
+    if isinstance(batch, Failure):
+        raise ImageError(batch.reason)
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    pixels = ((batch.images[0] * deviation + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    centres, extents = (batch.targets[0]["boxes"].double() * key.resolution).numpy().reshape(-1, 2, 2).swapaxes(0, 1)
+    corners = np.concatenate([centres - extents / 2, centres + extents / 2], axis=1)
+    labels = batch.targets[0]["labels"].numpy()
+    number = f"{len(labels)} object" + ("" if len(labels) == 1 else "s")
+    return Sample(PIL.Image.fromarray(pixels.permute(1, 2, 0).numpy()), corners, labels, number)
+
+
+def draw_views(views: Sequence[View], class_names: Sequence[str]) -> dict[str, Picture]:
+    """Return sheets of the images on disk, and of each image beside what the model sees of it, by file name."""
+    if not views:
+        return {}
+    num_epochs = len(views[0].by_model)
+    columns = ["on disk", *(f"epoch {epoch}" for epoch in range(num_epochs))] if num_epochs > 1 else _PAIRS
+    on_disk = [[view.on_disk] for view in views]
+    by_model = [[view.on_disk, *view.by_model] for view in views]
+    pictures = {}
+    for name, groups, headings, caption in (
+        ("images", on_disk, [""] * 4, "The images and their annotations as they lie on disk."),
+        ("model", by_model, columns, "Each image as it lies on disk, and what the model is given."),
+    ):
+        step = _ROWS * len(headings) // len(groups[0])
+        for start in range(0, len(groups), step):
+            samples = [sample for group in groups[start : start + step] for sample in group]
+            sheet = draw_sheet(samples, class_names, len(headings), _SIDE, headings if any(headings) else ())
+            pictures[f"{name}-{start // step + 1:02d}"] = Picture(sheet, caption, is_photo=True)
+    return pictures
+
+
+def describe_views(settings: Config, resolution: int, is_augmented: bool, options: ReadOptions) -> str:
+    """Return in words what is done to an image before the model gets it."""
+    fit = {"stretch": "stretched to", "letterbox": "fitted, with its aspect ratio, into"}[settings.model.resize]
+    fitted = f"{fit} {resolution} x {resolution} pixels"
+    deep = f" Values of 16-bit files are read as {options.bit_depth} bits." if options.bit_depth < 16 else ""
+    deep += " Images are as stored, whatever EXIF says." if options.exif == "ignore" else ""
+    if not is_augmented:
+        return f"Each image is {fitted}; this split is not augmented.{deep}"
+    augment = settings.data.augment
+    varied = " The resolution of each step varies around it (train.multi_scale)." if settings.train.multi_scale else ""
+    return (
+        f"What a {settings.model.variant} run with train.seed {settings.train.seed} is given: each image is flipped "
+        f"with probability {augment.flip}, cropped with probability {augment.crop} to no less than "
+        f"{augment.min_crop:.0%} of a side, and {fitted}. Each epoch draws again.{varied}{deep}"
+    )
