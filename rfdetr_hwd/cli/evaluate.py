@@ -60,10 +60,10 @@ def evaluate(
         classes = data.map_classes(detector.class_names)
 
         # Evaluate, with the output directory made before anything long is done
+        evaluation = Evaluation.build(detector.model, data, settings, device)
         folder = out or _default_folder(weights, split)
         with writing("--out", folder):
             folder.mkdir(parents=True, exist_ok=True)
-        evaluation = Evaluation.build(detector.model, data, settings, device)
         if distributed.is_main():
             foresee_shortage({"evaluation": evaluation.loader.largest_batch}, settings.data.workers, num_local_ranks())
         figures = evaluation.measure(detector.network)

@@ -1,1 +1,1 @@
-"""Export to stock RF-DETR, ONNX, OpenVINO, ... and verify numerical parity."""
+"""Export to stock RF-DETR and the formats of its exporter, with verified numerical parity."""
