@@ -1,6 +1,9 @@
 """What ends a command: errors whose message is written for the user, without a traceback, and requests to stop."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
     number for number in signal.Signals if number.name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
@@ -24,6 +27,24 @@ class ConfigError(UserError):
     """A configuration that cannot be read or is not valid."""
 
     exit_code = 2
+
+
+@contextmanager
+def writing(option: str, path: Path, error: type[UserError] = ConfigError) -> Iterator[None]:
+    """Turn an `OSError` of the block into one message: which option or key, which path, and why.
+
+    Args:
+        option: What named the path: `--out`, `output.dir`.
+        path: The file or directory that is written.
+        error: The error that is raised.
+
+    Raises:
+        UserError: Of the given kind.
+    """
+    try:
+        yield
+    except OSError as reason:
+        raise error(f"{option}: cannot write {path}: {reason.strerror or reason}") from None
 
 
 class Interrupted(SystemExit):

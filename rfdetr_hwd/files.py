@@ -8,36 +8,17 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
-from rfdetr_hwd.errors import ConfigError, UserError
+from rfdetr_hwd.errors import ConfigError, writing
 
 MAX_JSON_BYTES = 16 << 20
 """Largest JSON file of a checkpoint: class names and figures, not data."""
 MAX_CONFIG_BYTES = 1 << 20
-
-
-@contextmanager
-def writing(option: str, path: Path, error: type[UserError] = ConfigError) -> Iterator[None]:
-    """Turn an `OSError` of the block into one message: which option or key, which path, and why.
-
-    Args:
-        option: What named the path: `--out`, `output.dir`.
-        path: The file or directory that is written.
-        error: The error that is raised.
-
-    Raises:
-        UserError: Of the given kind.
-    """
-    try:
-        yield
-    except OSError as reason:
-        raise error(f"{option}: cannot write {path}: {reason.strerror or reason}") from None
 
 
 def check_new_directory(option: str, path: Path) -> None:

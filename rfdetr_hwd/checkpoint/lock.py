@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.files import open_without_links, writing
+from rfdetr_hwd.errors import ConfigError, writing
+from rfdetr_hwd.files import open_without_links
 
 _PATIENCE = 6.0
 """Seconds to wait: loader processes of a killed run take some to see that it has gone."""

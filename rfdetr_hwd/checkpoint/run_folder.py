@@ -31,8 +31,8 @@ from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.checkpoint.write import amend_checkpoint, remove_partial, save_checkpoint
 from rfdetr_hwd.config.load import parse_recorded
 from rfdetr_hwd.config.schema import Config
-from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.files import flush, read_yaml, replace_text, writing
+from rfdetr_hwd.errors import ConfigError, writing
+from rfdetr_hwd.files import flush, read_yaml, replace_text
 
 logger = logging.getLogger(__name__)
 

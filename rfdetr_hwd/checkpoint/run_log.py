@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rfdetr_hwd.files import UntrustedFileError, read_json_object, replace_text, writing
+from rfdetr_hwd.errors import writing
+from rfdetr_hwd.files import UntrustedFileError, read_json_object, replace_text
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,8 @@ from rfdetr_hwd.checkpoint.read import (
     sha256_of,
 )
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.files import flush, writing
+from rfdetr_hwd.errors import writing
+from rfdetr_hwd.files import flush
 from rfdetr_hwd.runtime.memory import is_out_of_memory
 
 _PARTIAL = ".partial-"

@@ -1,7 +1,6 @@
 """The command line: a table of verbs, the exit status of errors, signals. A verb loads torch when it is called."""
 
 import io
-import logging
 import signal
 import sys
 import warnings
@@ -29,7 +28,6 @@ from rfdetr_hwd.cli.export import export
 from rfdetr_hwd.cli.predict import predict
 from rfdetr_hwd.cli.train_options import train
 from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted, UserError, answered_signals
-from rfdetr_hwd.runtime.last_words import say_last_words
 
 Verbs = Mapping[str, Callable[..., None]]
 
@@ -52,6 +50,10 @@ class _Table(TyperGroup):
     """The whole table: what any verb raises for the user becomes one message and an exit status, here alone."""
 
     def invoke(self, ctx: Any) -> Any:
+        import logging
+
+        from rfdetr_hwd.runtime.last_words import say_last_words
+
         logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
         logging.getLogger("rfdetr_hwd").setLevel(logging.INFO)
         warnings.filterwarnings("ignore", message="OpenCV .* is not installed", category=UserWarning)  # supervision's

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rfdetr_hwd.console import print_table, say
-from rfdetr_hwd.files import writing
+from rfdetr_hwd.errors import writing
 
 if TYPE_CHECKING:
     from rfdetr_hwd.evaluation.operator_speed import Timing

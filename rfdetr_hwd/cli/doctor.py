@@ -1,9 +1,7 @@
 """`rfdetr-hwd doctor`: what is here, what is missing, and what fixes it."""
 
 import importlib
-import shutil
 import sys
-import tempfile
 import warnings
 
 from rfdetr_hwd.console import print_table, say
@@ -35,6 +33,9 @@ class DoctorError(UserError):
 
 def doctor() -> None:
     """Show versions and devices, and what is missing."""
+    import shutil
+    import tempfile
+
     from rfdetr_hwd.data.shared_memory import describe_room
     from rfdetr_hwd.runtime.environment import describe_devices, describe_environment
 

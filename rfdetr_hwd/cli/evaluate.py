@@ -8,7 +8,7 @@ import typer
 
 from rfdetr_hwd.cli.options import Overrides, WeightsKind, WeightsPath
 from rfdetr_hwd.console import digits, print_table, say
-from rfdetr_hwd.files import writing
+from rfdetr_hwd.errors import writing
 
 if TYPE_CHECKING:
     from rfdetr_hwd.data.annotations import ClassMap

@@ -7,8 +7,7 @@ import typer
 
 from rfdetr_hwd.cli.options import Overrides, WeightsPath
 from rfdetr_hwd.console import say
-from rfdetr_hwd.errors import UserError
-from rfdetr_hwd.files import writing
+from rfdetr_hwd.errors import UserError, writing
 
 
 class PredictionError(UserError):

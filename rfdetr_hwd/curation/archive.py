@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.files import writing
+from rfdetr_hwd.errors import writing
 
 _CHUNK = 1 << 20
 _MAX_DEPTH = 64

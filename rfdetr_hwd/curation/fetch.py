@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from rfdetr_hwd.curation.archive import Limits, Unpacked, unpack
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.files import writing
+from rfdetr_hwd.errors import writing
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0

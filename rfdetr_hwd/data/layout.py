@@ -5,14 +5,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.formats import Format
 from rfdetr_hwd.data.roles import ROLES, Role, role_of
-
-Format = Literal["coco", "roboflow", "yolo", "webdataset", "voc"]
-
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 @dataclass(frozen=True)

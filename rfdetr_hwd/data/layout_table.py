@@ -6,7 +6,7 @@ any case and any directories deeper, is found as well.
 
 from typing import NamedTuple
 
-from rfdetr_hwd.data.layout import Format
+from rfdetr_hwd.data.formats import Format
 
 
 class KnownLayout(NamedTuple):

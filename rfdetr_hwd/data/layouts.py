@@ -10,9 +10,10 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.coco.layout import find_coco, read_coco_split
 from rfdetr_hwd.data.coco.read import RawSplit
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.formats import Format
 from rfdetr_hwd.data.images import USUAL, Exif, ReadOptions
 from rfdetr_hwd.data.inventory import describe_contents
-from rfdetr_hwd.data.layout import USUAL_NAMES, Format, Found, Layout, Split, SplitFiles, SplitName
+from rfdetr_hwd.data.layout import USUAL_NAMES, Found, Layout, Split, SplitFiles, SplitName
 from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.shards import find_shards, read_shards

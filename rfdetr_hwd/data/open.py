@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from rfdetr_hwd.config.schema import DataSection, SplitSection
 from rfdetr_hwd.console import say
-from rfdetr_hwd.data.layout import Format, Layout, SplitFiles, SplitName
+from rfdetr_hwd.data.formats import Format
+from rfdetr_hwd.data.layout import Layout, SplitFiles, SplitName
 from rfdetr_hwd.data.layouts import find_layout
 from rfdetr_hwd.data.roles import ROLES, Role
 from rfdetr_hwd.errors import ConfigError

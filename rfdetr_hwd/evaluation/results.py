@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.files import replace_text, writing
+from rfdetr_hwd.errors import writing
+from rfdetr_hwd.files import replace_text
 
 
 def write_results(

@@ -12,12 +12,11 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
 from rfdetr_hwd.data.transforms import preprocess
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.errors import ConfigError, UserError
+from rfdetr_hwd.errors import ConfigError, UserError, writing
 from rfdetr_hwd.export.formats import Format, check_format, make_room
 from rfdetr_hwd.export.metadata import describe_graph
 from rfdetr_hwd.export.parity import check_released, check_runtime, compare_ap
 from rfdetr_hwd.export.runtimes import RUNTIMES
-from rfdetr_hwd.files import writing
 from rfdetr_hwd.model.fold import fold_model
 from rfdetr_hwd.model.release import BatchSize, ReleasedModel, load_released, save_rfdetr
 

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.files import writing
+from rfdetr_hwd.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     from rfdetr_hwd.model.release import BatchSize

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rfdetr_hwd.console import say
-from rfdetr_hwd.files import writing
+from rfdetr_hwd.errors import writing
 from rfdetr_hwd.report.lettering import legend
 
 

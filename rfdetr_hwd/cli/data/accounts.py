@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rfdetr_hwd.console import print_table, say
-from rfdetr_hwd.data.findings import KINDS, Findings
 
 if TYPE_CHECKING:
     from rfdetr_hwd.curation.write import Written
     from rfdetr_hwd.data.account import Account
+    from rfdetr_hwd.data.findings import Findings
 
 WITHOUT = "{} is written without the entries that are wrong:"
 _HEADER = ("split", "images listed", "images used", "objects listed", "objects used")
@@ -48,7 +48,9 @@ def print_written(written: "Sequence[Written]") -> None:
             say(f"{split.name}: {reason}: {count}")
 
 
-def print_findings(findings: Findings) -> None:
+def print_findings(findings: "Findings") -> None:
     """Print how often each kind of finding was met that did not end the verb, with the first of them."""
+    from rfdetr_hwd.data.findings import KINDS
+
     for kind in (*findings.kinds("error"), *findings.kinds("notice")):
         say(f"{kind}: {findings.counts[kind]}, {KINDS[kind].effect}, the first: {findings.examples[kind][0]}")

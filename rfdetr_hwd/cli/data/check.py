@@ -8,8 +8,7 @@ import typer
 from rfdetr_hwd.cli.data.accounts import print_accounts
 from rfdetr_hwd.cli.data.options import Allow, DataFormat, Exif, Source, TestSplit, TrainSplit, ValSplit
 from rfdetr_hwd.console import print_table, say, watch
-from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
-from rfdetr_hwd.files import writing
+from rfdetr_hwd.errors import writing
 
 if TYPE_CHECKING:
     from rfdetr_hwd.curation.check import Report
@@ -41,6 +40,7 @@ def check(
     from json import dumps
 
     from rfdetr_hwd.curation.check import check_dataset
+    from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
     from rfdetr_hwd.data.open import find_named, say_remarks
 
     # Find the dataset, and read it whole
@@ -68,6 +68,8 @@ def check(
 
 
 def _print_report(report: "Report") -> None:
+    from rfdetr_hwd.data.findings import KINDS
+
     findings = report.findings
     for split in report.splits:
         classes = ", ".join(f"{name} {count}" for name, count in list(split.objects.items())[:_CLASSES])

@@ -2,8 +2,7 @@
 
 from rfdetr_hwd.cli.data.options import NewDirectory, Seed
 from rfdetr_hwd.console import say
-from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.files import writing
+from rfdetr_hwd.errors import ConfigError, writing
 
 
 def demo(out: NewDirectory, seed: Seed = 0) -> None:

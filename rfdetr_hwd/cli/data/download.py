@@ -7,7 +7,6 @@ import typer
 
 from rfdetr_hwd.cli.data.options import NewDirectory
 from rfdetr_hwd.console import say
-from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ def _fetch(what: str, out: Path, sha256: str | None) -> "Unpacked":
 
 
 def _say_layout(out: Path) -> None:
+    from rfdetr_hwd.data.findings import DatasetError
     from rfdetr_hwd.data.layouts import find_layout
     from rfdetr_hwd.data.open import say_remarks
 

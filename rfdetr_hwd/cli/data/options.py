@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rfdetr_hwd.data.layout import Format
+from rfdetr_hwd.data.formats import Format
 
 Source = Annotated[Path, typer.Argument(help="Directory of the dataset.")]
 NewDirectory = Annotated[Path, typer.Option(help="New directory of the dataset.")]

@@ -9,14 +9,13 @@ import typer
 from rfdetr_hwd.cli.data.options import Seed, Source, TestSplit, TrainSplit, ValSplit
 from rfdetr_hwd.cli.options import Overrides
 from rfdetr_hwd.console import say
-from rfdetr_hwd.data.findings import KINDS, Findings
-from rfdetr_hwd.data.layout import Format
+from rfdetr_hwd.data.formats import Format
 from rfdetr_hwd.data.roles import Role
-from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.files import check_new_directory, read_yaml, writing
+from rfdetr_hwd.errors import ConfigError, writing
 
 if TYPE_CHECKING:
     from rfdetr_hwd.config.schema import Config
+    from rfdetr_hwd.data.findings import Findings
     from rfdetr_hwd.report.page import Picture
 
 _MAX_COUNT = 200
@@ -40,7 +39,9 @@ def show(
     Images are shown as they are and as the model sees them. The training
     split is shown augmented, in the first epochs; other splits are shown as they are evaluated.
     """
+    from rfdetr_hwd.data.findings import Findings
     from rfdetr_hwd.data.open import find_data
+    from rfdetr_hwd.files import check_new_directory
     from rfdetr_hwd.report.dataset_page import DatasetFacts, build_dataset_page, draw_plots
     from rfdetr_hwd.report.legend import write_legend
     from rfdetr_hwd.report.objects import collect_objects
@@ -78,6 +79,7 @@ def show(
 def _read_settings(root: Path, config: Path | None, overrides: Sequence[str]) -> "Config":
     """Return the configuration with `data.root` as given; without a file, the defaults."""
     from rfdetr_hwd.config.load import override_keys, parse_config
+    from rfdetr_hwd.files import read_yaml
 
     if "data.root" in override_keys(overrides):
         raise ConfigError("data.root is what stands first on the command line; leave the override out")
@@ -89,8 +91,10 @@ def _read_settings(root: Path, config: Path | None, overrides: Sequence[str]) ->
     return parse_config(sections, overrides, origin=str(config or "the command line"))
 
 
-def _tabulate(findings: Findings) -> list[tuple[str, str, int, str, str]]:
+def _tabulate(findings: "Findings") -> list[tuple[str, str, int, str, str]]:
     """Return a row a kind of finding: kind, level, number, what reading does about it, the first of them."""
+    from rfdetr_hwd.data.findings import KINDS
+
     return [
         (kind, about.level, findings.counts[kind], about.effect, str(findings.examples[kind][0]))
         for kind, about in KINDS.items()

@@ -7,11 +7,10 @@ import typer
 from rfdetr_hwd.cli.data.accounts import WITHOUT, print_accounts, print_findings, print_written
 from rfdetr_hwd.cli.data.options import Allow, DataFormat, Exif, NewDirectory, Seed, Source, Target
 from rfdetr_hwd.console import print_table, say, watch
-from rfdetr_hwd.data.findings import SKIPPED_ENTRIES, DatasetError, Findings, check_allowed
-from rfdetr_hwd.data.layout import Layout, Split
 from rfdetr_hwd.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rfdetr_hwd.data.layout import Layout, Split
     from rfdetr_hwd.data.stratify import Shares
 
 
@@ -39,6 +38,7 @@ def split(
     from rfdetr_hwd.curation.split import count_images, split_dataset, without_unreadable
     from rfdetr_hwd.data.account import unlisted_images
     from rfdetr_hwd.data.decode import measure_split
+    from rfdetr_hwd.data.findings import SKIPPED_ENTRIES, Findings, check_allowed
     from rfdetr_hwd.data.images import ReadOptions
     from rfdetr_hwd.data.layouts import scan_counted
     from rfdetr_hwd.data.near_duplicates import hash_images
@@ -79,7 +79,9 @@ def split(
     findings.refuse_errors(allow, by_option=True, done=WITHOUT.format(out))
 
 
-def _only_split(layout: Layout) -> Split:
+def _only_split(layout: "Layout") -> "Split":
+    from rfdetr_hwd.data.findings import DatasetError
+
     splits = list(layout.splits())
     if len(splits) != 1:
         there = ", ".join(split.name for split in splits or layout.found) or "none"

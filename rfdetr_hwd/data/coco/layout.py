@@ -14,9 +14,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 from rfdetr_hwd.data.coco.read import RawSplit, read_coco
 from rfdetr_hwd.data.findings import DatasetError, Findings, shown
+from rfdetr_hwd.data.formats import Format
 from rfdetr_hwd.data.image_directory import Owner, choose_directory
 from rfdetr_hwd.data.image_places import place_images
-from rfdetr_hwd.data.layout import Format, Found, Split, enumerate_some, shown_path
+from rfdetr_hwd.data.layout import Found, Split, enumerate_some, shown_path
 from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import role_of
 
