@@ -37,10 +37,7 @@ GROUPS: Mapping[str, tuple[str, Verbs]] = {
         "Check, show, convert, split and download datasets.",
         {"check": check, "show": show_data, "convert": convert, "split": split, "download": download, "demo": demo},
     ),
-    "checkpoint": (
-        "Inspect and verify checkpoints.",
-        {"show": show_checkpoint, "verify": verify, "replay": replay},
-    ),
+    "checkpoint": ("Inspect and verify checkpoints.", {"show": show_checkpoint, "verify": verify, "replay": replay}),
     "downsample": ("List the downsampling modules.", {"list": list_all}),
     "benchmark": ("Measure speed.", {"op": op}),
 }
