@@ -109,7 +109,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def train_ours(arguments: argparse.Namespace) -> None:
     """Train with this package."""
-    from rfdetr_hwd.cli.train import run
+    from rfdetr_hwd.training.run import run
 
     config = arguments.run_dir / "config.yaml"
     values = {

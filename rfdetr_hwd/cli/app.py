@@ -26,7 +26,7 @@ from rfdetr_hwd.cli.downsample import list_all
 from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.cli.export import export
 from rfdetr_hwd.cli.predict import predict
-from rfdetr_hwd.cli.train_options import train
+from rfdetr_hwd.cli.train import train
 from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted, UserError, answered_signals
 
 Verbs = Mapping[str, Callable[..., None]]

@@ -1,213 +1,26 @@
-"""`rfdetr-hwd train`: build everything a configuration names, and fit."""
+"""`rfdetr-hwd train`: train a new run, or continue one."""
 
-import importlib.util
-import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Annotated
 
-import torch
+import typer
 
-from rfdetr_hwd.checkpoint.read import list_checkpoints
-from rfdetr_hwd.checkpoint.record import TRUST_VARIABLE
-from rfdetr_hwd.checkpoint.run_folder import RunFolder
-from rfdetr_hwd.config.load import load_config, override_keys
-from rfdetr_hwd.config.schema import Config
-from rfdetr_hwd.console import say
-from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
-from rfdetr_hwd.layers.registry import check_downsample
-from rfdetr_hwd.model.build import downsample_options
-from rfdetr_hwd.runtime import distributed
-from rfdetr_hwd.runtime.determinism import make_deterministic
-from rfdetr_hwd.runtime.interrupt import StopRequest
-from rfdetr_hwd.runtime.launch import launcher, num_restarts
-from rfdetr_hwd.runtime.memory import MemoryShortageError, is_out_of_memory
-from rfdetr_hwd.runtime.process_group import process_group
-from rfdetr_hwd.training.ending import describe_ending, recorded_end
-from rfdetr_hwd.training.resume import settle_config
-from rfdetr_hwd.training.setup import build, claim, create, find_newest, restore
-from rfdetr_hwd.training.train_step import NonFiniteError
-from rfdetr_hwd.training.trainer import Trainer
-from rfdetr_hwd.training.validation_split import recorded_held_out
+from rfdetr_hwd.cli.options import Overrides
 
 
-class TrainingError(UserError):
-    """A run that cannot go on."""
-
-
-def run(
-    config: Path | None,
-    resume: Path | None,
-    overrides: list[str],
-    accepted: Sequence[str] = (),
-    auto_resume: bool = False,
+def train(
+    overrides: Overrides = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of a new run.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run directory to continue.")] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Accept a change of this key in a resumed run; may be repeated."),
+    ] = None,
+    auto_resume: Annotated[
+        bool, typer.Option("--auto-resume", help="With --config: continue the run in output.dir if there is one.")
+    ] = False,
 ) -> None:
-    """Train a new run from a configuration, or continue one.
+    """Train a new run, or continue one."""
+    from rfdetr_hwd.training.run import run
 
-    Args:
-        config: YAML file of a new run.
-        resume: Run folder to continue.
-        overrides: `key=value` assignments.
-        accepted: Keys whose change is accepted, and `annotations`, when a run is continued.
-        auto_resume: Continue the run in `output.dir` if there is one. A launcher that starts the ranks again means it.
-
-    Raises:
-        UserError: What the user gave is wrong, or the run cannot go on.
-        Interrupted: The run was asked to stop, and says how to go on.
-    """
-    if (config is None) == (resume is None):
-        raise ConfigError("give --config FILE for a new run, or --resume RUN_DIR to continue one")
-    if resume is not None and auto_resume:
-        raise ConfigError("--auto-resume goes with --config; --resume continues the run in any case")
-    if resume is not None and "output.dir" in override_keys(overrides):
-        raise ConfigError("output.dir cannot be changed for a resumed run: move its folder instead")
-    # Find the run.
-    settings, folder = _find_run(config, resume, overrides, auto_resume)
-    if accepted and folder is None:
-        raise ConfigError("--accept goes with a run that is continued: there is none yet")
-    if "tensorboard" in settings.output.trackers and importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError("output.trackers: run `pip install tensorboard` first, or leave tensorboard out")
-    check_downsample(settings.downsample.name, **downsample_options(settings.downsample))
-    if settings.train.deterministic:
-        make_deterministic()
-    stop, trainer = StopRequest(settings.train.max_hours), None
-    with stop.listening(), _joined(stop) as device, ExitStack() as stack, _explained(settings):
-        try:
-            with stop.at_once():
-                trainer = _prepare(settings, folder, device, stop, stack, accepted)
-            _fit(trainer)
-        except Interrupted as interruption:
-            # Before an existing run goes on, its folder need not know all that was said: it is said again.
-            interruption.advice = "" if trainer is None and folder is not None else _stopped(settings)
-            raise
-        except TrainingError:  # says so itself
-            raise
-        except UserError as error:
-            if trainer is not None and trainer.folder.has_checkpoints():
-                error.add_note(f"to go on: {_resume_command(settings)}")
-            raise
-
-
-@contextmanager
-def _joined(stop: StopRequest) -> Iterator[torch.device]:
-    """Join the other ranks, and answer a signal while they are waited for."""
-    with ExitStack() as stack:
-        with stop.at_once():
-            device = stack.enter_context(process_group())
-        yield device
-
-
-@contextmanager
-def _explained(config: Config) -> Iterator[None]:
-    """Say what was wrong where memory or a file fails beside the updates."""
-    try:
-        yield
-    except OSError as error:
-        raise TrainingError(f"{config.output.dir}: a file cannot be read or written: {error}") from None
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryShortageError(
-            f"there is no memory left beside the updates ({str(error).splitlines()[0]}). See what else is in it, set a "
-            "smaller train.micro_batch or evaluation.batch_size, or start a run with train.ema=false"
-        ) from None
-
-
-def _find_run(
-    config: Path | None, resume: Path | None, overrides: list[str], auto_resume: bool
-) -> tuple[Config, RunFolder | None]:
-    """Return what is wanted, and the folder of the run to continue, if there is one."""
-    if resume is not None:
-        folder = RunFolder.open(resume)
-        return folder.config(overrides), folder
-    settings = load_config(config or Path(), overrides)
-    folder = RunFolder(Path(settings.output.dir))
-    if not folder.is_run:
-        return settings, None
-    if not auto_resume and not num_restarts():
-        folder.refuse_new()
-    return settings, folder
-
-
-def _stopped(config: Config) -> str:
-    """Return what to say of a run that was asked to stop; empty before there is a run folder."""
-    folder = RunFolder(Path(config.output.dir))
-    if not folder.is_run:
-        return ""
-    newest = f"saved in {folder.path}" if folder.has_checkpoints() else "no update was saved yet"
-    return f"stopped; {newest}; to go on:\n{_resume_command(config)}"
-
-
-def _resume_command(config: Config) -> str:
-    name = config.downsample.name
-    trust = f"{TRUST_VARIABLE}={shlex.quote(name)} " if ":" in name else ""
-    return f"{trust}{launcher()} train --resume {shlex.quote(config.output.dir)}"
-
-
-def _prepare(
-    config: Config,
-    folder: RunFolder | None,
-    device: torch.device,
-    stop: StopRequest,
-    stack: ExitStack,
-    accepted: Sequence[str],
-) -> Trainer:
-    """Return the trainer of a run; until then nothing needs saving.
-
-    Args:
-        config: What is wanted.
-        folder: Of the run to continue, if there is one.
-        device: This rank's.
-        stop: How the run is asked to stop.
-        stack: Holds the lock of the folder.
-        accepted: Changes that are meant.
-    """
-    # Lock the run, and see what it is.
-    claim(config, folder, stack)
-    checkpoint = find_newest(folder)
-    # Check that it stays the same run, before anything is read.
-    changed: set[str] = set()
-    if folder is not None:
-        config, changed = settle_config(config, folder, checkpoint, accepted)
-    # Build what every run has, then create or restore this one.
-    built = build(config, recorded_held_out(checkpoint), device, stop)
-    if folder is None or checkpoint is None:
-        return create(built, folder, stack)
-    return restore(built, folder, checkpoint, changed, accepted)
-
-
-def _fit(trainer: Trainer) -> None:
-    """Run the loop; say what was wrong when it cannot go on."""
-    config, folder, state = trainer.config, trainer.folder, trainer.state
-    # Say so where there is nothing to train.
-    over = describe_ending(config, state)
-    if over is not None and distributed.is_main():
-        how = (
-            "raise train.epochs" if state.epoch >= config.train.epochs else "raise train.early_stop, or set it to null"
-        )
-        say(f"{over}; to go on, {how}")
-    # Train.
-    try:
-        with recorded_end(folder, config, state):
-            trainer.fit()
-    except NonFiniteError as error:
-        saved = list_checkpoints(folder.checkpoints)
-        reached = f"from {saved[0].name}" if saved else "from the start"
-        raise TrainingError(
-            f"the loss or gradient of step {state.step + 1} is not finite, and was not applied: {error}. To make it "
-            f"again: rfdetr-hwd checkpoint replay {shlex.quote(str(folder.bundle(state)))}. Look at these images, or "
-            f"go on {reached} with another learning rate: {_resume_command(config)} "
-            f"--accept train.lr train.lr={config.train.lr / 2:g}"
-        ) from None
-    finally:
-        with suppress(OSError):  # the disk may be full
-            trainer.tracker.close()
-    # Say how it ended.
-    if not distributed.is_main():
-        return
-    ended = describe_ending(config, state)
-    if over is None and ended is not None:
-        say(ended)
-    if state.best_ap is not None:
-        say(f"best: {state.best_weights} AP {state.best_ap:.4f} at step {state.best_step}, in {folder.best}")
-        say(f"to measure it: rfdetr-hwd evaluate --weights {shlex.quote(str(folder.path))}")
+    run(config, resume, overrides or [], accept or [], auto_resume)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rfdetr_hwd.checkpoint.read import newest_checkpoint
-from rfdetr_hwd.cli import train as train_command
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import Interrupted

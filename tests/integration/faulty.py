@@ -21,7 +21,7 @@ import torch.distributed as dist
 from rfdetr_hwd.checkpoint import run_folder
 from rfdetr_hwd.checkpoint.read import CheckpointError
 from rfdetr_hwd.cli import app as cli
-from rfdetr_hwd.cli import train as train_command
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import EvalLoader, TrainLoader
 from rfdetr_hwd.evaluation import evaluate as evaluator

@@ -10,11 +10,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from rfdetr_hwd.cli.export_metadata import describe_graph
+from rfdetr_hwd.export.metadata import describe_graph
 
 from rfdetr_hwd.checkpoint.read import open_checkpoint
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
-from rfdetr_hwd.cli import train as train_command
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.config.load import load_config, parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes

@@ -12,8 +12,8 @@ import torch
 
 from rfdetr_hwd.checkpoint.read import open_checkpoint
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
-from rfdetr_hwd.cli import export as export_command
-from rfdetr_hwd.cli import train as train_command
+from rfdetr_hwd.training import run as train_command
+from rfdetr_hwd.training.resume import settle_config
 from rfdetr_hwd.config.load import load_config, parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
@@ -137,8 +137,8 @@ def test_a_run_records_the_key_and_uses_it(
     images = [PIL.Image.open(root / "valid" / "valid_00003.png") for root in (tagged, plain)]
     one, other = detector.predict(images, 0.0)
     np.testing.assert_array_equal(one.xyxy, other.xyxy)
-    monkeypatch.setattr(export_command, "load_released", lambda _: None)
-    monkeypatch.setattr(export_command, "check_released", lambda *_: None)
+    monkeypatch.setattr("rfdetr_hwd.export.export.load_released", lambda _: None)
+    monkeypatch.setattr("rfdetr_hwd.export.export.check_released", lambda *_: None)
     result = cli("export", "--weights", run, "--out", tmp_path / "x.pth")
     assert result.returncode == 0, result.stderr
     assert "trained on images as they are stored (data.exif=ignore)" in " ".join(result.stdout.split())
@@ -153,7 +153,8 @@ def test_the_key_of_a_run_stays(
     message = 'data.exif (was "ignore", is "auto") cannot be changed'
     refused(cli(*resumed, "data.exif=auto"), 2, message, "--accept data.exif")
     started = load_config(config_file, [f"output.dir={run}", f"data.root={tagged}", IGNORE, *SHORT])
-    assert RunFolder.open(run).check(started) == RunFolder.open(run).config([])
+    folder = RunFolder.open(run)
+    assert settle_config(started, folder, folder.newest(), []) == (folder.config([]), set())
     refused(cli(*resumed, "--accept", "data.exif", "data.exif=auto"), 1, "the training annotations are not those of")
     monkeypatch.setattr(train_command, "_fit", lambda *_: None)
     result = cli(*resumed, "--accept", "data.exif", "--accept", "annotations", "data.exif=auto")
@@ -163,7 +164,7 @@ def test_the_key_of_a_run_stays(
 
 
 def test_commands_on_data_take_the_key(cli: Run, tagged: Path, tmp_path: Path) -> None:
-    refused(cli("data", "check", tagged, "--exif", "yes"), 2, "--exif yes is not one of auto, apply, ignore")
+    refused(cli("data", "check", tagged, "--exif", "yes"), 2, "'--exif': 'yes' is not one of 'auto', 'apply', 'ignore'")
     text = " ".join(cli("data", "check", tagged, "--exif", "ignore").stdout.split())
     assert "its EXIF orientation is not applied (data.exif=ignore)" in text
     assert "rotated_image:" not in text.replace("unrotated_image:", "")

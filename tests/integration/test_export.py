@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 import rfdetr_hwd
-from rfdetr_hwd.cli import train as train_command
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.config.load import load_config
 from rfdetr_hwd.detector import Detector
 from tests.integration.conftest import Run

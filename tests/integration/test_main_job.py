@@ -13,7 +13,7 @@ import yaml
 from pycocotools.coco import COCO
 
 from rfdetr_hwd.checkpoint.read import open_checkpoint
-from rfdetr_hwd.cli import train as train_command
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes

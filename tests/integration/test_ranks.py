@@ -16,7 +16,7 @@ from torch.distributed.run import parse_args
 
 from rfdetr_hwd.checkpoint.read import list_checkpoints, open_checkpoint
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
-from rfdetr_hwd.cli import train as train_command
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.errors import Interrupted

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfdetr_hwd.cli import train as train_command
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.training.data import build_train_loader, read_data
 from rfdetr_hwd.training.setup import build_network

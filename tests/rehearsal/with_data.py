@@ -11,7 +11,7 @@ import torch
 
 from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.cli import checkpoint as checkpoint_command
+from rfdetr_hwd.cli.checkpoint import replay as replay_command
 from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.data.handover import collate_and_pack
 from rfdetr_hwd.data.workers import Workers, serve
@@ -134,19 +134,15 @@ def replay() -> None:
     with (
         pretended_cuda(),
         mock.patch("rfdetr_hwd.training.train_step.forward_in_amp", forward),
-        mock.patch.multiple(
-            checkpoint_command,
-            open_checkpoint=lambda _: bundle,
-            read_record=lambda _: (mock.Mock(amp=True), model.class_names),
-            load_model=lambda *_: model,
-            stored_batches=lambda _: [[steps.make_batch()]],
-            print_table=mock.DEFAULT,
-            say=mock.DEFAULT,
-        ) as said,
+        mock.patch("rfdetr_hwd.checkpoint.read.open_checkpoint", lambda _: bundle),
+        mock.patch("rfdetr_hwd.checkpoint.record.read_record", lambda _: (mock.Mock(amp=True), model.class_names)),
+        mock.patch("rfdetr_hwd.model.build.load_model", lambda *_: model),
+        mock.patch("rfdetr_hwd.training.replay.stored_batches", lambda _: [[steps.make_batch()]]),
+        mock.patch.multiple(replay_command, print_table=mock.DEFAULT, say=mock.DEFAULT) as said,
     ):
-        checkpoint_command.run_replay(Path("bundle"))
+        replay_command.replay(Path("bundle"))
     last = said["say"].call_args.args
-    check(last == ("not finite again, with images [7, 8, 9]",), f"it says {last}")
+    check(last == ("non-finite again, with images [7, 8, 9]",), f"it says {last}")
     terms = {name: value for name, _, value in said["print_table"].call_args.args[2]}
     check(terms["loss_bbox"] == "nan" and terms["loss_bbox_0"] != "nan", f"the terms are {terms}")
 

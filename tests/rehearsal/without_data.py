@@ -9,6 +9,7 @@ from unittest import mock
 import torch
 
 from rfdetr_hwd.cli import benchmark
+from rfdetr_hwd.evaluation import operator_speed
 from rfdetr_hwd.model.build import BuiltModel
 from tests.rehearsal import steps
 from tests.rehearsal.checks import check
@@ -62,7 +63,7 @@ class _Stream:
 
 def benchmark_op() -> None:
     """`benchmark op` on a GPU: every pass is captured as a CUDA graph, in which the host may copy and read nothing."""
-    modules, table = list(benchmark._modules(8, 16)), mock.Mock()
+    modules, table = list(operator_speed._modules(8, 16)), mock.Mock()
 
     @contextmanager
     def capture(traffic: Traffic) -> Iterator[None]:
@@ -73,7 +74,8 @@ def benchmark_op() -> None:
 
     with (
         fake_cuda() as traffic,
-        mock.patch.multiple(benchmark, SHAPES=((8, 16, 12),), _modules=lambda *_: iter(modules), print_table=table),
+        mock.patch.multiple(operator_speed, SHAPES=((8, 16, 12),), _modules=lambda *_: iter(modules)),
+        mock.patch.object(benchmark, "print_table", table),
         mock.patch.multiple(
             torch.cuda,
             Stream=_Stream,
@@ -87,7 +89,7 @@ def benchmark_op() -> None:
         ),
         redirect_stdout(io.StringIO()) as said,
     ):
-        benchmark.run_op(batch=2, rounds=1, out=None)
+        benchmark.op(batch=2, rounds=1, out=None)
     check(said.getvalue().startswith("machine: Card"), f"it says {said.getvalue()}")
     rows = {row[0]: row[1] for row in table.call_args.args[2]}
     check(rows == {name: "1.00" for name, _ in modules}, f"milliseconds by name: {rows}")
