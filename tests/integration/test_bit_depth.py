@@ -148,7 +148,9 @@ def test_the_bits_of_a_run_stay(
     assert started.data.bit_depth == "auto"
     for wanted in (started, folder.config(["data.bit_depth=auto"])):
         for checkpoint in (folder.newest(), None):
-            assert settle_config(wanted, folder, checkpoint, []) == (folder.config([]), set())
+            settled, changed = settle_config(wanted, folder, checkpoint, [])
+            assert settled == folder.config([])
+            assert changed <= {"output.dir"}  # the copy of the run lies elsewhere
     assert folder.config([]).data.bit_depth == 12
     result = cli(*resumed, "--accept", "data.bit_depth", "data.bit_depth=10")
     assert result.returncode == 0, result.stderr
