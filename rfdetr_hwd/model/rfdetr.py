@@ -12,7 +12,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,45 +207,6 @@ def build_postprocess(model: StockModel) -> nn.Module:
     return Decoder(model.config.num_select)
 
 
-def learning_rates(
-    network: nn.Module,
-    config: Any,
-    *,
-    lr: float,
-    lr_encoder: float,
-    layer_decay: float,
-    component_decay: float,
-    weight_decay: float,
-) -> Iterator[tuple[str, nn.Parameter, float, float]]:
-    """Yield (name, parameter, learning rate, weight decay) of every trainable parameter, by upstream's recipe.
-
-    The encoder's rate is `lr_encoder * component_decay**2 * layer_decay**(depth below the top)`, without weight decay
-    on scales, biases, norms and embeddings; the decoder's is `lr * component_decay`; everything else gets `lr`.
-    """
-    num_layers = config.out_feature_indexes[-1] + 1
-    for name, parameter in network.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        called = rate_name(name)
-        if called == "lr_encoder":
-            depth = num_layers + 1 - _encoder_layer(name, num_layers)
-            undecayed = any(part in name for part in ("gamma", "pos_embed", "rel_pos", "bias", "norm", "embeddings"))
-            rate = lr_encoder * component_decay**2 * layer_decay**depth
-            yield name, parameter, rate, 0.0 if undecayed else weight_decay
-        else:
-            yield name, parameter, lr * (component_decay if called == "lr_decoder" else 1.0), weight_decay
-
-
-def rate_name(parameter: str) -> str:
-    """Return what the learning rate of a parameter is called: `lr_encoder`, `lr_decoder`, or `lr` of everything else.
-
-    The rates of the encoder fall from layer to layer; the metrics show the highest, of its last norm.
-    """
-    if parameter.startswith("backbone.0.encoder."):
-        return "lr_encoder"
-    return "lr_decoder" if "transformer.decoder" in parameter else "lr"
-
-
 def position_grid_side(position_embeddings: Tensor) -> int:
     """Return the side of the square grid of position embeddings (1, side**2 + 1, D), the class token left out."""
     return math.isqrt(position_embeddings.shape[1] - 1)
@@ -294,14 +255,6 @@ def coco_class_names() -> list[str]:
 
 def _train_config(**settings: Any) -> Any:
     return rfdetr_config.TrainConfig(dataset_dir=".", output_dir=".", **settings)
-
-
-def _encoder_layer(name: str, num_layers: int) -> int:
-    if "embeddings" in name:
-        return 0
-    if ".layer." in name:
-        return int(name.split(".layer.")[1].split(".")[0]) + 1
-    return num_layers + 1
 
 
 def load_rfdetr(path: Path) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.schema import TrainSection
 from rfdetr_hwd.model.build import BuiltModel
-from rfdetr_hwd.model.rfdetr import learning_rates, rate_name
+from rfdetr_hwd.model.learning_rates import learning_rates, rate_name
 from rfdetr_hwd.runtime.distributed import broadcast_weights, gather_objects, rank, world_size
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state, seed_all
 from rfdetr_hwd.training.optimizer import (

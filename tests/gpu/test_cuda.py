@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from rfdetr_hwd.checkpoint.read import newest_checkpoint
-from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.training import learner
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.training.trackers import JsonLinesTracker, read_metrics
 from tests.gpu.conftest import Run
 from tests.integration.runs import differing

@@ -21,7 +21,6 @@ import torch.distributed as dist
 from rfdetr_hwd.checkpoint import run_folder
 from rfdetr_hwd.checkpoint.read import CheckpointError
 from rfdetr_hwd.cli import app as cli
-from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import EvalLoader, TrainLoader
 from rfdetr_hwd.evaluation import evaluate as evaluator
@@ -29,6 +28,7 @@ from rfdetr_hwd.evaluation.coco import CocoMetric
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.training import data as training_data
 from rfdetr_hwd.training import learner as learner_module
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.training import setup
 from rfdetr_hwd.training import train_step as step_module
 from rfdetr_hwd.training.trackers import JsonLinesTracker

@@ -14,9 +14,9 @@ import torch
 
 from rfdetr_hwd.checkpoint.read import list_checkpoints, manifest_sha256, open_checkpoint, read_manifest
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
-from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime import distributed
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.training.trackers import read_metrics
 from tests.integration.conftest import Run
 from tests.integration.runs import differing, last_step

@@ -12,9 +12,9 @@ import PIL.Image
 import pytest
 
 import rfdetr_hwd
-from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.config.load import load_config
 from rfdetr_hwd.detector import Detector
+from rfdetr_hwd.training import run as train_command
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
 from tests.unit.layers.test_contract import MODULE

@@ -16,13 +16,13 @@ from rfdetr_hwd.checkpoint import write as checkpoint_write
 from rfdetr_hwd.checkpoint.read import list_checkpoints, open_checkpoint
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.data import workers
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.errors import Interrupted
 from rfdetr_hwd.evaluation.coco import CocoMetric
 from rfdetr_hwd.training import learner, setup
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.training.learner import Learner
 from rfdetr_hwd.training.optimizer import Schedule
 from rfdetr_hwd.training.trackers import JsonLinesTracker, read_metrics

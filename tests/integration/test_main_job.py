@@ -13,11 +13,11 @@ import yaml
 from pycocotools.coco import COCO
 
 from rfdetr_hwd.checkpoint.read import open_checkpoint
-from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.evaluation.coco import COCO_FIGURES, CocoMetric
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.training.trackers import read_metrics
 from tests.integration.conftest import Run
 from tests.integration.runs import last_step

@@ -9,11 +9,11 @@ import PIL.Image
 import pytest
 import torch
 
-from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.layers.hwd import HWD
+from rfdetr_hwd.training import run as train_command
 
 State = tuple[bool, tuple[bool, torch.dtype, str, str]]
 """Whether it is training; autocast, its type, and what float32 matrix products and convolutions round to."""

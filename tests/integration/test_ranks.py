@@ -16,10 +16,10 @@ from torch.distributed.run import parse_args
 
 from rfdetr_hwd.checkpoint.read import list_checkpoints, open_checkpoint
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
-from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
 from rfdetr_hwd.errors import Interrupted
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.training.replay import stored_batches
 from rfdetr_hwd.training.trackers import JsonLinesTracker, read_metrics
 from tests.integration.runs import TORCHRUN, differing, finish, last_step

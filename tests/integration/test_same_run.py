@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.training.data import build_train_loader, read_data
 from rfdetr_hwd.training.setup import build_network
 from rfdetr_hwd.training.trackers import read_metrics

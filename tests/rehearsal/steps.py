@@ -17,7 +17,8 @@ from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.evaluation.evaluate import PassSize, evaluate
 from rfdetr_hwd.model.build import BuiltModel, build_model
-from rfdetr_hwd.model.rfdetr import DetectionLoss, build_postprocess, learning_rates
+from rfdetr_hwd.model.learning_rates import learning_rates
+from rfdetr_hwd.model.rfdetr import DetectionLoss, build_postprocess
 from rfdetr_hwd.training.optimizer import ExponentialMovingAverage, build_adamw
 from rfdetr_hwd.training.train_step import StepResult, train_step
 from tests.conftest import TINY_MODEL

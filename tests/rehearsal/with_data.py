@@ -134,10 +134,10 @@ def replay() -> None:
     with (
         pretended_cuda(),
         mock.patch("rfdetr_hwd.training.train_step.forward_in_amp", forward),
-        mock.patch("rfdetr_hwd.checkpoint.read.open_checkpoint", lambda _: bundle),
-        mock.patch("rfdetr_hwd.checkpoint.record.read_record", lambda _: (mock.Mock(amp=True), model.class_names)),
-        mock.patch("rfdetr_hwd.model.build.load_model", lambda *_: model),
-        mock.patch("rfdetr_hwd.training.replay.stored_batches", lambda _: [[steps.make_batch()]]),
+        mock.patch("rfdetr_hwd.checkpoint.read.open_checkpoint", return_value=bundle),
+        mock.patch("rfdetr_hwd.checkpoint.record.read_record", return_value=(mock.Mock(amp=True), model.class_names)),
+        mock.patch("rfdetr_hwd.model.build.load_model", return_value=model),
+        mock.patch("rfdetr_hwd.training.replay.stored_batches", return_value=[[steps.make_batch()]]),
         mock.patch.multiple(replay_command, print_table=mock.DEFAULT, say=mock.DEFAULT) as said,
     ):
         replay_command.replay(Path("bundle"))

@@ -17,7 +17,8 @@ from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.model import rfdetr as upstream
 from rfdetr_hwd.model.build import build_model
-from rfdetr_hwd.model.rfdetr import DetectionLoss, PublishedWeights, build_stock_model, learning_rates
+from rfdetr_hwd.model.learning_rates import learning_rates
+from rfdetr_hwd.model.rfdetr import DetectionLoss, PublishedWeights, build_stock_model
 from rfdetr_hwd.training.optimizer import build_adamw
 from rfdetr_hwd.training.train_step import train_step
 
