@@ -46,7 +46,7 @@ def watch(what: str, total: int, steps: Iterator[Any]) -> Iterator[Any]:
 
 
 def digits(value: float | None) -> str:
-    """Return a figure with four digits; a dash where there is nothing to measure it by."""
+    """Return a metric with four digits; a dash where there is nothing to measure it by."""
     return "-" if value is None else f"{value:.4f}"
 
 

@@ -30,7 +30,7 @@ class Detector:
     Attributes:
         config: The configuration it was trained with.
         class_names: Class names in label order.
-        weights: Which weights it runs, `ema` or `plain`.
+        weights: Which weights it runs, `ema` or `raw`.
         checkpoint: Where it comes from.
         options: How it reads images, which is how it was trained on them.
 
@@ -53,11 +53,11 @@ class Detector:
 
         Args:
             path: The folder.
-            which: `ema`, `plain`, or `auto`: what the training found better.
+            which: `ema`, `raw`, or `auto`: what the training found better.
             overrides: `key=value` assignments on the recorded configuration; the model stays as recorded.
 
         Raises:
-            CheckpointError: The path is not such a folder, is damaged, or has no such weights.
+            CheckpointError: The path is not such a folder, is corrupt, or has no such weights.
         """
         checkpoint = find_checkpoint(Path(path))
         config, class_names = read_record(checkpoint, overrides)

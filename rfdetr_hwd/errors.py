@@ -17,7 +17,7 @@ def answered_signals() -> list[signal.Signals]:
 
 
 class UserError(Exception):
-    """Something the user can mend. The message says what was wrong, where, and what to do."""
+    """Something the user can fix. The message says what was wrong, where, and what to do."""
 
     exit_code = 1
     """Exit status of the command that ends with this error: 1 failed, 2 usage or configuration."""
@@ -54,7 +54,7 @@ class Interrupted(SystemExit):
 
     Args:
         status: Exit status.
-        advice: The last line to print: how to go on; empty: as it was started.
+        advice: The last line to print: how to continue; empty: as it was started.
     """
 
     def __init__(self, status: int, advice: str = "") -> None:

@@ -17,7 +17,7 @@ import yaml
 from rfdetr_hwd.errors import ConfigError, writing
 
 MAX_JSON_BYTES = 16 << 20
-"""Largest JSON file of a checkpoint: class names and figures, not data."""
+"""Largest JSON file of a checkpoint: class names and metrics, not data."""
 MAX_CONFIG_BYTES = 1 << 20
 
 

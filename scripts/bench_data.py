@@ -1,4 +1,4 @@
-"""Time and memory of reading COCO-size annotations, and what loader processes add to it.
+"""Time and memory of reading COCO-size annotations, and what data loader workers add to it.
 
     python scripts/bench_data.py --out benchmarks
 
@@ -73,7 +73,7 @@ def measure_check(root: Path) -> dict[str, float]:
 
 
 def measure_workers(root: Path) -> dict[str, float]:
-    """Read the split and let loader processes walk through all of it: proportional memory of all against one, in GB."""
+    """Read the split and let data loader workers read all of it: proportional memory of all and of one, in GB."""
     from rfdetr_hwd.data.layouts import find_layout, read_split
 
     data = read_split(find_layout(root).split("train"))
@@ -132,7 +132,7 @@ def main() -> None:
             "environment": describe_environment(),
             "dataset": {"images": NUM_IMAGES, "objects": NUM_OBJECTS, "annotation_mb": size / 1e6},
             "check": _in_fresh_process(measure_check, Path(folder)),
-            f"{NUM_WORKERS} loader processes": _in_fresh_process(measure_workers, Path(folder)),
+            f"{NUM_WORKERS} data loader workers": _in_fresh_process(measure_workers, Path(folder)),
         }
     text = json.dumps(content, indent=1)
     print(text)

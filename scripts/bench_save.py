@@ -36,7 +36,7 @@ def main() -> None:
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    weights = {"plain": network.state_dict(), "ema": network.state_dict()}
+    weights = {"raw": network.state_dict(), "ema": network.state_dict()}
     training = {"optimizer": moments_by_name(optimizer, network), "random": [random_state()]}
     spent = {"hash": 0.0, "flush": 0.0}
     for name, function in (("hash", "sha256_of"), ("flush", "flush")):

@@ -25,7 +25,7 @@ EVERY = 8
 """Optimizer steps between two checkpoints within an epoch."""
 SETTINGS = [
     *("model.resolution=64", "model.num_queries=10", "model.group_detr=1", "data.workers=1"),
-    *("train.epochs=3", "train.log_every=1", "evaluation.every=3", f"output.save_every_updates={EVERY}"),
+    *("train.epochs=3", "train.log_every=1", "evaluation.every=3", f"output.save_every_steps={EVERY}"),
 ]
 
 

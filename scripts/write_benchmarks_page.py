@@ -51,7 +51,7 @@ def ratios(timing: Mapping[str, float] | None) -> str:
 
 def annotations(measured: Mapping[str, Any]) -> Iterator[str]:
     """Yield the table of checking a large dataset."""
-    dataset, check, workers = measured["dataset"], measured["check"], measured["4 loader processes"]
+    dataset, check, workers = measured["dataset"], measured["check"], measured["4 data loader workers"]
     yield from ("| what | measured |", "|---|---|")
     yield f"| dataset | {dataset['images']:,} images, {dataset['objects']:,} objects |"
     yield f"| annotation file | {dataset['annotation_mb']:.0f} MB |"

@@ -32,7 +32,7 @@ def retire(link: Path, checkpoints: Path, current: Path) -> None:
     Args:
         link: The link.
         checkpoints: Folder of the checkpoints; what lies elsewhere is left alone.
-        current: The checkpoint that the run goes on from, which keeps its name.
+        current: The checkpoint that the run resumes from, which keeps its name.
 
     Raises:
         CheckpointError: The link cannot be removed, or the checkpoint not be renamed.

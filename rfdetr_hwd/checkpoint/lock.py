@@ -11,8 +11,8 @@ from typing import IO
 from rfdetr_hwd.errors import ConfigError, writing
 from rfdetr_hwd.files import open_without_links
 
-_PATIENCE = 6.0
-"""Seconds to wait: loader processes of a killed run take some to see that it has gone."""
+_TIMEOUT = 6.0
+"""Seconds to wait: data loader workers of a killed run take some to see that it has gone."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _acquire(file: IO[str], folder: Path) -> None:
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,13 +5,13 @@ sha256 of every file last; then one rename puts it there. Weights are safetensor
 `weights_only=True`, the rest is JSON: reading a checkpoint runs no code.
 
     step-00000190/
-        manifest.json           format, sha256 and size of every file, position in the run with the figures, own sha256
+        manifest.json           format, sha256 and size of every file, position in the run with the metrics, own sha256
         record.json             what rebuilds the model
-        weights.safetensors     plain weights
+        weights.safetensors     raw weights
         ema.safetensors         averaged weights, if there is an average
-        training.pt             the optimiser's moments by parameter, and random generators
+        training.pt             the optimizer's moments by parameter, and random generators
 
-An epoch is saved before it is evaluated. When the figures are known the manifest alone is replaced, by one rename.
+An epoch is saved before it is evaluated. When the metrics are known the manifest alone is replaced, by one rename.
 """
 
 import hashlib
@@ -30,17 +30,17 @@ from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.files import UntrustedFileError, load_tensors, read_json_object
 
-FORMAT = 5
-READABLE = (4, FORMAT)
-"""Formats that are read; 4 differs in what stands for a figure that there is none of, see `TrainState.from_json`."""
+FORMAT = 6
+READABLE = (4, 5, FORMAT)
+"""Formats that are read; `TrainState.from_json` says how the earlier ones differ."""
 MANIFEST, RECORD, TRAINING = "manifest.json", "record.json", "training.pt"
-WEIGHTS = {"plain": "weights.safetensors", "ema": "ema.safetensors"}
+WEIGHTS = {"raw": "weights.safetensors", "ema": "ema.safetensors"}
 INPUTS = "inputs.safetensors"
 _NAME = re.compile(r"step-\d{8,}")
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is missing, damaged or something else."""
+    """A checkpoint that is missing, corrupt or something else."""
 
 
 class NewerFormatError(CheckpointError):
@@ -54,7 +54,7 @@ class Checkpoint:
     Attributes:
         path: The folder.
         record: What rebuilds the model.
-        state: Position in the run, with the figures of its weights if they were measured.
+        state: Position in the run, with the metrics of its weights if they were measured.
         files: sha256 and size of each file, as it was verified. No other file is read.
     """
 
@@ -65,23 +65,23 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Updates made when it was written."""
+        """Steps made when it was written."""
         return self.state.step
 
     @property
     def weights_kinds(self) -> list[str]:
-        """Return the weights it holds: `ema` and `plain`, or one of them."""
-        return [kind for kind in ("ema", "plain") if WEIGHTS[kind] in self.files]
+        """Return the weights it holds: `ema` and `raw`, or one of them."""
+        return [kind for kind in ("ema", "raw") if WEIGHTS[kind] in self.files]
 
     @property
     def better_weights(self) -> str:
         """The weights with the higher AP, as far as it was measured."""
-        figures = self.state.current_figures
-        measured = {kind: ap for kind in self.weights_kinds if (ap := figures.get(f"{kind}/AP")) is not None}
+        metrics = self.state.current_metrics
+        measured = {kind: ap for kind in self.weights_kinds if (ap := metrics.get(f"{kind}/AP")) is not None}
         return max(measured or self.weights_kinds, key=lambda kind: measured.get(kind, 0.0))
 
     def weights(self, kind: str) -> dict[str, Tensor]:
-        """Return a state dict: `ema` or `plain`.
+        """Return a state dict: `ema` or `raw`.
 
         Raises:
             CheckpointError: It holds no such weights.
@@ -97,7 +97,7 @@ class Checkpoint:
             CheckpointError: It has none.
         """
         if INPUTS not in self.files:
-            raise CheckpointError(f"{self.path} holds no inputs: it is no bundle of an update that failed")
+            raise CheckpointError(f"{self.path} holds no inputs: it is no bundle of a step that failed")
         return self._tensors(INPUTS)
 
     def weights_sha256(self, kind: str) -> str:
@@ -138,7 +138,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     for name, entry in manifest["files"].items():
         problem = _damage(folder, name, entry)
         if problem:
-            raise CheckpointError(f"{folder} is damaged: {name} {problem}")
+            raise CheckpointError(f"{folder} is corrupt: {name} {problem}")
     try:
         state = TrainState.from_json(manifest["state"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -150,7 +150,7 @@ def verify_files(folder: Path) -> dict[str, str | None]:
     """Return each file of a checkpoint with what is wrong with it; `None`: it is what was written.
 
     Raises:
-        CheckpointError: The manifest itself is missing or damaged.
+        CheckpointError: The manifest itself is missing or corrupt.
     """
     return {name: _damage(folder, name, entry) for name, entry in read_manifest(folder)["files"].items()}
 
@@ -163,8 +163,8 @@ def _damage(folder: Path, name: str, entry: Any) -> str | None:
     try:
         size = path.stat().st_size
         if not isinstance(entry, dict) or size != entry.get("bytes"):
-            return f"is not what was written (sha256 differs: {size} bytes)"
-        return None if sha256_of(path) == entry.get("sha256") else "is not what was written (sha256 differs)"
+            return f"checksum mismatch: {size} bytes"
+        return None if sha256_of(path) == entry.get("sha256") else "checksum mismatch"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 
@@ -174,11 +174,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         NewerFormatError: A newer version wrote it.
-        CheckpointError: It is missing, damaged, or of an older format.
+        CheckpointError: It is missing, corrupt, or of an older format.
     """
     manifest = _read_json(folder, MANIFEST)
     if manifest.pop("sha256", None) != manifest_sha256(manifest):
-        raise CheckpointError(f"{folder} is damaged: {MANIFEST} is not what was written (sha256 differs)")
+        raise CheckpointError(f"{folder} is corrupt: {MANIFEST}: checksum mismatch")
     if manifest.get("format") not in READABLE:
         written = manifest.get("format")
         is_newer = type(written) is int and written > FORMAT
@@ -212,7 +212,7 @@ def newest_checkpoint(parent: Path) -> tuple[Checkpoint, list[str]]:
     """Open the newest whole checkpoint of a run.
 
     Returns:
-        The checkpoint, and a message for each newer one that is damaged.
+        The checkpoint, and a message for each newer one that is corrupt.
 
     Raises:
         CheckpointError: There is none that is whole, or the newest was written by a newer version.
@@ -239,11 +239,11 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: it has no {name}") from None
     except UntrustedFileError as error:
-        raise CheckpointError(f"{folder} is damaged: {name} cannot be read: {error}") from None
+        raise CheckpointError(f"{folder} is corrupt: {name} cannot be read: {error}") from None
 
 
 def manifest_sha256(manifest: Mapping[str, Any]) -> str:
-    """Return the hash of a manifest's content, its own hash left out."""
+    """Return the hash of a manifest's content, without its own hash."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 

@@ -21,7 +21,7 @@ def find_checkpoint(path: Path) -> Checkpoint:
     """Open a checkpoint folder, or the best (else newest) checkpoint of a run folder.
 
     Raises:
-        CheckpointError: There is none, or the one that was named is damaged.
+        CheckpointError: There is none, or the one that was named is corrupt.
     """
     if not path.is_dir():
         raise CheckpointError(f"{path} is not a folder: give a run folder or a checkpoint folder of rfdetr-hwd")

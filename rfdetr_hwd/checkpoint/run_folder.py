@@ -3,11 +3,11 @@
 RUN/
     config.yaml         resolved configuration
     run.json            one entry a start: environment, git, derived numbers, dataset, end; see run_log.py
-    metrics.jsonl       one record a logged update and an evaluation
+    metrics.jsonl       one record a logged step and an evaluation
     quarantine.jsonl    images that cannot be read, if there are any, and why
     checkpoints/        step-00000190/ ...; see rfdetr_hwd.checkpoint.read
     best                link to the checkpoint with the highest AP
-    non-finite/         step-00000123/ ...: what reproduces an update whose loss or gradient was not finite
+    non-finite/         step-00000123/ ...: what reproduces a step whose loss or gradient was not finite
     .lock               held by the process that trains
 """
 
@@ -28,7 +28,7 @@ from rfdetr_hwd.checkpoint.lock import locked
 from rfdetr_hwd.checkpoint.read import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint
 from rfdetr_hwd.checkpoint.record import refuse_untrusted_class
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.checkpoint.write import amend_checkpoint, remove_partial, save_checkpoint
+from rfdetr_hwd.checkpoint.write import record_in_manifest, remove_partial, save_checkpoint
 from rfdetr_hwd.config.load import parse_recorded
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import ConfigError, writing
@@ -94,7 +94,7 @@ class RunFolder:
 
     @property
     def bundles(self) -> Path:
-        """Folder of what reproduces updates that failed."""
+        """Folder of what reproduces steps that failed."""
         return self.path / "non-finite"
 
     @property
@@ -185,7 +185,7 @@ class RunFolder:
         return bool(list_checkpoints(self.checkpoints))
 
     def newest(self) -> Checkpoint:
-        """Open the newest whole checkpoint; set damaged newer ones aside, and say so.
+        """Open the newest whole checkpoint; set corrupt newer ones aside, and say so.
 
         Raises:
             CheckpointError: There are checkpoints, and none is whole.
@@ -195,7 +195,7 @@ class RunFolder:
             logger.warning("fell back to an earlier checkpoint: %s", problem)
         for path in list_checkpoints(self.checkpoints):
             if path.name > checkpoint.path.name:
-                names = (f"damaged-{path.name}" + (f"-{number}" if number else "") for number in itertools.count())
+                names = (f"corrupt-{path.name}" + (f"-{number}" if number else "") for number in itertools.count())
                 place = next(place for name in names if not (place := path.with_name(name)).exists())
                 try:
                     path.rename(place)
@@ -228,13 +228,13 @@ class RunFolder:
         self._remove_old(state, keep_last)
         return folder
 
-    def amend(self, state: TrainState, keep_last: int) -> None:
-        """Enter the figures of a state in its checkpoint, point `best` to the best one, and remove the oldest.
+    def record_metrics(self, state: TrainState, keep_last: int) -> None:
+        """Enter the metrics of a state in its checkpoint, point `best` to the best one, and remove the oldest.
 
         Raises:
             CheckpointError: It cannot be written.
         """
-        amend_checkpoint(self._checkpoint(state.step), state)
+        record_in_manifest(self._checkpoint(state.step), state)
         self.point_best(state)
         self._remove_old(state, keep_last)
 
@@ -246,7 +246,7 @@ class RunFolder:
         training: Mapping[str, Any],
         inputs: Mapping[str, Tensor],
     ) -> Path:
-        """Write what reproduces the update after a state, as a checkpoint that also holds the update's inputs.
+        """Write what reproduces the step after a state, as a checkpoint that also holds the step's inputs.
 
         Raises:
             CheckpointError: It cannot be written.
@@ -254,7 +254,7 @@ class RunFolder:
         return save_checkpoint(self.bundle(state), state, record, weights, training, inputs)
 
     def bundle(self, state: TrainState) -> Path:
-        """Return where the bundle of the update after a state is."""
+        """Return where the bundle of the step after a state is."""
         return self.bundles / f"step-{state.step + 1:08d}"
 
     def _remove_old(self, state: TrainState, keep_last: int) -> None:

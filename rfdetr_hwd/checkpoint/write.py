@@ -49,9 +49,9 @@ def save_checkpoint(
         folder: Where it will be; its parent is made.
         state: Position in the run.
         record: What rebuilds the model; JSON values.
-        weights: State dicts by kind, `plain` and `ema`.
+        weights: State dicts by kind, `raw` and `ema`.
         training: Tensors and plain values that a resumed run needs; `None` for weights alone.
-        inputs: Tensors of an update that failed.
+        inputs: Tensors of a step that failed.
 
     Returns:
         The folder.
@@ -71,7 +71,7 @@ def save_checkpoint(
         _write_manifest(partial / MANIFEST, state, files)
         flush(partial)
         # Put it there by one rename; what was there goes aside, and comes back if that fails.
-        if folder.exists():  # written before, perhaps damaged since
+        if folder.exists():  # written before, perhaps corrupt since
             folder.rename(replaced)
         try:
             partial.rename(folder)
@@ -87,7 +87,7 @@ def save_checkpoint(
         free = shutil.disk_usage(_existing(folder)).free >> 20
         raise CheckpointError(
             f"cannot write the checkpoint {folder}: {reason}. {free} MiB are free on the disk; see also the limits on "
-            "files and quotas. Checkpoints that were there are untouched, and a resumed run goes on from them"
+            "files and quotas. Checkpoints that were there are untouched, and a resumed run resumes from them"
         ) from None
     finally:
         # Leave no strays.
@@ -110,8 +110,8 @@ def _write_files(
         torch.save(dict(training), folder / TRAINING)
 
 
-def amend_checkpoint(folder: Path, state: TrainState) -> None:
-    """Replace the state that a checkpoint records: that of the same step, when its figures are known.
+def record_in_manifest(folder: Path, state: TrainState) -> None:
+    """Replace the state that a checkpoint records: that of the same step, when its metrics are known.
 
     Raises:
         CheckpointError: It cannot be written; what was there before still is.

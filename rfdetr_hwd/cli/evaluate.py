@@ -66,7 +66,7 @@ def evaluate(
             folder.mkdir(parents=True, exist_ok=True)
         if distributed.is_main():
             foresee_shortage({"evaluation": evaluation.loader.largest_batch}, settings.data.workers, num_local_ranks())
-        figures = evaluation.measure(detector.network)
+        metrics = evaluation.measure(detector.network)
         if not distributed.is_main():
             return
 
@@ -81,7 +81,7 @@ def evaluate(
             **describe_precision(settings, detector.device),
             **_describe_model(detector),
         }
-        write_results(folder, figures, protocol, evaluation.metric.detections, data)
+        write_results(folder, metrics, protocol, evaluation.metric.detections, data)
         for _, reason in describe(measure_split(data, settings.train.seed), data.options.bit_depth):
             say(f"{data.name}: {reason}")
         if (trained := recorded_config(detector.checkpoint).data.exif) != settings.data.exif:
@@ -93,7 +93,7 @@ def evaluate(
 
         # Print the metrics
         title = f"{data.images}, {data.name}\n{detector.weights} weights of {detector.checkpoint.path}"
-        _print_figures(title, figures)
+        _print_metrics(title, metrics)
         say(f"metrics: {folder / 'metrics.json'}\ndetections: {folder / 'predictions.json'}")
         say(f"their images and categories, by id: {folder / 'images.json'}")
 
@@ -125,11 +125,11 @@ def _say_classes(classes: "ClassMap") -> None:
         say(f"classes that only the dataset has, with an AP of 0 in the mean: {', '.join(classes.only_dataset)}")
 
 
-def _print_figures(title: str, figures: Mapping[str, float | None]) -> None:
+def _print_metrics(title: str, metrics: Mapping[str, float | None]) -> None:
     """Print COCO's metrics, four digits each, and the AP of each class."""
-    from rfdetr_hwd.evaluation.coco import COCO_FIGURES
+    from rfdetr_hwd.evaluation.coco import COCO_METRICS
 
-    names = [*COCO_FIGURES, *(name for name in figures if name.startswith("AP@"))]
-    print_table(title, ("metric", "value"), [(name, digits(figures[name])) for name in names])
-    classes = [(name.removeprefix("AP/"), digits(value)) for name, value in figures.items() if name.startswith("AP/")]
+    names = [*COCO_METRICS, *(name for name in metrics if name.startswith("AP@"))]
+    print_table(title, ("metric", "value"), [(name, digits(metrics[name])) for name in names])
+    classes = [(name.removeprefix("AP/"), digits(value)) for name, value in metrics.items() if name.startswith("AP/")]
     print_table("AP of each class", ("class", "AP"), classes)

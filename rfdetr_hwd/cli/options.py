@@ -10,7 +10,7 @@ Overrides = Annotated[
 ]
 WeightsPath = Annotated[Path, typer.Option(help="Run directory (its best checkpoint) or checkpoint directory.")]
 WeightsKind = Annotated[
-    Literal["auto", "ema", "plain"],
+    Literal["auto", "ema", "raw"],
     typer.Option(help="Which weights: ema, plain (raw, non-EMA), or auto: those with the better validation AP."),
 ]
 CheckpointPath = Annotated[

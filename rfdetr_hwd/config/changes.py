@@ -13,10 +13,10 @@ RESUMABLE = (
     *("train.epochs", "train.early_stop", "train.log_every"),
     *("train.micro_batch", "train.max_hours", "train.deterministic"),
 )
-"""What may change when a run is resumed: nothing that its updates are made of."""
+"""What may change when a run is resumed: nothing that its steps are made of."""
 
 ACCEPTABLE = ("data.", "train.", "amp", "model.dropout", "model.drop_path", "model.gradient_checkpointing")
-"""What may change besides, if whoever resumes says so: the run goes on, as another one than it was."""
+"""What may change besides, if whoever resumes says so: the run continues, as another one than it was."""
 
 ANNOTATIONS = "annotations"
 """What `--accept` calls the training annotations. The classes are never accepted: the class head would mean others."""
@@ -25,13 +25,13 @@ REORDERING = (
     *("data.train", "data.format", "data.val_fraction", "data.val_seed"),
     *("train.batch_size", "train.last_batch", "train.seed", ANNOTATIONS),
 )
-"""Changes after which the epoch under way is other images, so that it starts again."""
+"""Changes after which the current epoch is other images, so that it starts again."""
 
 REMEASURING = ("data.bit_depth", "data.exif")
 """Changes after which the validation images are not what they were, so that APs cannot be compared."""
 
 REFITTING = ("amp", "model.gradient_checkpointing", "train.micro_batch", "train.multi_scale", "train.ema")
-"""Changes after which it is found out anew how many images fit into memory."""
+"""Changes after which it is found out again how many images fit into memory."""
 
 MEASURABLE = ("data.", "evaluation.", "amp", "model.num_select")
 """What may differ between training and a later measurement."""

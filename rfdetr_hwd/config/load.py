@@ -21,6 +21,10 @@ FORMER: Mapping[str, Any] = {"train.last_batch": "keep", "data.bit_depth": 16}
 """Keys that came later, and what a configuration that was recorded without them meant."""
 
 
+RENAMED: Mapping[str, str] = {"output.save_every_updates": "output.save_every_steps"}
+"""Keys by their former names."""
+
+
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file, apply `key=value` overrides and validate.
 
@@ -81,13 +85,24 @@ def with_bit_depth(config: Config, bit_depth: int | str) -> Config:
 
 
 def _with_former(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    filled = dict(values)
+    filled = _renamed(values)
     for key, former in FORMER.items():
         section, name = key.split(".")
         part = filled.get(section, {})
         if isinstance(part, Mapping):
             filled[section] = {name: former, **part}
     return filled
+
+
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded values with today's name of each key."""
+    renamed = {name: dict(part) if isinstance(part, Mapping) else part for name, part in values.items()}
+    for key, new in RENAMED.items():
+        section, name = key.split(".")
+        part = renamed.get(section)
+        if isinstance(part, dict) and name in part:
+            part[new.partition(".")[2]] = part.pop(name)
+    return renamed
 
 
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
@@ -101,6 +116,8 @@ def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[
 
 def unknown_key(key: str) -> str:
     """Return what to say of a key that is none."""
+    if key in RENAMED:
+        return f"{key} is called {RENAMED[key]} now"
     near = difflib.get_close_matches(key, [*known_keys(), *Config.model_fields], n=1, cutoff=0.5)
     return f"{key}: unknown key" + (f"; the nearest known key is {near[0]}" if near else "")
 

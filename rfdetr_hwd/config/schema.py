@@ -240,7 +240,7 @@ class OutputSection(Section):
     """Run directory. It must be new. `--resume` resumes an existing run."""
     save_every: PositiveInt = 1
     """Epochs between two checkpoints. An epoch that is evaluated is always saved, before the evaluation."""
-    save_every_updates: PositiveInt | None = None
+    save_every_steps: PositiveInt | None = None
     """Optimizer steps between two checkpoints within an epoch. `null` disables them."""
     keep_last: PositiveInt = 2
     """Newest checkpoints to keep, besides the best one."""

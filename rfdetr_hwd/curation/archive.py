@@ -26,7 +26,7 @@ _DAMAGE = (
     *(EOFError, ValueError, OverflowError, RuntimeError, OSError),
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
 )
-"""What the standard library raises about archives that are cut short, damaged or of a kind it cannot read."""
+"""What the standard library raises about archives that are cut short, corrupt or of a kind it cannot read."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def unpack(archive: Path, target: Path, limits: Limits = Limits()) -> Unpacked:
         limits: What the archive may hold.
 
     Raises:
-        DatasetError: The archive is damaged or of another kind; or a member is encrypted, a link, a device, stands
+        DatasetError: The archive is corrupt or of another kind; or a member is encrypted, a link, a device, stands
             twice or would land outside; or a limit is passed; or the target exists or cannot be written.
     """
     try:
@@ -81,7 +81,7 @@ def unpack(archive: Path, target: Path, limits: Limits = Limits()) -> Unpacked:
         except _DAMAGE as error:
             if getattr(error, "errno", None) is not None:
                 raise  # the disk's, not the archive's
-            raise DatasetError(f"{archive} is damaged or not a zip or tar archive: {error}. Fetch it again") from None
+            raise DatasetError(f"{archive} is corrupt or not a zip or tar archive: {error}. Fetch it again") from None
 
 
 @contextmanager
@@ -215,7 +215,7 @@ class _Pieces:
 
 
 class _StrictHeader(tarfile.TarInfo):
-    """A header of a tar. The library takes a damaged header, or none at all, for the end of the archive."""
+    """A header of a tar. The library takes a corrupt header, or none at all, for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:

@@ -1,4 +1,4 @@
-"""The annotations of one split, in a few flat arrays that loader processes share without copies."""
+"""The annotations of one split, in a few flat arrays that data loader workers share without copies."""
 
 import hashlib
 import io
@@ -205,7 +205,7 @@ class DetectionData:
     def objects(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the boxes (n, 4) xyxy in pixels and labels (n,) to learn from.
 
-        Crowd regions and boxes without area are left out, boxes are clipped to the image.
+        Crowd regions and boxes without area are skipped, boxes are clipped to the image.
         """
         rows = slice(self.offsets[index], self.offsets[index + 1])
         boxes = _clipped(self.boxes_xywh[rows], self.sizes[index])

@@ -23,7 +23,7 @@ class BadImage:
 
 @dataclass(frozen=True)
 class Failure:
-    """A sample that cannot be made, and why: raised in a loader process, an error would lose its message."""
+    """A sample that cannot be made, and why: raised in a data loader worker, an error would lose its message."""
 
     reason: str
 
@@ -39,7 +39,7 @@ class Batch:
         sizes: Shape (N, 2, 2) float32, each (height, width) in pixels of the image as it is read: of the model's
             square, which turns normalised boxes into boxes in that image, and of the image.
         is_padding: Whether it only keeps a rank in step with the others: its loss is zero.
-        bad: Images that could not be read: replaced in training, left out in evaluation.
+        bad: Images that could not be read: replaced in training, skipped in evaluation.
     """
 
     images: Tensor

@@ -1,4 +1,4 @@
-"""Turn one image of a split into a sample: read, augmented, resized; an unreadable one is replaced or left out."""
+"""Turn one image of a split into a sample: read, augmented, resized; an unreadable one is replaced or skipped."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -79,7 +79,7 @@ class DetectionDataset(Dataset[Batch | Failure]):
         return len(self.data)
 
     def __getitem__(self, key: SampleKey) -> Batch | Failure:
-        """Return a batch of one image; of none, where it is left out."""
+        """Return a batch of one image; of none, where it is skipped."""
         bad: list[BadImage] = []
         for row in self._rows(key):
             try:

@@ -33,7 +33,7 @@ def probed_rows(num_images: int, seed: int) -> NDArray[np.int64]:
 
 
 def measure_split(data: DetectionData, seed: int) -> DeepValues:
-    """Return what the probed images with more than 8 bits a channel hold; what cannot be read is left out."""
+    """Return what the probed images with more than 8 bits a channel hold; what cannot be read is skipped."""
 
     def look(row: int) -> DeepValues:
         try:

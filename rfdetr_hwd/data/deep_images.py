@@ -168,7 +168,7 @@ def _raw_mode(image: PIL.Image.Image) -> str | None:
 
 
 def _decode(image: PIL.Image.Image, mode: str, raw_mode: str, is_upright: bool) -> PIL.Image.Image:
-    """Decode the file of an image anew, as if its pixels lay otherwise."""
+    """Decode the file of an image again, as if its pixels lay otherwise."""
     other: Any = reopen(image)
     other._mode = mode
     other.tile = [

@@ -35,22 +35,22 @@ class Kind(NamedTuple):
 KINDS: Mapping[str, Kind] = {
     "unreadable_split": Kind("error", "the split cannot be used", can_allow=False),
     "unnamed_classes": Kind("error", "the classes are named by their ids"),
-    "bad_category": Kind("error", "the category is left out"),
+    "bad_category": Kind("error", "the category is skipped"),
     "duplicate_category": Kind("error", "the first of them counts"),
-    "bad_image": Kind("error", "the image is left out"),
-    "bad_size": Kind("error", "the image is left out"),
+    "bad_image": Kind("error", "the image is skipped"),
+    "bad_size": Kind("error", "the image is skipped"),
     "duplicate_image": Kind(
         "error", "one image listed twice counts once; several of one id are skipped, with their boxes"
     ),
     "duplicate_file": Kind("error", "both are used"),
     "unsafe_path": Kind("error", "the image is not read", can_allow=False),
-    "missing_file": Kind("error", "the image is left out"),
-    "bad_annotation": Kind("error", "the annotation is left out"),
-    "unknown_image": Kind("error", "the annotation is left out"),
-    "unknown_category": Kind("error", "the annotation is left out"),
-    "bad_box": Kind("error", "the annotation is left out"),
-    "negative_box": Kind("error", "the annotation is left out"),
-    "outside_box": Kind("error", "the annotation is left out"),
+    "missing_file": Kind("error", "the image is skipped"),
+    "bad_annotation": Kind("error", "the annotation is skipped"),
+    "unknown_image": Kind("error", "the annotation is skipped"),
+    "unknown_category": Kind("error", "the annotation is skipped"),
+    "bad_box": Kind("error", "the annotation is skipped"),
+    "negative_box": Kind("error", "the annotation is skipped"),
+    "outside_box": Kind("error", "the annotation is skipped"),
     "bad_area": Kind("error", "the box's own area stands in"),
     "bad_crowd": Kind("error", "taken as no crowd"),
     "missing_part": Kind("error", "the rest of the split is used"),
@@ -58,16 +58,16 @@ KINDS: Mapping[str, Kind] = {
     "pose_suspected": Kind("error", "they are read as polygons"),
     "no_boxes": Kind("error", "there is nothing to learn or to measure", can_allow=False),
     "classes_differ": Kind("error", "classes are mapped by name; one that the model lacks has an AP of 0"),
-    "unreadable_label": Kind("error", "the image is left out"),
-    "unreadable_image": Kind("error", "replaced while training (data.on_bad_image); left out where its size is needed"),
+    "unreadable_label": Kind("error", "the image is skipped"),
+    "unreadable_image": Kind("error", "replaced while training (data.on_bad_image); skipped where its size is needed"),
     "size_mismatch": Kind("error", "taken as unreadable: replaced while training (data.on_bad_image)"),
-    "same_stem": Kind("error", "the image is left out"),
-    "duplicate_label": Kind("error", "the annotation file is left out"),
+    "same_stem": Kind("error", "the image is skipped"),
+    "duplicate_label": Kind("error", "the annotation file is skipped"),
     "same_image": Kind("error", "both are used: what is learned is measured"),
     "assumed": Kind("notice", "read as it says"),
     "unused_label": Kind("notice", "its objects are not read"),
     "duplicate_line": Kind("notice", "counts once"),
-    "annotation_id": Kind("notice", "annotations are numbered anew"),
+    "annotation_id": Kind("notice", "annotations are numbered again"),
     "group_name": Kind("notice", "one class with its group"),
     "text_value": Kind("notice", "read as what it spells"),
     "text_id": Kind("notice", "numbered by its place in the file"),
@@ -96,7 +96,7 @@ KINDS: Mapping[str, Kind] = {
     "repeated_image": Kind("notice", "both are used"),
     "low_bit_depth": Kind("notice", "read as values of data.bit_depth bits, which auto recognises"),
     "clipped_values": Kind("notice", "clipped to what data.bit_depth has room for"),
-    "similar_image": Kind("notice", "both are used; across splits it flatters the figures"),
+    "similar_image": Kind("notice", "both are used; across splits it flatters the metrics"),
 }
 
 
@@ -156,7 +156,7 @@ class Findings:
             kept += examples[: MAX_EXAMPLES - len(kept)]
 
     def kinds(self, level: Literal["error", "notice"], allow: Sequence[str] = ()) -> list[str]:
-        """Return the kinds of a level that were found, in the order of `KINDS`; allowed errors are left out."""
+        """Return the kinds of a level that were found, in the order of `KINDS`; allowed errors are skipped."""
         found = [kind for kind, about in KINDS.items() if about.level == level and self.counts[kind]]
         return [kind for kind in found if level == "notice" or kind not in allow or not KINDS[kind].can_allow]
 

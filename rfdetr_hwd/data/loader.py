@@ -1,6 +1,6 @@
 """Serve batches whose content depends on (seed, epoch, image id) alone: not on workers, ranks or micro-batches.
 
-An epoch can therefore be entered at any update, and the same images come in the same order with the same augmentation.
+An epoch can therefore be entered at any step, and the same images come in the same order with the same augmentation.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from rfdetr_hwd.data.workers import Workers, serve
 
 
 @dataclass(frozen=True)
-class Shard:
+class Partition:
     """The part of the work that is this process's."""
 
     rank: int = 0
@@ -26,15 +26,15 @@ class Shard:
 
 @dataclass(frozen=True)
 class TrainOrder:
-    """Which images make up each update of an epoch.
+    """Which images make up each step of an epoch.
 
     Attributes:
         num_images: Images of the training split.
-        batch_size: Images of an update, over all ranks.
+        batch_size: Images of a step, over all ranks.
         seed: Seed of order and scale.
-        resolutions: Input sides to draw from, one for each update.
+        resolutions: Input sides to draw from, one for each step.
         last_batch: What becomes of the images that are left when the others are cut into whole batches: `keep` makes a
-            smaller update of them, `drop` leaves them out, `fill` completes theirs.
+            smaller step of them, `drop` leaves them out, `fill` completes theirs.
     """
 
     num_images: int
@@ -44,22 +44,22 @@ class TrainOrder:
     last_batch: Literal["keep", "drop", "fill"] = "fill"
 
     @property
-    def updates_per_epoch(self) -> int:
-        """Updates of an epoch."""
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
         whole, left = divmod(self.num_images, self.batch_size)
         return whole + (left > 0 and self.last_batch != "drop")
 
-    def updates(self, epoch: int) -> list[list[SampleKey]]:
-        """Return the images of each update of an epoch, in order."""
+    def steps(self, epoch: int) -> list[list[SampleKey]]:
+        """Return the images of each step of an epoch, in order."""
         order = np.random.default_rng([ORDER, self.seed, epoch]).permutation(self.num_images).tolist()
         visits = [(image, 0) for image in order] + (self._fill(epoch, order) if self.last_batch == "fill" else [])
         return [
             [
                 SampleKey(image, epoch, resolution, visit=visit)
-                for image, visit in visits[update * self.batch_size : (update + 1) * self.batch_size]
+                for image, visit in visits[step * self.batch_size : (step + 1) * self.batch_size]
             ]
-            for update in range(self.updates_per_epoch)
-            for resolution in [self._resolution(epoch, update)]
+            for step in range(self.steps_per_epoch)
+            for resolution in [self._resolution(epoch, step)]
         ]
 
     def _fill(self, epoch: int, order: Sequence[int]) -> list[tuple[int, int]]:
@@ -75,8 +75,8 @@ class TrainOrder:
         visits = range(1, 1 + -(-missing // len(candidates)))
         return [(image, visit) for visit in visits for image in generator.permutation(candidates).tolist()][:missing]
 
-    def _resolution(self, epoch: int, update: int) -> int:
-        return self.resolutions[draw_seed((SCALE, self.seed, epoch, update)) % len(self.resolutions)]
+    def _resolution(self, epoch: int, step: int) -> int:
+        return self.resolutions[draw_seed((SCALE, self.seed, epoch, step)) % len(self.resolutions)]
 
 
 class TrainLoader:
@@ -84,9 +84,9 @@ class TrainLoader:
 
     Args:
         dataset: The training images.
-        order: Which images make up an update.
-        workers: Loader processes.
-        shard: This process's part of each step.
+        order: Which images make up a step.
+        workers: Data loader workers.
+        partition: This process's part of each step.
         report: Told of each image that was replaced because it cannot be read.
     """
 
@@ -95,38 +95,38 @@ class TrainLoader:
         dataset: DetectionDataset,
         order: TrainOrder,
         workers: Workers,
-        shard: Shard,
+        partition: Partition,
         report: Callable[[BadImage], None],
     ) -> None:
         self.dataset, self.order = dataset, order
-        self.workers, self.shard, self.report = workers, shard, report
+        self.workers, self.partition, self.report = workers, partition, report
 
     @property
-    def updates_per_epoch(self) -> int:
-        """Updates of an epoch."""
-        return self.order.updates_per_epoch
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return self.order.steps_per_epoch
 
     @property
     def largest_batch(self) -> int:
         """Bytes of the images of this process's largest batch."""
-        share = -(-self.order.batch_size // self.shard.world_size)
+        share = -(-self.order.batch_size // self.partition.world_size)
         return batch_bytes(share, max(self.order.resolutions))
 
-    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[Batch]:
-        """Yield this process's share of each step of an epoch, from `first_update` on.
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yield this process's share of each step of an epoch, from `first_step` on.
 
         Raises:
-            DatasetError: A sample cannot be made, or a loader process died or hangs.
+            DatasetError: A sample cannot be made, or a data loader worker died or hangs.
         """
-        shares = [self._share(update) for update in self.order.updates(epoch)[first_update:]]
+        shares = [self._share(step) for step in self.order.steps(epoch)[first_step:]]
         for batch in serve(self.dataset, shares, self.workers):
             for bad in batch.bad:
                 self.report(bad)
             yield batch
 
-    def _share(self, update: list[SampleKey]) -> list[SampleKey]:
+    def _share(self, step: list[SampleKey]) -> list[SampleKey]:
         # A rank left without an image of the last, small step works on one that does not count.
-        return update[self.shard.rank :: self.shard.world_size] or [update[0]._replace(is_padding=True)]
+        return step[self.partition.rank :: self.partition.world_size] or [step[0]._replace(is_padding=True)]
 
 
 class EvalLoader:
@@ -136,9 +136,9 @@ class EvalLoader:
         dataset: The images, without augmentation.
         resolution: Input side.
         batch_size: Images of one forward pass.
-        workers: Loader processes.
-        shard: This process's part.
-        report: Told of each image that is left out because it cannot be read.
+        workers: Data loader workers.
+        partition: This process's part.
+        report: Told of each image that is skipped because it cannot be read.
     """
 
     def __init__(
@@ -147,10 +147,10 @@ class EvalLoader:
         resolution: int,
         batch_size: int,
         workers: Workers,
-        shard: Shard,
+        partition: Partition,
         report: Callable[[BadImage], None],
     ) -> None:
-        indices = range(len(dataset))[shard.rank :: shard.world_size]
+        indices = range(len(dataset))[partition.rank :: partition.world_size]
         keys = [SampleKey(index, 0, resolution) for index in indices]
         self.batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
         self.dataset, self.resolution, self.workers, self.report = dataset, resolution, workers, report
@@ -167,7 +167,7 @@ class EvalLoader:
         """Yield the batches in order.
 
         Raises:
-            DatasetError: A sample cannot be made, or a loader process died or hangs.
+            DatasetError: A sample cannot be made, or a data loader worker died or hangs.
         """
         for batch in serve(self.dataset, self.batches, self.workers):
             for bad in batch.bad:

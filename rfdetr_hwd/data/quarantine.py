@@ -15,7 +15,7 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.files import open_without_links
 
 MAX_SHARE = 0.05
-"""Share of unreadable images above which a run does not start, or does not go on."""
+"""Share of unreadable images above which a run does not start, or does not continue."""
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
-"""Loader processes that signals do not disturb: whoever is asked to stop is the process that trains.
+"""Data loader workers that signals do not disturb: whoever is asked to stop is the process that trains.
 
-A scheduler or a terminal signals every process of a job. A loader process that ended then would take the update under
+A scheduler or a terminal signals every process of a job. A data loader worker that ended then would take the step under
 way with it; so these ignore the signals, and the process that trains ends them by SIGKILL, which nothing ignores.
 """
 
@@ -52,12 +52,12 @@ class _SpawnContext(multiprocessing.context.SpawnContext):
 
 
 def undisturbed_context() -> multiprocessing.context.BaseContext:
-    """Return the context that loader processes are made in: forked on Linux, spawned on macOS, which fork may break."""
+    """Return the context of data loader workers: forked on Linux, spawned on macOS, which fork may break."""
     return _ForkContext() if sys.platform == "linux" else _SpawnContext()
 
 
 def shared_numbers(count: int) -> "ctypes.Array[ctypes.c_longlong]":
-    """Return whole numbers, all -1, that loader processes share with the process that makes them."""
+    """Return whole numbers, all -1, that data loader workers share with the process that makes them."""
     if sys.platform != "linux":
         return multiprocessing.RawArray(ctypes.c_longlong, [-1] * count)
     memory = mmap.mmap(-1, count * ctypes.sizeof(ctypes.c_longlong))  # /dev/shm, where an array would be, may be full
@@ -67,7 +67,7 @@ def shared_numbers(count: int) -> "ctypes.Array[ctypes.c_longlong]":
 
 
 def leave_to_the_trainer(_: int) -> None:
-    """Ignore what the process that trains answers, and that it may go; called first in each loader process."""
+    """Ignore what the process that trains answers, and that it may go; called first in each data loader worker."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     sys.excepthook = _report

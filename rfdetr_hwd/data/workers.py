@@ -1,4 +1,4 @@
-"""Loader processes that are watched: one that dies, raises or hangs is an error that names the image it was at."""
+"""Data loader workers that are watched: one that dies, raises or hangs is an error that names the image it was at."""
 
 import ctypes
 import gc
@@ -23,13 +23,13 @@ from rfdetr_hwd.data.handover import Parcel, collate_and_pack
 from rfdetr_hwd.data.shared_memory import PREFETCHED, explain_bus_error, say_fewer_workers
 from rfdetr_hwd.data.worker_process import leave_to_the_trainer, shared_numbers, undisturbed_context
 
-_PATIENCE = 1.0
+_TIMEOUT = 1.0
 """Seconds without a batch after which it is looked whether the processes live, and `Workers.look` is called."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Loader processes.
+    """Data loader workers.
 
     Attributes:
         count: How many; 0 loads in this process, where nothing can watch it.
@@ -80,7 +80,7 @@ def serve(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Wo
 
 @dataclass(frozen=True)
 class _Loading:
-    """A data loader under way, and what its workers note."""
+    """A data loader in progress, and what its workers note."""
 
     iterator: Iterator[Batch | Parcel | Failure]
     watched: _Watched
@@ -126,7 +126,7 @@ def _load(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Wo
         prefetch_factor=PREFETCHED if workers.count else None,
         collate_fn=collate_and_pack if workers.count else collate,
         pin_memory=torch.cuda.is_available(),
-        timeout=min(_PATIENCE, workers.timeout) if workers.count else 0,  # after which torch looks for dead processes
+        timeout=min(_TIMEOUT, workers.timeout) if workers.count else 0,  # after which torch looks for dead processes
         multiprocessing_context=context,
         worker_init_fn=leave_to_the_trainer,
         generator=torch.Generator(),  # or each new iterator would draw from the generator that dropout draws from
@@ -164,17 +164,17 @@ def _explain(error: str, loading: _Loading, workers: Workers) -> str:
     """Return which image the process was at that torch says died or hangs."""
     notes = list(zip(loading.watched.notes[::2], loading.watched.notes[1::2], strict=True))
     if "timed out" in error:
-        what = f"a loader process gave nothing for {workers.timeout} seconds (data.worker_timeout)"
+        what = f"a data loader worker gave nothing for {workers.timeout} seconds (data.worker_timeout)"
         rows = [row for _, row in notes if row >= 0]
     else:
         processes = getattr(loading.iterator, "_workers", [])
-        closing = wait([process.sentinel for process in processes], timeout=_PATIENCE)
+        closing = wait([process.sentinel for process in processes], timeout=_TIMEOUT)
         for process in processes:
             if process.sentinel in closing:  # it has closed its files, and may not have ended yet
-                process.join(_PATIENCE)
+                process.join(_TIMEOUT)
         ended = {process.pid: process.exitcode for process in processes if process.exitcode}
         how = [_explain_end(status) for status in ended.values()] or [error.strip().splitlines()[0]]
-        what = f"a loader process ended: {how[0]}" if ended else f"a batch did not arrive: {how[0]}"
+        what = f"a data loader worker ended: {how[0]}" if ended else f"a batch did not arrive: {how[0]}"
         rows = [row for process, row in notes if row >= 0 and process in ended]
     data = loading.watched.dataset.data
     names = [f"image {data.image_ids[row]} of {data.name} ({data.path(row)})" for row in rows]

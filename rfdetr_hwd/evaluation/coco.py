@@ -1,4 +1,4 @@
-"""COCO's detection metrics: the twelve figures, AP at more detections under its own name, AP of each class."""
+"""COCO's detection metrics: the twelve metrics, AP at more detections under its own name, AP of each class."""
 
 import contextlib
 import importlib.metadata
@@ -11,15 +11,15 @@ from torch import Tensor
 
 _PRECISION = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 _RECALL = ("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large")
-COCO_FIGURES = _PRECISION + _RECALL
-"""Names of the twelve figures, in the order of COCO's summary. AP is over IoU 0.50:0.95 at 100 detections an image."""
+COCO_METRICS = _PRECISION + _RECALL
+"""Names of the twelve metrics, in the order of COCO's summary. AP is over IoU 0.50:0.95 at 100 detections an image."""
 
 _MAX_DETS = (1, 10, 100)
 _PACKAGES = {"pycocotools": "pycocotools", "faster": "faster-coco-eval"}
 
 
 class CocoMetric:
-    """Collects detections of a split and computes COCO's figures.
+    """Collects detections of a split and computes COCO's metrics.
 
     Args:
         ground_truth: COCO dictionary with `images`, `annotations` (numbered from 1) and `categories`.
@@ -57,7 +57,7 @@ class CocoMetric:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """Return what has to stand beside the figures for them to be compared."""
+        """Return what has to stand beside the metrics for them to be compared."""
         package = _PACKAGES[self.backend]
         return {
             "backend": package,
@@ -78,7 +78,7 @@ class CocoMetric:
         Args:
             image_ids: The dataset's own id of each image.
             results: For each image `boxes` (K, 4) xyxy in pixels, `scores` (K,) and `labels` (K,). Labels beyond the
-                classes (the network's unused logit) are left out.
+                classes (the network's unused logit) are skipped.
         """
         for image_id, result in zip(image_ids, results, strict=True):
             boxes_xyxy = result["boxes"].double().cpu().numpy()
@@ -97,9 +97,9 @@ class CocoMetric:
         self.detections.extend(detections)
 
     def compute(self) -> dict[str, float | None]:
-        """Return the figures by name.
+        """Return the metrics by name.
 
-        The twelve of `COCO_FIGURES`, `AP@N` for `max_dets`, and `AP/<class name>` of each class. A figure without
+        The twelve of `COCO_METRICS`, `AP@N` for `max_dets`, and `AP/<class name>` of each class. A metric without
         ground truth, such as the AP of a class that no object has, is `None`; COCO's own evaluation says -1.
         """
         evaluation = self._evaluate()
@@ -109,12 +109,12 @@ class CocoMetric:
         slices = [precision[..., 0, 2], precision[0, ..., 0, 2], precision[5, ..., 0, 2]]
         slices += [precision[..., area, 2] for area in (1, 2, 3)]
         slices += [recall[..., 0, dets] for dets in (0, 1, 2)] + [recall[..., area, 2] for area in (1, 2, 3)]
-        figures = dict(zip(COCO_FIGURES, map(_mean_of_known, slices), strict=True))
+        metrics = dict(zip(COCO_METRICS, map(_mean_of_known, slices), strict=True))
         if self.max_dets is not None:
-            figures[f"AP@{self.max_dets}"] = _mean_of_known(precision[..., 0, 3])
+            metrics[f"AP@{self.max_dets}"] = _mean_of_known(precision[..., 0, 3])
         for row, category_id in enumerate(evaluation.params.catIds):
-            figures[f"AP/{self.class_names[category_id]}"] = _mean_of_known(precision[:, :, row, 0, 2])
-        return figures
+            metrics[f"AP/{self.class_names[category_id]}"] = _mean_of_known(precision[:, :, row, 0, 2])
+        return metrics
 
     def _evaluate(self) -> Any:
         coco_class, evaluation_class = _library(self.backend)

@@ -55,7 +55,7 @@ def evaluate(
         stop: Looked at after every batch.
 
     Returns:
-        The figures by name, the same on every rank; `None` where there is nothing to measure.
+        The metrics by name, the same on every rank; `None` where there is nothing to measure.
 
     Raises:
         Interrupted: A rank was asked to stop.
@@ -111,8 +111,8 @@ def in_parts(
         torch.cuda.empty_cache()
         if number == 1:
             raise MemoryShortageError(
-                "the evaluation of one image does not fit into memory. See what else is in it; a run that goes on with "
-                "--accept train.ema train.ema=false leaves more of it"
+                "the evaluation of one image does not fit into memory. Check what else uses the memory, or resume with "
+                "--accept train.ema train.ema=false"
             )
         size.images = -(-number // 2)
         waiting = [part, *waiting]
@@ -151,11 +151,11 @@ def _pass(
 
 
 def _compute(metric: CocoMetric, stop: StopRequest) -> dict[str, float | None]:
-    """Return rank 0's figures on every rank; on a large split this takes long, and rank 0 may be asked to stop."""
+    """Return rank 0's metrics on every rank; on a large split this takes long, and rank 0 may be asked to stop."""
     outcome: dict[str, float | None] | int = {}
     if is_main():
         try:
-            with stop.at_once():
+            with stop.raise_immediately():
                 outcome = metric.compute()
         except Interrupted as interruption:
             outcome = interruption.status

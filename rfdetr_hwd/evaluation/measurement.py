@@ -13,7 +13,7 @@ from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.batch import BadImage
 from rfdetr_hwd.data.dataset import DetectionDataset
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.loader import EvalLoader, Shard
+from rfdetr_hwd.data.loader import EvalLoader, Partition
 from rfdetr_hwd.data.quarantine import refuse_too_many
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.evaluation.auto_batch import largest_evaluation_pass
@@ -38,7 +38,7 @@ class Evaluation:
         config: Precision.
         device: Where the networks are.
         pass_size: Images of one forward pass, as they fit into memory.
-        unreadable: Images that were left out because they cannot be read, by id.
+        unreadable: Images that were skipped because they cannot be read, by id.
     """
 
     loader: EvalLoader
@@ -57,7 +57,7 @@ class Evaluation:
             DatasetError: The split has none of the model's classes, or no object of them.
         """
         settings = config.evaluation
-        shard = Shard(distributed.rank(), distributed.world_size())
+        partition = Partition(distributed.rank(), distributed.world_size())
         dataset = DetectionDataset(data, None, model.resize, config.data.on_bad_image)
         workers = Workers(config.data.workers, config.data.worker_timeout)
         classes = data.map_classes(model.class_names)
@@ -65,7 +65,7 @@ class Evaluation:
         unreadable: dict[int, BadImage] = {}
         return cls(
             loader=EvalLoader(
-                dataset, model.stock.resolution, settings.batch_size, workers, shard, partial(_note, unreadable)
+                dataset, model.stock.resolution, settings.batch_size, workers, partition, partial(_note, unreadable)
             ),
             metric=CocoMetric(data.ground_truth(), classes.category_ids, settings.max_dets, settings.backend),
             postprocess=build_postprocess(model.stock),
@@ -87,7 +87,7 @@ class Evaluation:
             )
 
     def measure(self, network: nn.Module, stop: StopRequest | None = None) -> dict[str, float | None]:
-        """Return COCO's figures of a network, the same on every rank; `None`: there is no such object.
+        """Return COCO's metrics of a network, the same on every rank; `None`: there is no such object.
 
         The objects of an image that cannot be read count as missed; `unreadable` lists such images of all ranks.
 
@@ -96,16 +96,16 @@ class Evaluation:
             stop: Looked at after every batch.
 
         Raises:
-            DatasetError: Too large a share of the images cannot be read for the figures to mean anything.
+            DatasetError: Too large a share of the images cannot be read for the metrics to mean anything.
         """
-        figures = evaluate(
+        metrics = evaluate(
             network, self.loader, self.postprocess, self.metric, self.config, self.device, self.pass_size, stop
         )
         for found in distributed.all_gather_objects(dict(self.unreadable)):
             self.unreadable.update(found)
         num_images = len(self.metric.ground_truth["images"])
         refuse_too_many(len(self.unreadable), num_images, list(self.unreadable.values()))
-        return figures
+        return metrics
 
 
 def _refuse_nothing(data: DetectionData, classes: ClassMap) -> None:
@@ -128,5 +128,5 @@ def _refuse_nothing(data: DetectionData, classes: ClassMap) -> None:
 def _note(unreadable: dict[int, BadImage], bad: BadImage) -> None:
     """Note an image that is not measured, and say so once."""
     if bad.image_id not in unreadable:
-        logger.warning("left out of the evaluation, its objects count as missed: %s", bad.reason)
+        logger.warning("skipped in the evaluation, its objects count as missed: %s", bad.reason)
     unreadable[bad.image_id] = bad

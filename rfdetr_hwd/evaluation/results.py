@@ -12,7 +12,7 @@ from rfdetr_hwd.files import replace_text
 
 def write_results(
     folder: Path,
-    figures: Mapping[str, float | None],
+    metrics: Mapping[str, float | None],
     protocol: Mapping[str, Any],
     detections: Sequence[Mapping[str, Any]],
     data: DetectionData,
@@ -21,7 +21,7 @@ def write_results(
 
     Args:
         folder: Directory of the files, which is there.
-        figures: Metrics by name.
+        metrics: Metrics by name.
         protocol: What they were measured with.
         detections: In COCO's format of results.
         data: The images they were found in.
@@ -31,7 +31,7 @@ def write_results(
     """
     with writing("--out", folder):
         replace_text(folder / "predictions.json", json.dumps(detections))
-        replace_text(folder / "metrics.json", json.dumps({"figures": figures, "protocol": protocol}, indent=2))
+        replace_text(folder / "metrics.json", json.dumps({"metrics": metrics, "protocol": protocol}, indent=2))
         replace_text(folder / "images.json", json.dumps(_describe_images(data)))
 
 

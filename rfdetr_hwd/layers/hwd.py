@@ -31,7 +31,7 @@ class HWD(LinearDownsample):
     """Haar wavelet downsampling: Haar DWT, bands concatenated on channels, 1x1 convolution.
 
     Xu et al., "Haar wavelet downsampling: A simple but effective downsampling module for semantic segmentation",
-    Pattern Recognition 2023. Their bias, BatchNorm and ReLU are left out: the site keeps its own norm and activation.
+    Pattern Recognition 2023. Their bias, BatchNorm and ReLU are not used: the site keeps its own norm and activation.
 
     Both backends have the same parameters, state dict, outputs and gradients, and both run under mixed precision:
     `fused` is one convolution with the folded 2x2 kernel, folded in the weight's own precision; `pytorch_wavelets` runs

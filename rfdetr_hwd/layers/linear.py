@@ -2,7 +2,7 @@ r"""The downsamplers that are one linear map from 3x3 neighbourhoods: all of the
 
 Each is y = sum_b W[o, b, c] (K_b * x_c) with fixed kernels K_b in the 3x3 window of the stock convolution (stride 2,
 padding 1; the 2x2 family has its taps at rows and columns 1 and 2). They differ in the kernels that span the function,
-hence in the basis the optimiser works in, in the first draw, and in nothing else.
+hence in the basis the optimizer works in, in the first draw, and in nothing else.
 """
 
 from typing import ClassVar

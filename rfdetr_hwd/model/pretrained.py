@@ -26,8 +26,9 @@ def find_source(model: ModelSection) -> SourceWeights | None:
     except (OSError, ValueError) as error:
         reason = str(error).split("(Caused")[0].strip() or type(error).__name__
         raise WeightsError(
-            f"the published weights of RF-DETR {model.variant} cannot be had: {reason}. Put {published.path.name} from "
-            f"{published.url} at {published.path}, or start from random weights with model.pretrain_weights=null"
+            f"the published weights of RF-DETR {model.variant} could not be downloaded: {reason}. Put "
+            f"{published.path.name} from {published.url} at {published.path}, or start from "
+            "random weights with model.pretrain_weights=null"
         ) from None
     source = read_pth(path)
     return SourceWeights(source.state, coco_class_names(), f"{path} (published)")

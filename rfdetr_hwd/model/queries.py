@@ -2,7 +2,7 @@
 
 A group is as many queries as find the objects of an image, and four small heads that propose boxes for them. Groups are
 trained side by side, each matched to all objects; evaluation uses the first. Known queries and groups are kept in their
-places and what is too many is left out. What is missing starts like this:
+places and what is too many is dropped. What is missing starts like this:
 
 - A query of a known group starts fresh, as RF-DETR draws it. What it finds comes from the proposal that it is given, so
   it needs to be nothing in particular: a model that was trained on the built-in dataset with 30 queries (AP 0.172) had

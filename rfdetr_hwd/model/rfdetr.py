@@ -161,7 +161,7 @@ class DetectionLoss(nn.Module):
         Args:
             outputs: Float32 outputs of the network.
             targets: For each image `labels` (n,) int64 and `boxes` (n, 4) normalised cxcywh.
-            num_boxes: Normaliser, used verbatim: the box count of the whole update.
+            num_boxes: Normaliser, used verbatim: the box count of the whole step.
 
         Returns:
             The scalar to backpropagate, and the weighted, detached terms it is the sum of.
@@ -208,7 +208,7 @@ def build_postprocess(model: StockModel) -> nn.Module:
 
 
 def position_grid_side(position_embeddings: Tensor) -> int:
-    """Return the side of the square grid of position embeddings (1, side**2 + 1, D), the class token left out."""
+    """Return the side of the square grid of position embeddings (1, side**2 + 1, D), without the class token."""
     return math.isqrt(position_embeddings.shape[1] - 1)
 
 

@@ -1,7 +1,7 @@
 """Put trained weights into a network whose levels, classes, queries or resolution differ, and account for every key.
 
 Each tensor of the network ends in one row of the report: loaded as it is, mapped by a rule that is named, or new for a
-reason that is named. Each tensor of the source that is not used is left out for a reason that is named. Anything else
+reason that is named. Each tensor of the source that is not used is skipped for a reason that is named. Anything else
 is an error, because a silently half-loaded model costs days.
 """
 
@@ -44,7 +44,7 @@ class LoadReport:
     def rows(self) -> list[tuple[str, int, str]]:
         """Return (kind, number of tensors, reason) rows for a table."""
         rows = [("loaded", len(self.loaded), "as they are")]
-        for kind, reasons in (("mapped", self.mapped), ("new", self.new), ("left out", self.left_out)):
+        for kind, reasons in (("mapped", self.mapped), ("new", self.new), ("skipped", self.left_out)):
             rows += [(kind, count, reason) for reason, count in Counter(reasons.values()).items()]
         return rows
 
@@ -56,7 +56,7 @@ def load_weights(model: StockModel, class_names: Sequence[str], source: SourceWe
         model: The model to fill, downsampler swapped already; what stays new keeps its values.
         class_names: Class names of the model's own labels, in label order.
         source: The weights.
-        strict: Refuse tensors that no rule explains; otherwise they stay new or are left out, and the report says so.
+        strict: Refuse tensors that no rule explains; otherwise they stay new or are skipped, and the report says so.
 
     Raises:
         WeightsError: The weights do not fit (with `strict`), or are not RF-DETR's at all.

@@ -97,7 +97,7 @@ def build_dataset_page(
     if facts.left_out:
         table = Table(("reason",), [(reason,) for reason in facts.left_out])
         text = f"{len(facts.left_out)} images were drawn and cannot be shown."
-        sections.insert(1, Section("Images left out", text, tables=[table]))
+        sections.insert(1, Section("Images skipped", text, tables=[table]))
     return build_page(f"Dataset: {facts.name}", facts.folder, sections)
 
 

@@ -104,7 +104,7 @@ def _find_font(characters: frozenset[str]) -> Path | None:
 
 @functools.cache
 def _system_fonts() -> tuple[Path, ...]:
-    """Return the font files of this machine, upright sans serif first; those with a box for everything are left out."""
+    """Return the font files of this machine, upright sans serif first; those with a box for everything are skipped."""
     paths = [Path(path) for path in findSystemFonts()]
     honest = [path for path in paths if not any(word in path.stem.lower() for word in _PRETENDING)]
     return tuple(sorted(honest, key=lambda path: (sum(word in path.stem.lower() for word in _AVOIDED), path)))

@@ -24,7 +24,7 @@ class Objects:
         image_rows: Shape (M,), the image of each object.
         labels: Shape (M,).
         boxes_xyxy: Shape (M, 4) float64, in pixels.
-        num_ignored: Annotations that are left out.
+        num_ignored: Annotations that are skipped.
     """
 
     class_names: tuple[str, ...]

@@ -142,7 +142,7 @@ def broadcast_weights(network: nn.Module) -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average gradients over the processes, a few large messages an update.
+    """Average gradients over the processes, a few large messages a step.
 
     `DistributedDataParallel` would do it within the backward pass, where a process that has run out of memory cannot
     take part: the others would wait for it. Here every process first says whether its passes succeeded, and whether it

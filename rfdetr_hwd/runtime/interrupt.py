@@ -44,11 +44,11 @@ class StopRequest:
             return 128 + self._signal
         return TIME_LIMIT_CODE if time.monotonic() >= self._deadline else 0
 
-    def agreed_code(self) -> int:
+    def code_on_any_rank(self) -> int:
         """Return the exit status that any rank was asked for; every rank calls it in the same place."""
         return max_over_ranks(self.code)
 
-    def check_alone(self) -> None:
+    def raise_if_requested_here(self) -> None:
         """End what this process waits for; whoever catches it tells the other ranks.
 
         Raises:
@@ -63,7 +63,7 @@ class StopRequest:
         Raises:
             Interrupted: A rank was asked to stop.
         """
-        code = self.agreed_code()
+        code = self.code_on_any_rank()
         if code:
             raise Interrupted(code)
 
@@ -87,7 +87,7 @@ class StopRequest:
             writing.close()  # ends the thread
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
+    def raise_immediately(self) -> Iterator[None]:
         """Where nothing needs saving: a signal to this process ends it from the inside, without waiting for a check."""
         self._raises = True
         try:

@@ -11,7 +11,7 @@ from rfdetr_hwd.runtime.launch import is_first, launcher
 def say_last_words(error: BaseException) -> int:
     """Print why a command ends, and return its exit status.
 
-    An error that is meant for the user is one message; a request to stop is answered by the command that goes on, on
+    An error that is meant for the user is one message; a request to stop is answered by the command that continues, on
     the first of several processes; anything else is a defect, and has a traceback.
     """
     if isinstance(error, UserError):

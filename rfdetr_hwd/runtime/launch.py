@@ -73,7 +73,7 @@ def is_first() -> bool:
 
 
 def is_under_torchrun() -> bool:
-    """Return whether torchrun started this process, which started its ranks anew if one of them failed."""
+    """Return whether torchrun started this process, which started its ranks again if one of them failed."""
     return bool(_text("TORCHELASTIC_RUN_ID"))
 
 

@@ -25,8 +25,8 @@ from rfdetr_hwd.runtime.distributed import OtherRankError, RankError, all_gather
 from rfdetr_hwd.runtime.last_words import say_last_words
 from rfdetr_hwd.runtime.launch import Place, find_place, is_under_torchrun, leftover, num_nodes, num_restarts
 
-_PATIENCE = timedelta(hours=2)
-"""Time that a process waits for the others: rank 0 computes the figures of a large split meanwhile."""
+_TIMEOUT = timedelta(hours=2)
+"""Time that a process waits for the others: rank 0 computes the metrics of a large split meanwhile."""
 _JOINING = timedelta(minutes=10)
 """Time that a process waits for the others to start."""
 
@@ -106,7 +106,7 @@ def _join(place: Place) -> None:
             store = dist.PrefixStore(f"attempt {num_restarts()}", store)  # type: ignore[attr-defined]
         _await_all(store, place)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world_size, timeout=_PATIENCE)
+        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world_size, timeout=_TIMEOUT)
     except (dist.DistError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         remedy = "start through torchrun, or for a single process unset RANK and WORLD_SIZE"

@@ -17,7 +17,7 @@ from rfdetr_hwd.data.holdout import HeldOut
 from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.layout import Split
 from rfdetr_hwd.data.layouts import scan_split
-from rfdetr_hwd.data.loader import Shard, TrainLoader, TrainOrder, multi_scale_resolutions
+from rfdetr_hwd.data.loader import Partition, TrainLoader, TrainOrder, multi_scale_resolutions
 from rfdetr_hwd.data.open import find_data, say_remarks
 from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
 from rfdetr_hwd.data.roles import Role
@@ -113,7 +113,7 @@ def _read_split(split: Split, config: Config) -> DetectionData:
         allow.append("unreadable_image")
         if num_unreadable and distributed.is_main():
             first = findings.examples["unreadable_image"][0]
-            say(f"{split.name}: {num_unreadable} images cannot be read and are left out, the first: {first}")
+            say(f"{split.name}: {num_unreadable} images cannot be read and are skipped, the first: {first}")
     if lack := data.describe_lack():
         advice = _WITHOUT_OBJECTS[split.role or "train"]
         findings.add("no_boxes", split.annotations, split.name, f"{lack}: {advice}")
@@ -171,12 +171,12 @@ def build_train_loader(
     sides = multi_scale_resolutions(side, model.stock.resolution_step) if train.multi_scale else [side]
     augmentation = Augmentation(train.seed, augment.flip, augment.crop, augment.min_crop)
     order = TrainOrder(len(data), train.batch_size, train.seed, sides, train.last_batch)
-    if not order.updates_per_epoch:
+    if not order.steps_per_epoch:
         raise ConfigError(
             f"train.last_batch=drop leaves nothing to train on: {data.name} has {len(data)} images, fewer than "
             f"train.batch_size={train.batch_size}. Set train.last_batch=fill, or a smaller train.batch_size"
         )
-    shard = Shard(distributed.rank(), distributed.world_size())
+    partition = Partition(distributed.rank(), distributed.world_size())
     dataset = DetectionDataset(data, augmentation, model.resize, config.data.on_bad_image)
     workers = Workers(config.data.workers, config.data.worker_timeout, look)
-    return TrainLoader(dataset, order, workers, shard, Quarantine(quarantine, len(data)))
+    return TrainLoader(dataset, order, workers, partition, Quarantine(quarantine, len(data)))

@@ -51,9 +51,9 @@ def describe_run(
         "precision": describe_precision(config, next(learner.network.parameters()).device),
         "derived": {
             "resolutions": list(loader.order.resolutions),
-            "updates_per_epoch": loader.updates_per_epoch,
-            "total_updates": learner.schedule.total_steps,
-            "warmup_updates": learner.schedule.warmup_steps,
+            "steps_per_epoch": loader.steps_per_epoch,
+            "total_steps": learner.schedule.total_steps,
+            "warmup_steps": learner.schedule.warmup_steps,
             "world_size": distributed.world_size(),
             "micro_batch": state.micro_batch or configured,
             "parameters": sum(size for size, _ in sizes),

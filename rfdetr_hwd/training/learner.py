@@ -43,9 +43,9 @@ class Learner:
     rate_name: Callable[[str], str] = lambda _: "lr"
 
     def networks(self) -> dict[str, nn.Module]:
-        """Return the networks to evaluate and save: `ema`, if there is one, and `plain`."""
+        """Return the networks to evaluate and save: `ema`, if there is one, and `raw`."""
         averaged = {"ema": self.ema.module} if self.ema is not None else {}
-        return {**averaged, "plain": self.network}
+        return {**averaged, "raw": self.network}
 
     def learning_rates(self) -> dict[str, float]:
         """Return the learning rates that are set, by what they are called; of several of one name the highest."""
@@ -60,12 +60,12 @@ class Learner:
     ) -> None:
         """Put back everything that `training_state` and the weights hold.
 
-        With another number of ranks than the saved run had, each rank's generators are seeded anew.
+        With another number of ranks than the saved run had, each rank's generators are seeded again.
 
         Args:
             state: Position in the run.
             training: From `training_state`.
-            weights: Returns the state dict of `ema` or `plain`.
+            weights: Returns the state dict of `ema` or `raw`.
             seed: Of the run.
         """
         for kind, network in self.networks().items():

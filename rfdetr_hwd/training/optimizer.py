@@ -16,8 +16,8 @@ class Schedule:
 
     Attributes:
         kind: What follows the warm-up.
-        warmup_steps: Updates of the warm-up.
-        total_steps: Updates of the run.
+        warmup_steps: Steps of the warm-up.
+        total_steps: Steps of the run.
         final_factor: Where the cosine ends.
     """
 
@@ -27,7 +27,7 @@ class Schedule:
     final_factor: float = 0.0
 
     def factor(self, step: int) -> float:
-        """Return the factor on every learning rate at an update, counted from 0.
+        """Return the factor on every learning rate at a step, counted from 0.
 
         Example:
             >>> [Schedule("constant", 4, 100).factor(step) for step in (0, 1, 3, 4, 99)]
@@ -41,7 +41,7 @@ class Schedule:
         return self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * min(1.0, share))) / 2
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
-        """Set the learning rates of an update and return the factor."""
+        """Set the learning rates of a step and return the factor."""
         factor = self.factor(step)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -77,7 +77,7 @@ def highest_rates(
 
 
 def moments_by_name(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, dict[str, Tensor]]:
-    """Return what the optimiser remembers of each parameter, by the name that the network knows it by.
+    """Return what the optimizer remembers of each parameter, by the name that the network knows it by.
 
     Unlike `optimizer.state_dict()` it does not depend on the groups, which other rates or weight decays change.
     """
@@ -87,7 +87,7 @@ def moments_by_name(optimizer: torch.optim.Optimizer, network: nn.Module) -> dic
 def restore_moments(
     optimizer: torch.optim.Optimizer, network: nn.Module, moments: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
-    """Put back what `moments_by_name` returned; rates and weight decays stay as the optimiser was built with them.
+    """Put back what `moments_by_name` returned; rates and weight decays stay as the optimizer was built with them.
 
     Raises:
         ValueError: It belongs to other parameters.
@@ -106,7 +106,7 @@ def restore_moments(
 
 
 def _named(optimizer: torch.optim.Optimizer, network: nn.Module) -> Iterator[tuple[str, float, nn.Parameter]]:
-    """Yield (name, learning rate, parameter) in the optimiser's order."""
+    """Yield (name, learning rate, parameter) in the optimizer's order."""
     names = {parameter: name for name, parameter in network.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:

@@ -17,10 +17,10 @@ class ConsoleTracker:
     """Shows loss, learning rate, AP so far, images per second, memory and the time left.
 
     Args:
-        first_step: Updates made before.
-        total_steps: Updates of the run.
+        first_step: Steps made before.
+        total_steps: Steps of the run.
         epochs: Epochs of the run.
-        speed: Knows the time of the updates.
+        speed: Knows the time of the steps.
         ap: AP of the last evaluation, if there was one.
     """
 
@@ -37,7 +37,7 @@ class ConsoleTracker:
             self._live.start()
 
     def log(self, step: int, values: Values) -> None:
-        """Show the values of an update, or of an evaluation; a terminal that is gone costs nothing else."""
+        """Show the values of a step, or of an evaluation; a terminal that is gone costs nothing else."""
         try:
             self._show(step, values)
         except OSError:
@@ -65,7 +65,7 @@ class ConsoleTracker:
                 self._live.stop()
 
     def _show_evaluation(self, step: int, values: Values) -> None:
-        aps = {kind: values[f"{kind}/AP"] for kind in ("ema", "plain") if f"{kind}/AP" in values}
+        aps = {kind: values[f"{kind}/AP"] for kind in ("ema", "raw") if f"{kind}/AP" in values}
         parts = [f"{kind} AP {_digits(ap)} AP50 {_digits(values[f'{kind}/AP50'])}" for kind, ap in aps.items()]
         self._ap = f"AP {_digits(max((ap for ap in aps.values() if ap is not None), default=None), 3)}"
         epoch = int(values["epoch"] or 0)

@@ -1,4 +1,4 @@
-"""Make an update again that failed: its inputs as tensors under names, and back."""
+"""Make a step again that failed: its inputs as tensors under names, and back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def write_bundle(
         as_text = [{name: repr(value) for name, value in terms.items()} for _, terms in error.ranks]  # JSON has no NaN
         images = [list(image_ids) for image_ids, _ in error.ranks]
         found = [{"image_ids": ids, "terms": terms} for ids, terms in zip(images, as_text, strict=True)]
-        weights = {"plain": network.state_dict()}
+        weights = {"raw": network.state_dict()}
         folder.save_bundle(state, {**record, "non_finite": found}, weights, training, inputs)
     distributed.barrier()
 
@@ -93,7 +93,7 @@ def _stored_batch(tensors: Mapping[str, Tensor], prefix: str) -> Batch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one rank's part of an update.
+    """What came of one rank's part of a step.
 
     Attributes:
         terms: Loss terms.
@@ -113,13 +113,13 @@ def replay(
     generators: Sequence[Mapping[str, Any]],
     args: HasAmp,
 ) -> list[Outcome]:
-    """Make the passes of an update again, one rank after another in this process; the weights stay as they are.
+    """Make the passes of a step again, one rank after another in this process; the weights stay as they are.
 
     Args:
-        network: With the weights from before the update, in training mode.
+        network: With the weights from before the step, in training mode.
         criterion: Loss of float32 outputs.
         ranks: Micro-batches of each rank.
-        generators: Random state of each rank at the start of the update.
+        generators: Random state of each rank at the start of the step.
         args: Precision, for `amp_context`.
     """
     counted = [batch for batches in ranks for batch in batches if not batch.is_padding]

@@ -35,7 +35,7 @@ def settle_config(
         accepted: Keys whose change is accepted.
 
     Raises:
-        ConfigError: A difference would change the updates of the run, and is not accepted; or the run has more epochs
+        ConfigError: A difference would change the steps of the run, and is not accepted; or the run has more epochs
             behind it than are wanted.
     """
     if checkpoint is None:
@@ -92,18 +92,18 @@ def carry_over(
     if is_remeasured:
         state = replace(
             state,
-            is_evaluation_due=state.is_evaluation_due or bool(state.current_figures),
+            is_evaluation_due=state.is_evaluation_due or bool(state.current_metrics),
             best_ap=None,
             best_step=0,
             best_weights="",
             evaluations_since_best=0,
-            figures={},
-            figures_step=0,
+            metrics={},
+            metrics_step=0,
         )
     if is_other_world or changed & set(REFITTING):
         state = replace(state, micro_batch=0)
-    if state.update_in_epoch and changed & set(REORDERING):
-        state = replace(state, update_in_epoch=0)
+    if state.step_in_epoch and changed & set(REORDERING):
+        state = replace(state, step_in_epoch=0)
     return state
 
 
@@ -128,7 +128,7 @@ def load_learner(learner: Learner, checkpoint: Checkpoint, training: dict[str, A
     has_ema = recorded_config(checkpoint).train.ema
 
     def weights(kind: str) -> dict[str, Tensor]:
-        return checkpoint.weights(kind if has_ema else "plain")  # an EMA that is new starts from them
+        return checkpoint.weights(kind if has_ema else "raw")  # an EMA that is new starts from them
 
     try:
         learner.restore(checkpoint.state, training, weights, seed)

@@ -32,7 +32,7 @@ from rfdetr_hwd.training.validation_split import recorded_held_out
 
 
 class TrainingError(UserError):
-    """A run that cannot go on."""
+    """A run that cannot continue."""
 
 
 def run(
@@ -52,8 +52,8 @@ def run(
         auto_resume: Continue the run in `output.dir` if there is one. A launcher that starts the ranks again means it.
 
     Raises:
-        UserError: What the user gave is wrong, or the run cannot go on.
-        Interrupted: The run was asked to stop, and says how to go on.
+        UserError: What the user gave is wrong, or the run cannot continue.
+        Interrupted: The run was asked to stop, and says how to continue.
     """
     if (config is None) == (resume is None):
         raise ConfigError("give --config FILE for a new run, or --resume RUN_DIR to continue one")
@@ -73,18 +73,18 @@ def run(
     stop, trainer = StopRequest(settings.train.max_hours), None
     with stop.listening(), _joined(stop) as device, ExitStack() as stack, _explained(settings):
         try:
-            with stop.at_once():
+            with stop.raise_immediately():
                 trainer = _prepare(settings, folder, device, stop, stack, accepted)
             _fit(trainer)
         except Interrupted as interruption:
-            # Before an existing run goes on, its folder need not know all that was said: it is said again.
+            # Before an existing run continues, its folder need not know all that was said: it is said again.
             interruption.advice = "" if trainer is None and folder is not None else _stopped(settings)
             raise
         except TrainingError:  # says so itself
             raise
         except UserError as error:
             if trainer is not None and trainer.folder.has_checkpoints():
-                error.add_note(f"to go on: {_resume_command(settings)}")
+                error.add_note(f"resume with: {_resume_command(settings)}")
             raise
 
 
@@ -92,14 +92,14 @@ def run(
 def _joined(stop: StopRequest) -> Iterator[torch.device]:
     """Join the other ranks, and answer a signal while they are waited for."""
     with ExitStack() as stack:
-        with stop.at_once():
+        with stop.raise_immediately():
             device = stack.enter_context(process_group())
         yield device
 
 
 @contextmanager
 def _explained(config: Config) -> Iterator[None]:
-    """Say what was wrong where memory or a file fails beside the updates."""
+    """Say what was wrong where memory or a file fails beside the steps."""
     try:
         yield
     except OSError as error:
@@ -108,7 +108,7 @@ def _explained(config: Config) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise MemoryShortageError(
-            f"there is no memory left beside the updates ({str(error).splitlines()[0]}). See what else is in it, set a "
+            f"there is no memory left beside the steps ({str(error).splitlines()[0]}). See what else is in it, set a "
             "smaller train.micro_batch or evaluation.batch_size, or start a run with train.ema=false"
         ) from None
 
@@ -134,8 +134,8 @@ def _stopped(config: Config) -> str:
     folder = RunFolder(Path(config.output.dir))
     if not folder.is_run:
         return ""
-    newest = f"saved in {folder.path}" if folder.has_checkpoints() else "no update was saved yet"
-    return f"stopped; {newest}; to go on:\n{_resume_command(config)}"
+    newest = f"saved in {folder.path}" if folder.has_checkpoints() else "no step was saved yet"
+    return f"stopped; {newest}; resume with:\n{_resume_command(config)}"
 
 
 def _resume_command(config: Config) -> str:
@@ -177,7 +177,7 @@ def _prepare(
 
 
 def _fit(trainer: Trainer) -> None:
-    """Run the loop; say what was wrong when it cannot go on."""
+    """Run the loop; say what was wrong when it cannot continue."""
     config, folder, state = trainer.config, trainer.folder, trainer.state
     # Say so where there is nothing to train.
     over = describe_ending(config, state)
@@ -185,7 +185,7 @@ def _fit(trainer: Trainer) -> None:
         how = (
             "raise train.epochs" if state.epoch >= config.train.epochs else "raise train.early_stop, or set it to null"
         )
-        say(f"{over}; to go on, {how}")
+        say(f"{over}; to continue, {how}")
     # Train.
     try:
         with recorded_end(folder, config, state):
@@ -196,7 +196,7 @@ def _fit(trainer: Trainer) -> None:
         raise TrainingError(
             f"the loss or gradient of step {state.step + 1} is not finite, and was not applied: {error}. To make it "
             f"again: rfdetr-hwd checkpoint replay {shlex.quote(str(folder.bundle(state)))}. Look at these images, or "
-            f"go on {reached} with another learning rate: {_resume_command(config)} "
+            f"continue {reached} with another learning rate: {_resume_command(config)} "
             f"--accept train.lr train.lr={config.train.lr / 2:g}"
         ) from None
     finally:

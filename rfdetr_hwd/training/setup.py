@@ -92,7 +92,7 @@ def build(config: Config, held_out: HeldOut | None, device: torch.device, stop: 
     # The loader, the loss and the evaluation, none of which draws.
     prepare_solver(device)
     quarantine = RunFolder(Path(config.output.dir)).quarantine_file(distributed.rank())
-    loader = build_train_loader(config, model, data.train, quarantine, stop.check_alone)
+    loader = build_train_loader(config, model, data.train, quarantine, stop.raise_if_requested_here)
     criterion = DetectionLoss(model.stock).to(device)
     evaluation = Evaluation.build(model, data.val, config, device)
     return Built(config, data, model, loader, criterion, evaluation, device, stop)
@@ -130,14 +130,14 @@ def create(built: Built, folder: RunFolder | None, stack: ExitStack) -> Trainer:
     folder = folder or _create_folder(config, stack)
     # The learner, at its first step.
     state = TrainState()
-    learner = build_learner(config.train, built.model, built.device, built.loader.updates_per_epoch, state)
+    learner = build_learner(config.train, built.model, built.device, built.loader.steps_per_epoch, state)
     return _start(built, folder, learner, state)
 
 
 def restore(
     built: Built, folder: RunFolder, checkpoint: Checkpoint, changed: Set[str], accepted: Sequence[str]
 ) -> Trainer:
-    """Return the trainer of a run that goes on from a checkpoint.
+    """Return the trainer of a run that resumes from a checkpoint.
 
     Args:
         built: From `build`.
@@ -160,11 +160,11 @@ def restore(
     is_other_world = number_of_ranks(training) != distributed.world_size()
     state = carry_over(checkpoint.state, changed, is_remeasured, is_other_world)
     _say_carried_over(checkpoint.state, changed, is_remeasured)
-    if state.update_in_epoch >= built.loader.updates_per_epoch:
-        where = f"at update {state.update_in_epoch} of an epoch of {built.loader.updates_per_epoch}"
+    if state.step_in_epoch >= built.loader.steps_per_epoch:
+        where = f"at step {state.step_in_epoch} of an epoch of {built.loader.steps_per_epoch}"
         raise CheckpointError(f"{checkpoint.path} is {where}")
     # The learner, with the schedule of that state.
-    learner = build_learner(config.train, built.model, built.device, built.loader.updates_per_epoch, state)
+    learner = build_learner(config.train, built.model, built.device, built.loader.steps_per_epoch, state)
     load_learner(learner, checkpoint, training, config.train.seed)
     if distributed.is_main():
         say(f"resumed from {checkpoint.path} at step {state.step}, epoch {state.epoch}")
@@ -176,8 +176,8 @@ def restore(
 def _say_carried_over(was: TrainState, changed: Set[str], is_remeasured: bool) -> None:
     if is_remeasured:
         logger.info("the best AP is forgotten: it was measured on other images")
-    if was.update_in_epoch and changed & set(REORDERING):
-        logger.info("the epoch under way starts again: with these changes it is other images than it was")
+    if was.step_in_epoch and changed & set(REORDERING):
+        logger.info("the current epoch starts again: with these changes it is other images than it was")
 
 
 def _start(built: Built, folder: RunFolder, learner: Learner, state: TrainState, is_changed: bool = False) -> Trainer:
@@ -215,7 +215,7 @@ def _start(built: Built, folder: RunFolder, learner: Learner, state: TrainState,
 
 def _build_tracker(config: Config, folder: RunFolder, state: TrainState, total_steps: int, speed: Speed) -> Tracker:
     """Return what receives the numbers: the files and the console."""
-    measured = [ap for kind in ("ema", "plain") if (ap := state.figures.get(f"{kind}/AP")) is not None]
+    measured = [ap for kind in ("ema", "raw") if (ap := state.metrics.get(f"{kind}/AP")) is not None]
     trackers: list[Tracker] = [
         JsonLinesTracker(folder.metrics_file, state.step, state.is_evaluation_due),
         ConsoleTracker(state.step, total_steps, config.train.epochs, speed, max(measured, default=None)),
@@ -240,7 +240,7 @@ def claim(config: Config, folder: RunFolder | None, stack: ExitStack) -> None:
 
 
 def find_newest(folder: RunFolder | None) -> Checkpoint | None:
-    """Return the checkpoint to go on from, the one that rank 0 finds on every rank; `None` for a new run."""
+    """Return the checkpoint to resume from, the one that rank 0 finds on every rank; `None` for a new run."""
     found = folder.newest() if folder and distributed.is_main() and folder.has_checkpoints() else None
     name = distributed.broadcast_object(found.path.name if found else None)
     return open_checkpoint(folder.checkpoints / name) if folder and name and not found else found

@@ -44,9 +44,9 @@ class JsonLinesTracker:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         damaged = [number for number, line in enumerate(lines[:-1], start=1) if _record(line) is None]
         if damaged:
-            aside = path.with_name(f"damaged-{path.name}")
+            aside = path.with_name(f"corrupt-{path.name}")
             path.rename(aside)
-            logger.warning("%s: no record in line %s; left out, and the file kept as %s", path, damaged[:5], aside)
+            logger.warning("%s: no record in line %s; skipped, and the file kept as %s", path, damaged[:5], aside)
         records = [
             record
             for record in filter(None, map(_record, lines))
@@ -108,7 +108,7 @@ class Trackers:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read the records of a metrics file. A line that is none is left out: the last one, if a kill has cut it off."""
+    """Read the records of a metrics file. A line that is none is skipped: the last one, if a kill has cut it off."""
     return list(filter(None, map(_record, path.read_text(encoding="utf-8", errors="replace").splitlines())))
 
 

@@ -1,4 +1,4 @@
-"""One optimiser update over its micro-batches. It computes; when to log, save or stop is the loop's business."""
+"""One optimizer step over its micro-batches. It computes; when to log, save or stop is the loop's business."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from rfdetr_hwd.runtime.memory import RUN_REMEDIES, HalfUpdatedError, OutOfMemor
 
 @dataclass(frozen=True)
 class StepResult:
-    """What an update measured, as tensors, so that reading them stays the caller's choice.
+    """What a step measured, as tensors, so that reading them stays the caller's choice.
 
     Attributes:
         loss: Scalar; on several ranks this rank's part, whose mean over the ranks is the loss.
@@ -45,7 +45,7 @@ class StepResult:
 
 
 class NonFiniteError(Exception):
-    """A loss or gradient that is not finite, on any rank; raised on every rank, before the optimiser step.
+    """A loss or gradient that is not finite, on any rank; raised on every rank, before the optimizer step.
 
     Attributes:
         ranks: For each rank the images of its micro-batches with a term that is not finite, and its loss terms. If
@@ -68,10 +68,10 @@ def train_step(
     clip: float,
     num_boxes: float | None = None,
 ) -> StepResult:
-    """Make one update from one or more micro-batches.
+    """Make one step from one or more micro-batches.
 
-    The loss of every micro-batch is normalised by the box count of the whole update, over all micro-batches and all
-    ranks, so 16 images at once, four times four, or eight on each of two ranks are the same update.
+    The loss of every micro-batch is normalised by the box count of the whole step, over all micro-batches and all
+    ranks, so 16 images at once, four times four, or eight on each of two ranks are the same step.
 
     Args:
         network: In training mode.

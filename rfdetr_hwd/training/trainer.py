@@ -82,7 +82,7 @@ class Trainer:
         state, log_every = self.state, self.config.train.log_every
         self.learner.network.train()
         while ending(self.config, state) is None:
-            self._stop_if(self.stop.agreed_code())
+            self._stop_if(self.stop.code_on_any_rank())
             if state.is_evaluation_due:  # of the epoch before, or of the last one of an interrupted run
                 self._evaluate()
                 continue
@@ -95,11 +95,11 @@ class Trainer:
                 # Log.
                 if state.step % log_every == 0:
                     self._log(result)
-                # Save: at the end of an epoch, within it as `output.save_every_updates` says, and when asked to stop.
+                # Save: at the end of an epoch, within it as `output.save_every_steps` says, and when asked to stop.
                 self._end_epoch()
                 if self._is_save_due():
                     self.save()
-                self._stop_if(self.stop.agreed_code())
+                self._stop_if(self.stop.code_on_any_rank())
                 self.speed.start()
 
     def save(self, again: bool = False) -> None:
@@ -120,9 +120,9 @@ class Trainer:
     def _is_save_due(self) -> bool:
         """Return whether a checkpoint is due after the step that was made last."""
         state, output = self.state, self.config.output
-        if state.update_in_epoch == 0:
+        if state.step_in_epoch == 0:
             return state.is_evaluation_due or state.epoch % output.save_every == 0
-        return output.save_every_updates is not None and state.step % output.save_every_updates == 0
+        return output.save_every_steps is not None and state.step % output.save_every_steps == 0
 
     def _stop_if(self, code: int) -> None:
         """Save and end the run, if the ranks have agreed on an exit status other than 0."""
@@ -146,11 +146,11 @@ class Trainer:
             raise (error.original if isinstance(error, SharedError) else error) from None
 
     def _batches(self) -> Iterator[Batch]:
-        """Yield this rank's share of each step of the epoch under way.
+        """Yield this rank's share of each step of the current epoch.
 
         A rank that is asked to stop while it waits for a batch, or cannot get one, says so: all save and stop there.
         """
-        batches = self.loader.epoch(self.state.epoch, self.state.update_in_epoch)
+        batches = self.loader.epoch(self.state.epoch, self.state.step_in_epoch)
         while True:
             batch, failure, code = None, None, 0
             try:
@@ -201,7 +201,7 @@ class Trainer:
             self._halve_micro_batch(largest)
         # The state and the EMA follow the weights.
         state.step += 1
-        state.update_in_epoch += 1
+        state.step_in_epoch += 1
         if learner.ema is not None:
             learner.ema.update(learner.network, state.step)
         return result
@@ -228,19 +228,19 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Count the epoch, if the step that was made is its last."""
         state = self.state
-        if state.update_in_epoch == self.loader.updates_per_epoch:
-            state.epoch, state.update_in_epoch = state.epoch + 1, 0
+        if state.step_in_epoch == self.loader.steps_per_epoch:
+            state.epoch, state.step_in_epoch = state.epoch + 1, 0
             is_last = state.epoch == self.config.train.epochs
             state.is_evaluation_due = is_last or state.epoch % self.config.evaluation.every == 0
 
     def _evaluate(self) -> None:
-        """Measure every network, and enter the figures in the state, the metrics and the checkpoint of this step."""
+        """Measure every network, and enter the metrics in the state, the metrics and the checkpoint of this step."""
         state = self.state
-        figures = {kind: self.evaluation.measure(net, self.stop) for kind, net in self.learner.networks().items()}
-        state.take_figures(figures)
-        self.tracker.log(state.step, {"epoch": state.epoch, **state.figures})
+        metrics = {kind: self.evaluation.measure(net, self.stop) for kind, net in self.learner.networks().items()}
+        state.record_metrics(metrics)
+        self.tracker.log(state.step, {"epoch": state.epoch, **state.metrics})
         if is_main():
-            self.folder.amend(state, self.config.output.keep_last)
+            self.folder.record_metrics(state, self.config.output.keep_last)
         distributed.barrier()
 
     def _log(self, result: StepResult) -> None:

@@ -35,7 +35,7 @@ def test_a_run_trains_in_bfloat16_and_evaluates_to_the_same_figures(
     content = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert {key: content["protocol"][key] for key in MIXED} == MIXED
     assert json.loads((run / "run.json").read_text())["starts"][0]["precision"] == MIXED
-    assert content["figures"]["AP"] == pytest.approx(
+    assert content["metrics"]["AP"] == pytest.approx(
         next(r for r in reversed(read_metrics(run / "metrics.jsonl")) if "ema/AP" in r)["ema/AP"], abs=1e-3
     )
 
@@ -43,7 +43,7 @@ def test_a_run_trains_in_bfloat16_and_evaluates_to_the_same_figures(
 def test_the_main_job_through_the_installed_command(
     tiny_config: Config, config_file: Path, tmp_path: Path, command: Run
 ) -> None:
-    """Train with loader processes and pinned memory, evaluate, predict, export with the AP of both models."""
+    """Train with data loader workers and pinned memory, evaluate, predict, export with the AP of both models."""
     run, photos = Path(tiny_config.output.dir), Path(tiny_config.data.root) / "test"
     assert "everything that is needed is here" in command("doctor")
     command("train", "--config", config_file, "data.workers=2", "train.micro_batch=auto", "train.multi_scale=true")
@@ -85,7 +85,7 @@ def test_a_run_on_the_gpu_goes_on_from_the_middle_of_an_epoch(
 ) -> None:
     """The generators to the bit, and the losses nearly: deformable attention adds its gradients in any order.
 
-    Without deterministic mode the losses say nothing: two runs of one seed differ by percents after five updates,
+    Without deterministic mode the losses say nothing: two runs of one seed differ by percents after five steps,
     because a rounding decides which queries are selected.
     """
     run, other = Path(tiny_config.output.dir), tmp_path / "other"

@@ -51,7 +51,7 @@ PLACES = {
     "evaluating": (evaluator, "_pass", RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")),
     "images to evaluate": (EvalLoader, "__iter__", DatasetError("a disk that is gone")),
     "computing metrics": (CocoMetric, "compute", ValueError("a defect")),
-    "recording metrics": (run_folder, "amend_checkpoint", CheckpointError("cannot write the manifest")),
+    "recording metrics": (run_folder, "record_in_manifest", CheckpointError("cannot write the manifest")),
     "restoring": (train_command, "restore", CheckpointError("it does not hold the state of this run")),
     "the end": (train_command, "_fit", RuntimeError("a defect")),
 }
@@ -66,7 +66,7 @@ epoch = TrainLoader.epoch
 
 
 def faulty_step(self, batch):  # type: ignore[no-untyped-def]
-    """Strike before the update after `step`."""
+    """Strike before the step after `step`."""
     if self.state.step == int(step) and rank in ("any", os.environ["RANK"]):
         if kind in ("memory", "nan"):
             step_module.forward_in_amp = narrow if kind == "memory" else poisoned
@@ -76,7 +76,7 @@ def faulty_step(self, batch):  # type: ignore[no-untyped-def]
 
 
 def faulty_epoch(self, number, first=0):  # type: ignore[no-untyped-def]
-    """Fail before the update after `step`, of the first epoch."""
+    """Fail before the step after `step`, of the first epoch."""
     for update, batches in enumerate(epoch(self, number, first), start=first):
         if update == int(step) and os.environ["RANK"] == rank:
             raise DatasetError("a disk that is gone")

@@ -20,7 +20,7 @@ def last_step(run: Path) -> int:
 
 
 def weights_and_state(run: Path, step: int) -> tuple[dict[str, torch.Tensor], TrainState]:
-    """Return everything that a checkpoint remembers: weights, average, optimiser, random generators; and the state."""
+    """Return everything that a checkpoint remembers: weights, average, optimizer, random generators; and the state."""
     checkpoint = open_checkpoint(run / "checkpoints" / f"step-{step:08d}")
     tensors = {f"{kind}/{k}": v for kind in checkpoint.weights_kinds for k, v in checkpoint.weights(kind).items()}
     training = checkpoint.training()

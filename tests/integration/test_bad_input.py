@@ -250,7 +250,7 @@ def test_a_checkpoint_of_something_else_is_refused(cli: Run, shapes_root: Path, 
     (tmp_path / "x.pth").write_bytes(b"x")
     source = [shapes_root / "test"] if verb == "predict" else []
     for weights, part in (
-        (tmp_path, "damaged"),
+        (tmp_path, "corrupt"),
         (tmp_path / "x.pth", "not a folder"),
         (shapes_root, "not a checkpoint"),
     ):
@@ -262,12 +262,12 @@ def test_a_damaged_checkpoint_named_by_path_is_refused(cli: Run, trained: Path, 
     shutil.copytree(trained, run, symlinks=True)
     weights = run / "checkpoints" / "step-00000012" / "ema.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    refused(cli("evaluate", "--weights", weights.parent), 1, "ema.safetensors", "damaged")
-    (run / "checkpoints" / "damaged-step-00000012" / "earlier").mkdir(parents=True)  # it is not the first time
+    refused(cli("evaluate", "--weights", weights.parent), 1, "ema.safetensors", "corrupt")
+    (run / "checkpoints" / "corrupt-step-00000012" / "earlier").mkdir(parents=True)  # it is not the first time
     result = cli("train", "--resume", run)
     assert result.returncode == 0, result.stderr
-    assert (run / "checkpoints" / "damaged-step-00000012" / "earlier").is_dir()
-    assert (run / "checkpoints" / "damaged-step-00000012-1" / "manifest.json").is_file()
+    assert (run / "checkpoints" / "corrupt-step-00000012" / "earlier").is_dir()
+    assert (run / "checkpoints" / "corrupt-step-00000012-1" / "manifest.json").is_file()
     assert newest_checkpoint(run / "checkpoints")[0].step == 12
 
 
@@ -285,8 +285,8 @@ def test_classes_are_mapped_by_name(cli: Run, trained: Path, shapes_root: Path, 
     out = [tmp_path / "before", tmp_path / "after"]
     assert cli("evaluate", "--weights", trained, "--out", out[0]).returncode == 0
     assert cli("evaluate", "--weights", trained, "--out", out[1], f"data.root={root}").returncode == 0
-    figures = [json.loads((folder / "metrics.json").read_text())["figures"] for folder in out]
-    assert figures[0] == pytest.approx(figures[1], abs=1e-12)  # means over the classes in another order
+    metrics = [json.loads((folder / "metrics.json").read_text())["metrics"] for folder in out]
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-12)  # means over the classes in another order
     found = [json.loads((folder / "predictions.json").read_text()) for folder in out]
     assert [ids[detection["category_id"]] for detection in found[0]] == [d["category_id"] for d in found[1]]
     path.write_text(path.read_text().replace('"star"', '"comet"'))
@@ -329,7 +329,7 @@ def test_a_letterboxed_model_is_measured_as_it_was_trained(
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     name = f"{measured['protocol']['weights']}/AR_100"
     (trained,) = [r[name] for r in records if r["step"] == measured["protocol"]["step"] and name in r]
-    assert measured["figures"]["AR_100"] == trained > 0
+    assert measured["metrics"]["AR_100"] == trained > 0
     assert measured["protocol"]["preprocessing"] == "letterbox into a square, bilinear, antialiased"
     assert "stretches others" in cli("export", "--weights", run, "--out", tmp_path / "x.pth").stdout
     refused(

@@ -27,7 +27,7 @@ def test_show_prints_what_a_checkpoint_holds(cli: Run, trained: Path) -> None:
     result = cli("checkpoint", "show", trained / "best")
     assert result.returncode == 0
     step = open_checkpoint((trained / "best").resolve()).step
-    for part in (f"step {step}, epoch {step // 6}", "circle, square, triangle, star", "plain/AP", "ema.safetensors"):
+    for part in (f"step {step}, epoch {step // 6}", "circle, square, triangle, star", "raw/AP", "ema.safetensors"):
         assert part in result.stdout
     result = cli("checkpoint", "show", trained)
     assert "step 6, epoch 1" in result.stdout
@@ -44,7 +44,7 @@ def test_verify_names_the_damaged_file(cli: Run, halfway: Path, tmp_path: Path) 
     refused(cli("checkpoint", "verify", halfway), 1, str(path), "sha256 differs")
     refused(cli("checkpoint", "verify", path.parent), 1, str(path))
     refused(cli("checkpoint", "show", path.parent), 1, "training.pt")
-    refused(cli("checkpoint", "show", halfway / "checkpoints"), 1, "step-00000006 is damaged: training.pt")
+    refused(cli("checkpoint", "show", halfway / "checkpoints"), 1, "step-00000006 is corrupt: training.pt")
     for verb in ("show", "verify", "replay"):
         refused(cli("checkpoint", verb, tmp_path), 1, f"error: {tmp_path} is not a checkpoint of rfdetr-hwd")
     refused(cli("train", "--resume", halfway), 1, "no checkpoint can be loaded", "training.pt")
@@ -57,7 +57,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(cli: Run, halfway: Path, limit: 
         "import resource, signal, sys\nfrom rfdetr_hwd.cli import app\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-        f"sys.argv[1:] = ['train', '--resume', {str(halfway)!r}, 'output.save_every_updates=1']\napp.main()\n"
+        f"sys.argv[1:] = ['train', '--resume', {str(halfway)!r}, 'output.save_every_steps=1']\napp.main()\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, env={**os.environ}
@@ -177,11 +177,11 @@ def test_accepted_changes_are_made(cli: Run, halfway: Path, shapes_root: Path, t
     assert [(start["step"], start["config"]["train"]["lr"]) for start in starts] == [(0, 1e-3), (6, 5e-4)]
     rates = [max(group["lr"] for group in start["derived"]["learning_rate_groups"]) for start in starts]
     assert rates == [1e-3, 5e-4]
-    assert checkpoint.weights_kinds == ["plain"]
+    assert checkpoint.weights_kinds == ["raw"]
     longer = ("--accept", "train.epochs", "train.epochs=3")
     result = cli("train", "--resume", halfway, "--accept", "train.ema", "train.ema=true", *longer)
     assert result.returncode == 0, result.stderr
-    assert open_checkpoint(halfway / "checkpoints" / "step-00000018").weights_kinds == ["ema", "plain"]
+    assert open_checkpoint(halfway / "checkpoints" / "step-00000018").weights_kinds == ["ema", "raw"]
     for split in ("train", "valid"):
         path = path.parent.parent / split / path.name
         annotations = json.loads(path.read_text())
@@ -201,7 +201,7 @@ def test_what_is_accepted_before_the_first_checkpoint_stays_accepted(
 
 
 def test_what_was_accepted_once_need_not_be_said_again(cli: Run, halfway: Path) -> None:
-    """Not even if no update was made; and the checkpoint, not a file that anyone can edit, says what the run is."""
+    """Not even if no step was made; and the checkpoint, not a file that anyone can edit, says what the run is."""
     result = cli("train", "--resume", halfway, "train.max_hours=1e-9", "--accept", "train.lr", "train.lr=5e-4")
     assert result.returncode == 124
     assert result.stdout.splitlines()[-1] == f"rfdetr-hwd train --resume {halfway}"
@@ -241,7 +241,7 @@ def test_other_validation_images_are_measured_anew(cli: Run, halfway: Path, shap
     assert after != before
     refused(cli("train", "--resume", halfway, f"data.root={shapes_root}"), 1, "the validation annotations are not")
     state = open_checkpoint(halfway / "best").state
-    assert (state.step, state.best_step, state.best_ap) == (6, 6, max(after["ema/AP"], after["plain/AP"]))
+    assert (state.step, state.best_step, state.best_ap) == (6, 6, max(after["ema/AP"], after["raw/AP"]))
 
 
 def test_a_machine_that_does_not_see_the_run_says_so(

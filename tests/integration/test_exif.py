@@ -54,7 +54,7 @@ def sideways(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tagged(tmp_path_factory.mktemp("plain") / "data", (1,))
+    return write_tagged(tmp_path_factory.mktemp("raw") / "data", (1,))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_a_run_records_the_key_and_uses_it(
     assert RunFolder.open(run).config([]).data.exif == "ignore"
     assert open_checkpoint((run / "best").resolve()).record["config"]["data"]["exif"] == "ignore"
     found = {}
-    for name, key, root in (("tagged", "ignore", tagged), ("plain", "apply", plain)):
+    for name, key, root in (("tagged", "ignore", tagged), ("raw", "apply", plain)):
         out = tmp_path / name
         overrides = [f"data.root={root}", *([] if key == "ignore" else [f"data.exif={key}"])]
         result = cli("evaluate", "--weights", run, "--out", out, *overrides)
@@ -125,10 +125,10 @@ def test_a_run_records_the_key_and_uses_it(
         assert ("data.exif is apply here, and was ignore in training" in result.stdout) == (key == "apply")
         found[name] = json.loads((out / "predictions.json").read_text())
     assert len(found["tagged"]) > 0
-    assert found["tagged"] == found["plain"]
+    assert found["tagged"] == found["raw"]
     monkeypatch.setattr(Detector, "load", classmethod(lambda *_, **__: detector))  # once is enough from here
     shutil.copytree(tagged / "valid", tmp_path / "photos" / "tagged")
-    shutil.copytree(plain / "valid", tmp_path / "photos" / "plain")
+    shutil.copytree(plain / "valid", tmp_path / "photos" / "raw")
     out = tmp_path / "out"
     assert cli("predict", tmp_path / "photos", "--weights", run, "--out", out, "--threshold", "0").returncode == 0
     predicted = [entry["detections"] for entry in json.loads((out / "detections.json").read_text())]
@@ -174,7 +174,7 @@ def test_commands_on_data_take_the_key(cli: Run, tagged: Path, tmp_path: Path) -
     divided = ["--fractions", "0.5,0.25,0.25", "--exif", "ignore"]
     labelled = write(tmp_path / "labelled", "yolo", is_stored=True)  # whose boxes need the size of the image
     result = cli("data", "show", labelled, "--out", tmp_path / "page", "--count", "8", IGNORE)
-    assert (result.returncode, "left out" in result.stdout) == (0, False)
+    assert (result.returncode, "skipped" in result.stdout) == (0, False)
     whole = ["--fractions", "1,0,0", "--exif", "ignore"]
     result = cli("data", "split", labelled, "--out", tmp_path / "parts", *whole)
     assert (result.returncode, "8 images in 1 groups" in result.stdout) == (0, True), result.stderr

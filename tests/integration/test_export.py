@@ -30,7 +30,7 @@ print("RESULT " + json.dumps({"class_names": list(model.class_names), "detection
 """
 
 
-@pytest.mark.parametrize("which", ["ema", pytest.param("plain", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", ["ema", pytest.param("raw", marks=pytest.mark.slow)])
 def test_a_stranger_gets_the_same_detections(
     trained: Path, cli: Run, shapes_root: Path, tmp_path: Path, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,7 @@ def test_voc_without_a_validation_list_is_trained_measured_and_continued(
     assert cli("evaluate", "--weights", run).returncode == 0
     measured = json.loads((run / "evaluate-val/metrics.json").read_text())
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
-    assert measured["figures"]["AP"] in [value for key, value in last.items() if key.endswith("/AP")]
+    assert measured["metrics"]["AP"] in [value for key, value in last.items() if key.endswith("/AP")]
     assert measured["protocol"]["split"] == "train (held out)"
     assert {entry["image_id"] for entry in json.loads((run / "evaluate-val/predictions.json").read_text())} == set(
         held_out

@@ -82,7 +82,7 @@ def numpy_pickle(folder: Path, sentinel: Path) -> None:
 
 
 def compressed_zip(folder: Path, sentinel: Path) -> None:
-    """A member of nought bytes that expands a thousandfold, beside the pickle."""
+    """A member of zero bytes that expands a thousandfold, beside the pickle."""
     source = io.BytesIO((folder / "training.pt").read_bytes())
     with (
         zipfile.ZipFile(source) as old,

@@ -1,4 +1,4 @@
-"""A run can be stopped at any update and goes on to the bit: signals, kills, time limits, and what they leave."""
+"""A run can be stopped at any step and continues to the bit: signals, kills, time limits, and what they leave."""
 
 import itertools
 import os
@@ -32,7 +32,7 @@ LAST, MIDDLE = 12, 6
 
 
 def is_the_same_run(run: Path, trained: Path) -> None:
-    """The run ended as the uninterrupted one: weights, EMA, optimiser, random generators, state and every record."""
+    """The run ended as the uninterrupted one: weights, EMA, optimizer, random generators, state and every record."""
     assert differing(run, trained, LAST) == []
     assert read_metrics(run / "metrics.jsonl") == read_metrics(trained / "metrics.jsonl")
     assert (run / "best").resolve().name == (trained / "best").resolve().name
@@ -65,11 +65,11 @@ def at_call(number: int) -> Callable[..., bool]:
 
 
 MOMENTS = {
-    "the wait for the fourth update": ((workers, "_next"), at_call(4), 9),
-    "an update": ((JsonLinesTracker, "log"), at_step(9), 9),
-    "the last update of an epoch": ((JsonLinesTracker, "log"), at_step(LAST), LAST),
-    "the evaluation": ((CocoMetric, "update"), None, LAST),
-    "the computation of the figures": ((CocoMetric, "compute"), None, LAST),
+    "the wait for the fourth step": ((workers, "_next"), at_call(4), 9),
+    "a step": ((JsonLinesTracker, "log"), at_step(9), 9),
+    "the last step of an epoch": ((JsonLinesTracker, "log"), at_step(LAST), LAST),
+    "the evaluation": ((CocoMetric, "step"), None, LAST),
+    "the computation of the metrics": ((CocoMetric, "compute"), None, LAST),
     "a save": ((checkpoint_write, "_flush_files"), None, 8),
 }
 
@@ -77,12 +77,12 @@ MOMENTS = {
 @pytest.mark.parametrize(
     ("moment", "number"),
     [
-        ("an update", signal.SIGTERM),
-        pytest.param("an update", signal.SIGHUP, marks=pytest.mark.slow),
-        ("the wait for the fourth update", signal.SIGINT),
-        pytest.param("the last update of an epoch", signal.SIGINT, marks=pytest.mark.slow),
+        ("a step", signal.SIGTERM),
+        pytest.param("a step", signal.SIGHUP, marks=pytest.mark.slow),
+        ("the wait for the fourth step", signal.SIGINT),
+        pytest.param("the last step of an epoch", signal.SIGINT, marks=pytest.mark.slow),
         ("the evaluation", signal.SIGUSR1),
-        pytest.param("the computation of the figures", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("the computation of the metrics", signal.SIGTERM, marks=pytest.mark.slow),
         ("a save", signal.SIGTERM),
     ],
 )
@@ -102,7 +102,7 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_bit(
         once(patched, *target, lambda: signal.raise_signal(number), when)
         patched.setattr(RunFolder, "save", counted)
         with pytest.raises(Interrupted) as caught:
-            train_command.run(None, halfway, ["output.save_every_updates=8"])
+            train_command.run(None, halfway, ["output.save_every_steps=8"])
     assert caught.value.code == 128 + number
     assert caught.value.advice.splitlines()[-1] == f"rfdetr-hwd train --resume {halfway}"
     assert signal.getsignal(number) == handler
@@ -121,7 +121,7 @@ def test_a_loader_that_fails_costs_nothing(halfway: Path, trained: Path, monkeyp
         once(patched, workers, "_next", fail, at_call(4))
         with pytest.raises(DatasetError, match="a disk that is gone") as caught:
             train_command.run(None, halfway, [])
-    assert caught.value.__notes__ == [f"to go on: rfdetr-hwd train --resume {halfway}"]
+    assert caught.value.__notes__ == [f"resume with: rfdetr-hwd train --resume {halfway}"]
     assert last_step(halfway) == 9
     train_command.run(None, halfway, [])
     is_the_same_run(halfway, trained)
@@ -176,7 +176,7 @@ def test_other_verbs_leave_with_the_status_of_the_signal(verb: str, number: int,
 
 
 def test_a_terminated_command_says_how_to_go_on(halfway: Path) -> None:
-    """A signal to the whole process group, loader processes included, as a scheduler sends it."""
+    """A signal to the whole process group, data loader workers included, as a scheduler sends it."""
     process = start("train", "--resume", halfway, "data.workers=2")
     read_until(process, "step 7/12")
     os.killpg(process.pid, signal.SIGTERM)
@@ -202,10 +202,10 @@ def test_a_console_that_is_gone_costs_nothing(halfway: Path, trained: Path) -> N
 
 def kill_and_compare(run: Path, trained: Path, draw: random.Random) -> None:
     """Kill a real process anywhere, resume in another one, and compare with the run that was never interrupted."""
-    process = start("train", "--resume", run, f"data.workers={draw.choice([0, 2])}", "output.save_every_updates=1")
+    process = start("train", "--resume", run, f"data.workers={draw.choice([0, 2])}", "output.save_every_steps=1")
     read_until(process, f"step {draw.randrange(MIDDLE + 1, LAST)}/{LAST}")
     try:
-        process.wait(timeout=draw.random() * 2)  # somewhere in the updates, the saves or the evaluation
+        process.wait(timeout=draw.random() * 2)  # somewhere in the steps, the saves or the evaluation
     except subprocess.TimeoutExpired:
         process.kill()
     finish(process)
@@ -254,7 +254,7 @@ def leave_out(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def in_the_middle(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was stopped in the middle of its second epoch, after update 9."""
+    """A run that was stopped in the middle of its second epoch, after step 9."""
     run = tmp_path_factory.mktemp("middle") / "run"
     shutil.copytree(trained, run, symlinks=True, copy_function=os.link)
     shutil.rmtree(run / "checkpoints" / f"step-{LAST:08d}")
@@ -272,7 +272,7 @@ def test_the_test_of_exactness_can_fail(
     """Negative controls: a resume in the middle of an epoch that leaves a part out ends in another state."""
     run = tmp_path / "run"
     shutil.copytree(in_the_middle, run, symlinks=True, copy_function=os.link)
-    assert open_checkpoint(run / "checkpoints" / "step-00000009").state.update_in_epoch == 3
+    assert open_checkpoint(run / "checkpoints" / "step-00000009").state.step_in_epoch == 3
     leave_out(part, monkeypatch)
     train_command.run(None, run, [])
     names = differing(run, trained, LAST)

@@ -16,7 +16,7 @@ from rfdetr_hwd.checkpoint.read import open_checkpoint
 from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
-from rfdetr_hwd.evaluation.coco import COCO_FIGURES, CocoMetric
+from rfdetr_hwd.evaluation.coco import COCO_METRICS, CocoMetric
 from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.training.trackers import read_metrics
 from tests.integration.conftest import Run
@@ -45,7 +45,7 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
     assert start["config"] == checkpoint.record["config"]
     assert start["data"]["training_data"] == checkpoint.record["training_data"]
     derived = start["derived"]
-    assert (derived["updates_per_epoch"], derived["total_updates"], derived["world_size"]) == (6, 12, 1)
+    assert (derived["steps_per_epoch"], derived["total_steps"], derived["world_size"]) == (6, 12, 1)
     assert derived["trained_parameters"] == sum(group["parameters"] for group in derived["learning_rate_groups"])
     best = {name: getattr(checkpoint.state, f"best_{name}") for name in ("ap", "step", "weights")}
     assert start["end"].pop("time") > start["time"]
@@ -83,20 +83,20 @@ def test_early_stopping_says_why_and_when(cli: Run, config_file: Path, tmp_path:
     assert said in result.stdout.splitlines()
     (start,) = json.loads((run / "run.json").read_text())["starts"]
     assert (start["end"]["reason"], start["end"]["message"]) == ("early_stopping", said)
-    assert (start["end"]["step"], start["end"]["best"]) == (2, {"ap": 0.0, "step": 1, "weights": "plain"})
+    assert (start["end"]["step"], start["end"]["best"]) == (2, {"ap": 0.0, "step": 1, "weights": "raw"})
     result = cli("train", "--resume", run)
-    assert f"{said}; to go on, raise train.early_stop, or set it to null" in result.stdout.splitlines()
+    assert f"{said}; to continue, raise train.early_stop, or set it to null" in result.stdout.splitlines()
     assert last_step(run) == 2
 
 
-@pytest.mark.parametrize("which", ["ema", "plain"])
+@pytest.mark.parametrize("which", ["ema", "raw"])
 def test_evaluate_equals_the_evaluation_in_training(trained: Path, command: Run, tmp_path: Path, which: str) -> None:
     newest = trained / "checkpoints" / "step-00000012"
     result = command("evaluate", "--weights", newest, "--which", which, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     content = json.loads((tmp_path / "metrics.json").read_text())
     in_training = read_metrics(trained / "metrics.jsonl")[-1]
-    assert content["figures"] == {
+    assert content["metrics"] == {
         name.removeprefix(f"{which}/"): value for name, value in in_training.items() if name.startswith(f"{which}/")
     }
     protocol = content["protocol"]
@@ -113,12 +113,12 @@ def test_evaluate_equals_the_evaluation_in_training(trained: Path, command: Run,
 
 
 def fingerprint(metric: CocoMetric) -> dict[str, float]:
-    """A figure that every digit of every detection enters: the tiny model's AP is nought."""
+    """A metric that every digit of every detection enters: the tiny model's AP is zero."""
     total = sum(d["score"] * (1 + sum(d["bbox"])) * d["category_id"] + d["image_id"] for d in metric.detections)
-    return {**dict.fromkeys(COCO_FIGURES, 0.0), "AP": total}
+    return {**dict.fromkeys(COCO_METRICS, 0.0), "AP": total}
 
 
-@pytest.mark.parametrize("which", ["ema", "plain"])
+@pytest.mark.parametrize("which", ["ema", "raw"])
 def test_evaluate_equals_training_to_the_last_digit(
     tiny_config: Config, tmp_path: Path, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,11 +128,11 @@ def test_evaluate_equals_training_to_the_last_digit(
     train_command.run(config_file, None, ["train.epochs=1", "train.lr=1e-3"])
     in_training = read_metrics(run / "metrics.jsonl")[-1]
     evaluate(run, ["evaluation.batch_size=3", "data.workers=1"], which=which, out=tmp_path / "out")
-    measured = json.loads((tmp_path / "out" / "metrics.json").read_text())["figures"]["AP"]
-    assert in_training["ema/AP"] != in_training["plain/AP"]
+    measured = json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]["AP"]
+    assert in_training["ema/AP"] != in_training["raw/AP"]
     assert measured == pytest.approx(in_training[f"{which}/AP"], rel=1e-6)  # other batches round otherwise
     evaluate(run, which=which, out=tmp_path / "out")
-    measured = json.loads((tmp_path / "out" / "metrics.json").read_text())["figures"]["AP"]
+    measured = json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]["AP"]
     assert measured == in_training[f"{which}/AP"]
 
 
@@ -176,7 +176,7 @@ def test_fine_tuning_starts_from_a_run_with_other_classes(trained: Path, command
 
 
 def test_two_ranks_are_one_process(command: Run, config_file: Path, tmp_path: Path) -> None:
-    """torchrun with two processes makes the same updates, and evaluates each image once."""
+    """torchrun with two processes makes the same steps, and evaluates each image once."""
     plain = ["model.dropout=0", "model.drop_path=0", "train.epochs=1", "train.micro_batch=null"]
     single, double = tmp_path / "single", tmp_path / "double"
     assert command("train", "--config", config_file, f"output.dir={single}", *plain).returncode == 0
@@ -194,11 +194,11 @@ def test_two_ranks_are_one_process(command: Run, config_file: Path, tmp_path: Pa
     for one, two in zip(records[0][:2], records[1][:2], strict=True):  # later ones carry AdamW's rounding
         assert two == pytest.approx(one, rel=1e-4)
     last = last_step(single)
-    weights = [open_checkpoint(run / "checkpoints" / f"step-{last:08d}").weights("plain") for run in (single, double)]
+    weights = [open_checkpoint(run / "checkpoints" / f"step-{last:08d}").weights("raw") for run in (single, double)]
     for key, value in weights[0].items():
         torch.testing.assert_close(weights[1][key], value, rtol=1e-3, atol=2e-3)
     assert command("evaluate", "--weights", double, "--out", tmp_path / "e").returncode == 0
-    figures = json.loads((tmp_path / "e" / "metrics.json").read_text())["figures"]
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())["metrics"]
     kind = open_checkpoint(double / "best").better_weights
     in_training = {name: value for name, value in records[1][-1].items() if name.startswith(f"{kind}/")}
-    assert {f"{kind}/{name}": value for name, value in figures.items()} == pytest.approx(in_training, abs=1e-6)
+    assert {f"{kind}/{name}": value for name, value in metrics.items()} == pytest.approx(in_training, abs=1e-6)

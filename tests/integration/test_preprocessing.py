@@ -10,7 +10,7 @@ import torch
 
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
 from rfdetr_hwd.data.layouts import find_layout, read_split
-from rfdetr_hwd.data.loader import EvalLoader, Shard
+from rfdetr_hwd.data.loader import EvalLoader, Partition
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.evaluation.measurement import Evaluation
@@ -28,7 +28,7 @@ def test_all_roads_see_the_same_pixels(trained: Path, shapes_root: Path, resize:
     detector.predict([PIL.Image.open(data.path(0))])
     still = Augmentation(seed=0, flip=0.0, crop=0.0, min_crop=1.0)
     train = DetectionDataset(data, still, resize)[SampleKey(0, 3, side)]
-    batches = EvalLoader(DetectionDataset(data, None, resize), side, 2, Workers(0, 60), Shard(), print)
+    batches = EvalLoader(DetectionDataset(data, None, resize), side, 2, Workers(0, 60), Partition(), print)
     roads = [train.images[0], next(iter(batches)).images[0], seen[0][0], sample_images(detector, data)[0]]
     assert all(torch.equal(road, roads[0]) for road in roads[1:])
     assert (roads[0][:, -1] == 0).all() == (resize == "letterbox")  # the images are wider than high

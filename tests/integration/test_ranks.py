@@ -27,7 +27,7 @@ from tests.integration.runs import TORCHRUN, differing, finish, last_step
 FRESH_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # as docs/training.md says for several nodes
 FAULTY = Path(__file__).with_name("faulty.py")
 PLAIN = ["model.dropout=0", "model.drop_path=0", "train.micro_batch=null", "train.epochs=1"]
-SLOW_LR = ["train.lr=1e-6", "train.lr_encoder=1e-6"]  # or AdamW's first updates, all signs, would blow up rounding
+SLOW_LR = ["train.lr=1e-6", "train.lr_encoder=1e-6"]  # or AdamW's first steps, all signs, would blow up rounding
 
 
 def launch(fault: str, *arguments: object, restarts: int = 0) -> tuple[int, str, str]:
@@ -61,7 +61,7 @@ def processes(mark: str) -> list[str]:
 
 
 def losses(run: Path) -> list[float]:
-    """Return the loss of every update and the norm of its gradient, which AdamW and the clip would hide."""
+    """Return the loss of every step and the norm of its gradient, which AdamW and the clip would hide."""
     records = [record for record in read_metrics(run / "metrics.jsonl") if "loss" in record]
     return [record[name] for record in records for name in ("loss", "grad_norm")]
 
@@ -77,7 +77,7 @@ def single(config_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ranks_stop_together_and_may_become_fewer_and_more(
     config_file: Path, single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One rank is told: both stop after the same update. Two ranks, then one, then two are the run of one process."""
+    """One rank is told: both stop after the same step. Two ranks, then one, then two are the run of one process."""
     run = tmp_path / "run"
     status, output, mark = launch("1:1:TERM", "train", "--config", config_file, f"output.dir={run}", *PLAIN, *SLOW_LR)
     assert status != 0
@@ -103,9 +103,9 @@ def test_ranks_stop_together_and_may_become_fewer_and_more(
 
 
 def test_a_killed_rank_is_started_again(config_file: Path, single: Path, tmp_path: Path) -> None:
-    """`torchrun --max-restarts=1` starts both ranks again, and they go on from the newest checkpoint."""
+    """`torchrun --max-restarts=1` starts both ranks again, and they resume from the newest checkpoint."""
     run = tmp_path / "run"
-    arguments = [f"output.dir={run}", "output.save_every_updates=2", *PLAIN, *SLOW_LR]
+    arguments = [f"output.dir={run}", "output.save_every_steps=2", *PLAIN, *SLOW_LR]
     status, output, mark = launch("1:3:KILL", "train", "--config", config_file, *arguments, restarts=1)
     assert status == 0, output
     assert "resumed from" in output
@@ -140,7 +140,7 @@ def test_a_killed_rank_of_another_node_is_started_again(config_file: Path, singl
         place = f"localhost:{free.getsockname()[1]}"
     node = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=1"]
     node += ["--rdzv-backend=c10d", f"--rdzv-endpoint={place}", f"--rdzv-id={mark}"]
-    options = [f"output.dir={run}", "output.save_every_updates=2", *PLAIN, *SLOW_LR]
+    options = [f"output.dir={run}", "output.save_every_steps=2", *PLAIN, *SLOW_LR]
     arguments = ("train", "--config", config_file, "--auto-resume", *options)
     nodes = [launcher(node, fault, mark, *arguments) for fault in ("any:3:KILL", "9:0:none")]
     for process in nodes:
@@ -183,7 +183,7 @@ def test_two_ranks_resume_to_the_bit(config_file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_when_a_rank_dies_all_are_gone(config_file: Path, tmp_path: Path, rank: int) -> None:
     run = tmp_path / "run"
-    arguments = [f"output.dir={run}", "data.workers=2", "output.save_every_updates=1", *PLAIN]
+    arguments = [f"output.dir={run}", "data.workers=2", "output.save_every_steps=1", *PLAIN]
     status, output, mark = launch(f"{rank}:3:KILL:always", "train", "--config", config_file, *arguments)
     assert status != 0
     assert processes(mark) == []
@@ -246,7 +246,7 @@ def test_twenty_steps_of_two_ranks_are_those_of_one_process(config_file: Path, t
 
 @pytest.mark.slow
 def test_ranks_of_unequal_shares_are_one_process(config_file: Path, tmp_path: Path) -> None:
-    """25 and 21 images for two ranks, in updates of 4, and one of each split cannot be read."""
+    """25 and 21 images for two ranks, in steps of 4, and one of each split cannot be read."""
     data = tmp_path / "data"
     write_shapes(data, ShapesSpec(train=25, valid=21, test=1, width=96, height=80, max_objects=2))
     for split in ("train", "valid"):

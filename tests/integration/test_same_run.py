@@ -1,4 +1,4 @@
-"""One seed is one run, whatever loads the images; and an epoch can be entered after each of its updates."""
+"""One seed is one run, whatever loads the images; and an epoch can be entered after each of its steps."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_a_hundred_steps_are_the_same_bits(config_file: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("update", range(1, 11))
+@pytest.mark.parametrize("step", range(1, 11))
 def test_an_epoch_goes_on_after_each_update(tiny_config: Config, update: int, workers: int) -> None:
     """The same image ids with the same pixels, and each id once an epoch: twenty resumes of twenty."""
     batches = [list(epoch_of(tiny_config, 0, 0))[:update], list(epoch_of(tiny_config, workers, update))]
@@ -43,7 +43,7 @@ def test_an_epoch_goes_on_after_each_update(tiny_config: Config, update: int, wo
 
 
 def epoch_of(config: Config, workers: int, first: int):  # type: ignore[no-untyped-def]
-    """Yield the batches of an epoch of twelve updates, as the train command's own loader serves them."""
+    """Yield the batches of an epoch of twelve steps, as the train command's own loader serves them."""
     changed = config.model_copy(
         update={
             "data": config.data.model_copy(update={"workers": workers}),

@@ -49,7 +49,7 @@ def _sites_of(file: Path, root: Path) -> Iterator[Site]:
 
 
 def _walk(node: ast.AST, function: str) -> Iterator[tuple[Any, str]]:
-    """Yield nodes with the function they are in; docstrings, other lone strings and annotations are left out."""
+    """Yield nodes with the function they are in; docstrings, other lone strings and annotations are skipped."""
     annotations = {getattr(node, "annotation", None), getattr(node, "returns", None)}
     for child in ast.iter_child_nodes(node):
         is_lone = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)

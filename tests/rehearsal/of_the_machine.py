@@ -109,7 +109,7 @@ def process_group() -> None:
         mock.patch("torch.cuda.device_count", return_value=2),
         mock.patch("torch.cuda.set_device", lambda device: chosen.append(str(device))),
         mock.patch("torch.distributed.init_process_group", on_cpu),
-        mock.patch.multiple(joining, _leave=_raise, _JOINING=timedelta(minutes=1), _PATIENCE=timedelta(minutes=1)),
+        mock.patch.multiple(joining, _leave=_raise, _JOINING=timedelta(minutes=1), _TIMEOUT=timedelta(minutes=1)),
         silent("rfdetr_hwd"),
     ):
         with _rank_in_a_process(1):

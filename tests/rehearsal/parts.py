@@ -34,7 +34,7 @@ def parts(downsamplers: Iterable[str]) -> list[Part]:
         Part("training step with numbers", "patched", with_data.step_with_data),
         Part("evaluation and prediction", "patched", with_data.evaluation_and_prediction),
         Part("what fits into memory", "patched", with_data.memory),
-        Part("an update made again", "patched", with_data.replay),
+        Part("a step made again", "patched", with_data.replay),
         Part("batches: pinned, then moved", "patched", with_data.batches),
         Part("random generators", "patched", of_the_machine.generators),
         Part("train.deterministic", "patched", of_the_machine.deterministic),

@@ -58,7 +58,7 @@ def make_batch(side: int = SIDE) -> Batch:
 
 @dataclass
 class Trained:
-    """What a step left: its result, the network, its EMA and the optimiser; and its traffic."""
+    """What a step left: its result, the network, its EMA and the optimizer; and its traffic."""
 
     result: StepResult
     network: nn.Module
@@ -126,7 +126,7 @@ class Collected:
         self.detections += detections
 
     def compute(self) -> dict[str, float]:
-        """Return no figures."""
+        """Return no metrics."""
         return {}
 
 
@@ -153,6 +153,6 @@ def measure(model: BuiltModel, device: torch.device) -> list[Any]:
 def predict(model: BuiltModel) -> list[Any]:
     """Return what `Detector.predict` finds in an image, on the device that it chooses."""
     config: Any = SimpleNamespace(amp=True, data=DataSection(root=""))
-    detector = Detector(model, config, None, "plain")
+    detector = Detector(model, config, None, "raw")
     image = PIL.Image.radial_gradient("L").convert("RGB")
     return [detector.predict([image], threshold=0.0)[0].xyxy.tolist()]

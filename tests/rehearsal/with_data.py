@@ -1,4 +1,4 @@
-"""Parts of the rehearsal with numbers, on a CPU that is taken for a GPU: the figures are those of the CPU."""
+"""Parts of the rehearsal with numbers, on a CPU that is taken for a GPU: the metrics are those of the CPU."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -53,7 +53,7 @@ def evaluation_and_prediction() -> None:
 
 
 def memory() -> None:
-    """`train.micro_batch=auto` and the evaluation find what fits, and an update that does not fit is cut."""
+    """`train.micro_batch=auto` and the evaluation find what fits, and a step that does not fit is cut."""
     model = steps.build()
     with pretended_cuda():
         trained = steps.train(model, steps.CUDA, Traffic())
@@ -122,7 +122,7 @@ class _OneImage:
 
 
 def replay() -> None:
-    """`checkpoint replay` makes an update again that was not finite, in one layer of several."""
+    """`checkpoint replay` makes a step again that was not finite, in one layer of several."""
     model = steps.build()
     bundle = mock.MagicMock(step=7, record={"non_finite": [{"terms": mock.MagicMock()}]})
     bundle.training.return_value = {"random": [random_state()]}

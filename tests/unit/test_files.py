@@ -62,10 +62,10 @@ def test_a_compressed_member_is_refused(tmp_path: Path) -> None:
     [
         {"step": "1"},
         {"step": True},
-        {"figures": []},
+        {"metrics": []},
         {"extra": 1},
         {"best_ap": "1"},
-        {"figures": {"ema/AP": "1"}},
+        {"metrics": {"ema/AP": "1"}},
         {"step": -1},
         {"is_evaluation_due": 0},
     ],
@@ -77,11 +77,11 @@ def test_a_state_of_other_types_is_refused(change: dict[str, object]) -> None:
 
 
 def test_what_an_older_checkpoint_calls_minus_one_is_no_figure() -> None:
-    figures = {"ema/AP": 0.25, "ema/AP_large": -1.0}
-    older = {**vars(TrainState(3)), "best_ap": -1.0, "figures": figures, "figures_step": 3}
+    metrics = {"ema/AP": 0.25, "ema/AP_large": -1.0}
+    older = {**vars(TrainState(3)), "best_ap": -1.0, "metrics": metrics, "metrics_step": 3}
     state = TrainState.from_json(json.loads(json.dumps(older)))
     assert state.best_ap is None
-    assert state.figures == {"ema/AP": 0.25, "ema/AP_large": None}
+    assert state.metrics == {"ema/AP": 0.25, "ema/AP_large": None}
     assert TrainState.from_json(json.loads(json.dumps(vars(state)))) == state
 
 

@@ -24,7 +24,7 @@ def replay(path: Annotated[Path, typer.Argument(help="Directory in RUN/non-finit
     # Rebuild the model as it was before the step
     checkpoint = open_checkpoint(path.resolve())
     config, class_names = read_record(checkpoint)
-    model = load_model(config.model, config.downsample, class_names, checkpoint.weights("plain"))
+    model = load_model(config.model, config.downsample, class_names, checkpoint.weights("raw"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prepare_solver(device)
     network, criterion = model.network.to(device).train(), DetectionLoss(model.stock).to(device)

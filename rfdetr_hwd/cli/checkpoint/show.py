@@ -21,7 +21,7 @@ def _show(checkpoint: "Checkpoint") -> None:
     # Where in the run it was written
     state, names = checkpoint.state, checkpoint.record.get("class_names", [])
     due = ", evaluation due" if state.is_evaluation_due else ""
-    say(f"{checkpoint.path}\nstep {state.step}, epoch {state.epoch}, step {state.update_in_epoch} of the next{due}")
+    say(f"{checkpoint.path}\nstep {state.step}, epoch {state.epoch}, step {state.step_in_epoch} of the next{due}")
     say(f"classes: {', '.join(map(str, names))}")
 
     # What was measured
@@ -29,9 +29,9 @@ def _show(checkpoint: "Checkpoint") -> None:
         say("best so far: none, nothing was evaluated yet")
     else:
         say(f"best so far: {state.best_weights} AP {digits(state.best_ap)} at step {state.best_step}")
-    figures = [(name, digits(value)) for name, value in state.current_figures.items()]
-    if figures:
-        print_table("metrics", ("metric", "value"), figures)
+    metrics = [(name, digits(value)) for name, value in state.current_metrics.items()]
+    if metrics:
+        print_table("metrics", ("metric", "value"), metrics)
 
     # What was written
     files = [(name, f"{entry['bytes']:,}", entry["sha256"][:16]) for name, entry in checkpoint.files.items()]

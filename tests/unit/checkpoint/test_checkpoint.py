@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import random
 from pathlib import Path
 
@@ -10,12 +11,18 @@ import pytest
 import torch
 
 from rfdetr_hwd.checkpoint import write as module
-from rfdetr_hwd.checkpoint.read import CheckpointError, list_checkpoints, newest_checkpoint, open_checkpoint
+from rfdetr_hwd.checkpoint.read import (
+    CheckpointError,
+    list_checkpoints,
+    manifest_sha256,
+    newest_checkpoint,
+    open_checkpoint,
+)
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.checkpoint.write import amend_checkpoint, remove_partial, save_checkpoint
+from rfdetr_hwd.checkpoint.write import record_in_manifest, remove_partial, save_checkpoint
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
 
-WEIGHTS = {"plain": {"w": torch.arange(4.0)}, "ema": {"w": torch.ones(4)}}
+WEIGHTS = {"raw": {"w": torch.arange(4.0)}, "ema": {"w": torch.ones(4)}}
 
 
 def save(parent: Path, step: int) -> Path:
@@ -27,7 +34,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(save(tmp_path, 3))
     assert checkpoint.step == 3
     assert checkpoint.record == {"note": "x"}
-    assert checkpoint.weights_kinds == ["ema", "plain"]
+    assert checkpoint.weights_kinds == ["ema", "raw"]
     for kind, state in WEIGHTS.items():
         assert torch.equal(checkpoint.weights(kind)["w"], state["w"])
     assert checkpoint.training().keys() == {"random"}
@@ -143,22 +150,22 @@ def test_nothing_of_a_save_goes_through_the_folder_for_temporary_files(
 def test_figures_enter_by_one_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save(tmp_path, 1)
     hashes = open_checkpoint(folder).files
-    measured = TrainState(1, figures={"ema/AP": 0.25, "plain/AP": 0.5}, figures_step=1)
+    measured = TrainState(1, metrics={"ema/AP": 0.25, "raw/AP": 0.5}, metrics_step=1)
     with monkeypatch.context() as patched:
         patched.setattr(module.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
         with pytest.raises(CheckpointError, match="No space left"):
-            amend_checkpoint(folder, measured)
+            record_in_manifest(folder, measured)
     assert open_checkpoint(folder).state == TrainState(1)
     assert open_checkpoint(folder).better_weights == "ema"
-    amend_checkpoint(folder, measured)
+    record_in_manifest(folder, measured)
     assert open_checkpoint(folder).state == measured
-    assert open_checkpoint(folder).better_weights == "plain"
+    assert open_checkpoint(folder).better_weights == "raw"
     assert open_checkpoint(folder).files == hashes
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
-    (save(tmp_path, 1) / "record.json").write_text("damaged")
+    (save(tmp_path, 1) / "record.json").write_text("corrupt")
     assert open_checkpoint(save(tmp_path, 1)).step == 1
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -195,7 +202,7 @@ def test_a_manifest_cannot_point_elsewhere(tmp_path: Path) -> None:
     folder = save(tmp_path, 1)
     manifest = (folder / "manifest.json").read_text().replace('"record.json"', '"../record.json"')
     (folder / "manifest.json").write_text(manifest)
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(CheckpointError, match="corrupt"):
         open_checkpoint(folder)
 
 
@@ -206,6 +213,28 @@ def test_a_newer_format_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyP
     newer = save(tmp_path, 2)
     with pytest.raises(CheckpointError, match=f"{newer.name} has the checkpoint format"):
         newest_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_of_the_format_before_has_other_names(tmp_path: Path) -> None:
+    """Metrics were called figures, steps updates, and raw weights plain."""
+    state = TrainState(
+        step=3, step_in_epoch=2, best_ap=0.5, best_step=3, best_weights="raw", metrics={"raw/AP": 0.5}, metrics_step=3
+    )
+    folder = save_checkpoint(tmp_path / "step-00000003", state, {}, WEIGHTS, {})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    content = manifest["state"]
+    for new, old in (("metrics", "figures"), ("metrics_step", "figures_step"), ("step_in_epoch", "update_in_epoch")):
+        content[old] = content.pop(new)
+    content |= {"best_weights": "plain", "figures": {"plain/AP": 0.5}}
+    manifest = {"format": 5, "state": content, "files": manifest["files"]}
+    signed = {**manifest, "sha256": manifest_sha256(manifest)}
+    (folder / "manifest.json").write_text(json.dumps(signed))
+    assert open_checkpoint(folder).state == state
+    manifest["state"] = {**content, "figure": 1}
+    signed = {**manifest, "sha256": manifest_sha256(manifest)}
+    (folder / "manifest.json").write_text(json.dumps(signed))
+    with pytest.raises(CheckpointError, match="its state has the fields"):
+        open_checkpoint(folder)
 
 
 def test_something_else_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfdetr_hwd.config.changes import check_changes
-from rfdetr_hwd.config.load import FORMER, keep_former, known_keys, load_config, parse_config, parse_recorded
+from rfdetr_hwd.config.load import FORMER, RENAMED, keep_former, known_keys, load_config, parse_config, parse_recorded
 from rfdetr_hwd.config.schema import RESOLUTION_STEP, Config, SplitSection
 from rfdetr_hwd.errors import ConfigError
 
@@ -49,6 +49,7 @@ def test_annotations_and_images_of_a_split_may_be_named_apart() -> None:
     ("override", "message"),
     [
         ("train.epocs=3", "train.epocs: unknown key; the nearest known key is train.epochs"),
+        ("output.save_every_updates=3", "output.save_every_updates is called output.save_every_steps now"),
         ("trian.lr=1", "trian: unknown key; the nearest known key is train"),
         ("train.epochs=0", "train.epochs = 0: input should be greater than 0"),
         ("train.lr=.nan", "train.lr = nan"),
@@ -113,7 +114,7 @@ def test_it_is_frozen() -> None:
 
 
 def test_a_key_that_came_later_means_what_was_done_before() -> None:
-    """Also where a run goes on by the file it was started with, which says nothing of it either."""
+    """Also where a run continues by the file it was started with, which says nothing of it either."""
     values = {"data": {"root": "d"}, "train": {"epochs": 2}, "output": {"dir": "o"}}
     started = parse_config(values)
     assert started.train.last_batch == "fill"
@@ -125,6 +126,15 @@ def test_a_key_that_came_later_means_what_was_done_before() -> None:
     newer = yaml.safe_load(started.to_yaml())
     assert keep_former(started, newer) == parse_recorded(newer) == started
     assert set(FORMER) <= set(known_keys())
+
+
+def test_a_run_that_recorded_a_key_by_its_former_name_keeps_its_value() -> None:
+    """Where a user writes it, it is an error that says the name."""
+    recorded = parse_config({}, NEEDED).model_dump(mode="json")
+    recorded["output"]["save_every_updates"] = 7
+    del recorded["output"]["save_every_steps"]
+    assert parse_recorded(recorded).output.save_every_steps == 7
+    assert set(RENAMED.values()) <= set(known_keys())
 
 
 def test_every_field_is_documented() -> None:

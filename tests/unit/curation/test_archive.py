@@ -155,7 +155,7 @@ def test_bytes_are_counted_and_not_believed(tmp_path: Path) -> None:
         if lying[at : at + 4] == struct.pack("<I", 90_000):
             lying[at : at + 4] = struct.pack("<I", 10)
     (tmp_path / "y.zip").write_bytes(lying)
-    refused(tmp_path / "y.zip", "damaged", limits)  # cut at 10 bytes, whose checksum is another
+    refused(tmp_path / "y.zip", "corrupt", limits)  # cut at 10 bytes, whose checksum is another
     for mode in ("w:gz", "w:bz2", "w:xz"):
         tar = write_tar(tmp_path / "x.tar", [(entry("a"), bytes(90_000)), (entry("b"), bytes(90_000))], mode)
         refused(tar, "more than 100000 bytes", limits)
@@ -178,7 +178,7 @@ def test_one_piece_of_data_under_many_names_is_refused(tmp_path: Path) -> None:
     directory = b"".join(record[:-1] + bytes([ord("a") + i]) for i in range(20))  # the name is the record's end
     tail = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 20, 20, len(directory), start, 0)
     (tmp_path / "x.zip").write_bytes(whole[:start] + directory + tail)
-    refused(tmp_path / "x.zip", "damaged")
+    refused(tmp_path / "x.zip", "corrupt")
 
 
 def test_encrypted_members_are_refused(tmp_path: Path) -> None:
@@ -203,13 +203,13 @@ def test_damaged_archives_are_refused(tmp_path: Path, pack: Any) -> None:
         path.write_bytes(whole[:size] if pack is not bytes else whole[: min(size, len(tar) - 10240 + 2560)])
         if pack is bytes and size > 3072:
             continue  # all members are there, and padding after them
-        refused(path, "damaged or not a zip or tar")
+        refused(path, "corrupt or not a zip or tar")
     broken = bytearray(tar)
     broken[1024 + 512] ^= 255  # within the second header
     path.write_bytes(pack(bytes(broken)))
-    refused(path, "damaged or not a zip or tar")
+    refused(path, "corrupt or not a zip or tar")
     path.write_bytes(pack(tar[:2048]))  # ends between two members
-    refused(path, "damaged or not a zip or tar")
+    refused(path, "corrupt or not a zip or tar")
 
 
 def test_damaged_zips_and_other_files_are_refused(tmp_path: Path) -> None:
@@ -217,11 +217,11 @@ def test_damaged_zips_and_other_files_are_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for at in range(40, 200, 13):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
-        refused(path, "damaged or not a zip or tar")
+        refused(path, "corrupt or not a zip or tar")
     path.write_bytes(whole[:-30])
-    refused(path, "damaged or not a zip or tar")
+    refused(path, "corrupt or not a zip or tar")
     path.write_bytes(b"<html>404</html>" * 100)
-    refused(path, "damaged or not a zip or tar")
+    refused(path, "corrupt or not a zip or tar")
     with pytest.raises(DatasetError, match="cannot read .*none"):
         unpack(tmp_path / "none", tmp_path / "out")
 

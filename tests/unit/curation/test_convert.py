@@ -166,7 +166,7 @@ def test_gaps_in_the_ids_of_data_yaml_move_no_class(tmp_path: Path) -> None:
     save(tmp_path / "in/train/images/a.png")
     (tmp_path / "in/train/labels").mkdir()
     (tmp_path / "in/train/labels/a.txt").write_text("10 0.5 0.5 0.5 0.5\n2 0.5 0.5 0.5 0.5\n")
-    (tmp_path / "in/data.yaml").write_text("train: train/images\nnames: {10: ten, 2: two, 0: nought}\n")
+    (tmp_path / "in/data.yaml").write_text("train: train/images\nnames: {10: ten, 2: two, 0: zero}\n")
     to_coco(tmp_path / "in", tmp_path / "out")
     assert boxes(tmp_path / "out")["train"]["a.png"] == [("ten", [16, 12, 32, 24]), ("two", [16, 12, 32, 24])]
 

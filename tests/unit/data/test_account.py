@@ -16,10 +16,10 @@ from tests.unit.data.coco_files import CONTENT, write_split
 
 def test_every_kind_that_skips_something_is_counted() -> None:
     for kind, about in KINDS.items():
-        skips_image = about.effect.startswith(("the image is left out", "the image is not read"))
+        skips_image = about.effect.startswith(("the image is skipped", "the image is not read"))
         skips_image |= kind in ("duplicate_image", "unreadable_image")
         assert (kind in SKIPS_IMAGE) == skips_image, kind
-        skips_object = about.effect.startswith(("the annotation is left out", "counts once"))
+        skips_object = about.effect.startswith(("the annotation is skipped", "counts once"))
         assert (kind in SKIPS_OBJECT) == skips_object, kind
     assert set(SKIPS_IMAGE + SKIPS_OBJECT) <= KINDS.keys()
 

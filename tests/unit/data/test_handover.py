@@ -20,7 +20,7 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.layouts import find_layout, read_split
-from rfdetr_hwd.data.loader import EvalLoader, Shard, TrainLoader, TrainOrder
+from rfdetr_hwd.data.loader import EvalLoader, Partition, TrainLoader, TrainOrder
 from rfdetr_hwd.data.workers import Workers, serve
 
 BATCHES = [[SampleKey(row, 0, 64), SampleKey(row + 1, 0, 64)] for row in (0, 4)]
@@ -130,10 +130,10 @@ def test_without_workers_nothing_waits(monkeypatch: pytest.MonkeyPatch, caplog: 
 def test_the_largest_batches_are_known_beforehand(data: DetectionData) -> None:
     dataset, order = DetectionDataset(data), TrainOrder(len(data), 7, 3, [64, 96])
     for micro_batch, world_size in ((None, 1), (None, 2), (3, 1)):
-        loader = TrainLoader(dataset, order, micro_batch, Workers(0, 60), Shard(0, world_size), print)
+        loader = TrainLoader(dataset, order, micro_batch, Workers(0, 60), Partition(0, world_size), print)
         sizes = [batch.images.nbytes for epoch in range(3) for update in loader.epoch(epoch) for batch in update]
         assert loader.largest_batch == max(sizes)
-    evaluation = EvalLoader(dataset, 64, 5, Workers(0, 60), Shard(), print)
+    evaluation = EvalLoader(dataset, 64, 5, Workers(0, 60), Partition(), print)
     assert evaluation.largest_batch == max(batch.images.nbytes for batch in evaluation)
 
 

@@ -26,7 +26,7 @@ def test_rows_labels_and_boxes(tmp_path: Path) -> None:
     assert data.category_ids == (3, 7)
     assert data.image_ids.tolist() == [5, 2]
     boxes, labels = data.objects(0)
-    assert boxes.tolist() == [[90, 70, 100, 80]]  # clipped; the crowd and the box without area are left out
+    assert boxes.tolist() == [[90, 70, 100, 80]]  # clipped; the crowd and the box without area are skipped
     assert labels.tolist() == [0]
     np.testing.assert_allclose(data.objects(1)[0], [[1.1, 2, 11.1, 22.7]], rtol=1e-6)
     assert data.path(1) == tmp_path / "train" / "a.jpg"

@@ -17,13 +17,13 @@ from rfdetr_hwd.data.batch import BadImage, Batch
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.layouts import find_layout, read_split
-from rfdetr_hwd.data.loader import EvalLoader, Shard, TrainLoader, TrainOrder, multi_scale_resolutions
+from rfdetr_hwd.data.loader import EvalLoader, Partition, TrainLoader, TrainOrder, multi_scale_resolutions
 from rfdetr_hwd.data.quarantine import Quarantine, probe_images
 from rfdetr_hwd.data.workers import Workers, serve
 from rfdetr_hwd.errors import Interrupted
 
-WHOLE = Shard()
-NUM_IMAGES, BATCH_SIZE = 24, 7  # three updates of 7, one of 3
+WHOLE = Partition()
+NUM_IMAGES, BATCH_SIZE = 24, 7  # three steps of 7, one of 3
 AUGMENTATION = Augmentation(seed=3, flip=0.5, crop=0.5, min_crop=0.5)
 
 
@@ -35,14 +35,14 @@ def data(shapes_root: Path) -> DetectionData:
 def loader(
     data: DetectionData,
     workers: int = 0,
-    shard: Shard = WHOLE,
+    partition: Partition = WHOLE,
     on_bad_image: str = "fail",
     report: Callable[[BadImage], None] = print,
     last_batch: str = "keep",
 ) -> TrainLoader:
     order = TrainOrder(len(data), batch_size=BATCH_SIZE, seed=3, resolutions=[64, 96], last_batch=last_batch)
     dataset = DetectionDataset(data, AUGMENTATION, on_bad_image=on_bad_image)
-    return TrainLoader(dataset, order, Workers(workers, 60), shard, report)
+    return TrainLoader(dataset, order, Workers(workers, 60), partition, report)
 
 
 def images(batches: list[Batch]) -> dict[int, torch.Tensor]:
@@ -75,7 +75,7 @@ def test_an_epoch_can_be_entered_at_any_update(data: DetectionData, first: int, 
 @pytest.mark.parametrize("micro_batch", [None, 1, 3])
 def test_cuts_and_ranks_do_not_change_the_images(data: DetectionData, world_size: int, micro_batch: int | None) -> None:
     whole = list(loader(data).epoch(0))
-    shares = [list(loader(data, shard=Shard(rank, world_size)).epoch(0)) for rank in range(world_size)]
+    shares = [list(loader(data, partition=Partition(rank, world_size)).epoch(0)) for rank in range(world_size)]
     for index, expected in enumerate(whole):
         step = [share[index] for share in shares]
         together = images([part for share in step for part in share.split(micro_batch or BATCH_SIZE)])
@@ -84,10 +84,10 @@ def test_cuts_and_ranks_do_not_change_the_images(data: DetectionData, world_size
 
 
 def keys(num_images: int, batch_size: int, last_batch: str, epoch: int = 0) -> list[list[tuple[int, int]]]:
-    """Return (image, visits before) of each update."""
+    """Return (image, visits before) of each step."""
     order = TrainOrder(num_images, batch_size, seed=3, resolutions=[64], last_batch=last_batch)
-    updates = order.updates(epoch)
-    assert len(updates) == order.updates_per_epoch
+    updates = order.steps(epoch)
+    assert len(updates) == order.steps_per_epoch
     return [[(key.row, key.visit) for key in update] for update in updates]
 
 
@@ -136,13 +136,13 @@ def test_an_image_that_comes_again_is_augmented_otherwise(data: DetectionData) -
 
 @pytest.mark.parametrize("last_batch", ["drop", "fill"])
 def test_ranks_have_equal_shares_of_whole_batches(data: DetectionData, last_batch: str) -> None:
-    parts = [list(loader(data, shard=Shard(rank, 7), last_batch=last_batch).epoch(0)) for rank in range(7)]
+    parts = [list(loader(data, partition=Partition(rank, 7), last_batch=last_batch).epoch(0)) for rank in range(7)]
     assert {(len(batch.image_ids), batch.is_padding) for part in parts for batch in part} == {(1, False)}
     assert {len(part) for part in parts} == {4 if last_batch == "fill" else 3}
 
 
 def test_a_rank_without_an_image_keeps_in_step(data: DetectionData) -> None:
-    parts = [list(loader(data, shard=Shard(rank, 4)).epoch(0)) for rank in range(4)]
+    parts = [list(loader(data, partition=Partition(rank, 4)).epoch(0)) for rank in range(4)]
     assert [part[-1].is_padding for part in parts] == [False, False, False, True]
     assert not any(batch.is_padding for part in parts for batch in part[:-1])
 
@@ -163,7 +163,7 @@ def test_loading_leaves_the_global_generator_alone(data: DetectionData) -> None:
 def test_evaluation_sees_each_image_once_with_its_size(data: DetectionData, world_size: int) -> None:
     seen = []
     for rank in range(world_size):
-        for batch in EvalLoader(DetectionDataset(data), 64, 3, Workers(0, 60), Shard(rank, world_size), print):
+        for batch in EvalLoader(DetectionDataset(data), 64, 3, Workers(0, 60), Partition(rank, world_size), print):
             assert batch.images.shape[1:] == (3, 64, 64)
             assert batch.sizes.tolist() == [[[80, 96], [80, 96]]] * len(batch.image_ids)
             seen += batch.image_ids
@@ -268,7 +268,7 @@ class Faulty(DetectionDataset):
 
 
 def test_a_wait_for_a_batch_can_be_ended(data: DetectionData) -> None:
-    """By whoever is asked to stop, between two looks at the loader processes."""
+    """By whoever is asked to stop, between two looks at the data loader workers."""
     calls = 0
 
     def look() -> None:
@@ -297,7 +297,7 @@ def hang() -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (die, r"a loader process ended: .*; it was at image 5 of train \(.*train_00005.jpg\)"),
+        (die, r"a data loader worker ended: .*; it was at image 5 of train \(.*train_00005.jpg\)"),
         (fail, r"image 5 of train: KeyError\('of a defect'\)"),
         (hang, r"gave nothing for 3 seconds \(data.worker_timeout\).* image 5 of train \(.*train_00005.jpg\)"),
     ],

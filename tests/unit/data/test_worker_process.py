@@ -1,4 +1,4 @@
-"""Loader processes are ended by what nothing ignores, whichever way the system makes them."""
+"""Data loader workers are ended by what nothing ignores, whichever way the system makes them."""
 
 import signal
 import sys

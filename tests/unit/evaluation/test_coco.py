@@ -1,4 +1,4 @@
-"""COCO's figures are COCO's: the published ones, the reference library's own, and a worked example."""
+"""COCO's metrics are COCO's: the published ones, the reference library's own, and a worked example."""
 
 import contextlib
 import gzip
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rfdetr_hwd.evaluation.coco import COCO_FIGURES, CocoMetric
+from rfdetr_hwd.evaluation.coco import COCO_METRICS, CocoMetric
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "coco_val2014_100.json.gz"
 PUBLISHED = (0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564)
@@ -31,9 +31,9 @@ def test_published_figures(backend: str, max_dets: int | None) -> None:
     truth, detections = golden()
     metric = CocoMetric(truth, [c["id"] for c in truth["categories"]], max_dets, backend)
     metric.add(detections)
-    figures = metric.compute()
-    assert tuple(round(figures[name], 3) for name in COCO_FIGURES) == PUBLISHED
-    assert ("AP@500" in figures) == (max_dets is not None)
+    metrics = metric.compute()
+    assert tuple(round(metrics[name], 3) for name in COCO_METRICS) == PUBLISHED
+    assert ("AP@500" in metrics) == (max_dets is not None)
 
 
 def random_set(seed: int) -> tuple[dict, list]:
@@ -89,7 +89,7 @@ def test_random_sets_equal_pycocotools_and_the_fast_backend(seed: int) -> None:
             reference = COCOeval(coco, coco.loadRes(detections), "bbox")
             reference.evaluate(), reference.accumulate(), reference.summarize()
         expected = [None if value == -1 else pytest.approx(value, abs=1e-9) for value in reference.stats]
-        assert [results[0][name] for name in COCO_FIGURES] == expected
+        assert [results[0][name] for name in COCO_METRICS] == expected
 
 
 def test_tensors_become_the_datasets_own_ids() -> None:
@@ -110,10 +110,10 @@ def test_tensors_become_the_datasets_own_ids() -> None:
     assert metric.detections == [
         {"image_id": 42, "category_id": 90, "bbox": [10.0, 20.0, 30.0, 40.0], "score": pytest.approx(0.9)}
     ]
-    figures = metric.compute()
-    assert figures["AP"] == pytest.approx(1.0)
-    assert figures["AP/a"] is None
-    assert figures["AP_small"] is None
+    metrics = metric.compute()
+    assert metrics["AP"] == pytest.approx(1.0)
+    assert metrics["AP/a"] is None
+    assert metrics["AP_small"] is None
 
 
 def test_without_detections_it_is_nought() -> None:

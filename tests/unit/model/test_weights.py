@@ -1,4 +1,4 @@
-"""Every tensor is loaded, mapped, new or left out, with a reason; anything else is an error."""
+"""Every tensor is loaded, mapped, new or skipped, with a reason; anything else is an error."""
 
 import argparse
 import math

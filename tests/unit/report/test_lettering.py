@@ -120,7 +120,7 @@ def test_a_font_without_digits_is_not_enough_for_a_label(install: Install) -> No
 
 def test_fonts_that_pretend_or_are_damaged_are_passed_over(install: Install, tmp_path: Path) -> None:
     install(BESIDE + CAT, "LastResort.ttf")
-    damaged = install(BESIDE + CAT, "Damaged.ttf")
+    damaged = install(BESIDE + CAT, "Corrupt.ttf")
     damaged.write_bytes(damaged.read_bytes()[:200])
     (tmp_path / "Empty.ttf").touch()
     lettering._characters.cache_clear()

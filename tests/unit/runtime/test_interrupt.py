@@ -20,7 +20,7 @@ def test_a_signal_is_a_flag_until_it_is_looked_at(number: int) -> None:
     with stop.listening():
         stop.check()
         signal.raise_signal(number)
-        assert stop.agreed_code() == 128 + number
+        assert stop.code_on_any_rank() == 128 + number
         signal.raise_signal(signal.SIGTERM)  # the launcher hands on what the scheduler sent to all
         assert stop.code == 128 + number
         with pytest.raises(Interrupted) as caught:
@@ -58,9 +58,9 @@ def test_a_second_signal_leaves_at_once() -> None:
 def test_at_once_it_ends_the_process_from_the_inside() -> None:
     stop = StopRequest()
     with stop.listening():
-        with pytest.raises(Interrupted), stop.at_once():
+        with pytest.raises(Interrupted), stop.raise_immediately():
             signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(Interrupted), stop.at_once():
+        with pytest.raises(Interrupted), stop.raise_immediately():
             raise AssertionError("it was asked before")
 
 

@@ -66,7 +66,7 @@ def test_a_defect_has_a_traceback_and_the_others_have_none(tmp_path: Path) -> No
 
 
 def test_a_request_to_stop_that_reaches_one_rank_alone_is_that_of_all(tmp_path: Path) -> None:
-    outcomes = run_ranks(2, failing("weights", 1, Interrupted(143, "so it goes on")), tmp_path)
+    outcomes = run_ranks(2, failing("weights", 1, Interrupted(143, "so it continues")), tmp_path)
     assert [status for status, _ in outcomes] == [143, 143]
     assert outcomes[0][1].splitlines()[-2].startswith("stopped. To start again:")
 

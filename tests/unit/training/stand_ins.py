@@ -46,13 +46,13 @@ def make_batch(size: int, generator: torch.Generator | None = None) -> Batch:
 class Loader:
     """Three steps of so many images."""
 
-    updates_per_epoch = 3
+    steps_per_epoch = 3
 
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[Batch]:
-        for update in range(first_update, 3):
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        for update in range(first_step, 3):
             yield make_batch(self.size, torch.Generator().manual_seed(update))
 
 
@@ -67,7 +67,7 @@ class Folder:
         self.passes()
         self.saved.append(state.step)
 
-    def amend(self, state: TrainState, keep_last: int) -> None: ...
+    def record_metrics(self, state: TrainState, keep_last: int) -> None: ...
     def save_bundle(self, *_: object) -> None: ...
 
 
@@ -83,8 +83,8 @@ def make_trainer(
     """Return a trainer whose evaluations give the AP's that are named, then 0."""
     named = list(network.named_parameters())
     optimizer = build_adamw([(name, p, 1e-3 if name.startswith("1") else 1e-2, 0.0) for name, p in named])
-    figures = iter(aps)
-    evaluation = SimpleNamespace(measure=lambda network, stop: {"AP": next(figures, 0.0)})
+    metrics = iter(aps)
+    evaluation = SimpleNamespace(measure=lambda network, stop: {"AP": next(metrics, 0.0)})
     parts = {"evaluation": evaluation, "folder": Folder(), "stop": StopRequest(), "criterion": Loss(), **parts}
     schedule = Schedule("constant", warmup_steps, 99)
     learner = Learner(network, optimizer, schedule, None, lambda name: f"lr_{name[0]}" if name[0].isdigit() else "lr")

@@ -1,4 +1,4 @@
-"""An update that does not fit into memory is made again in smaller parts, from the same random draws."""
+"""A step that does not fit into memory is made again in smaller parts, from the same random draws."""
 
 import copy
 from collections.abc import Callable
@@ -147,8 +147,8 @@ def test_an_evaluation_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch)
     measure = partial(evaluate, nn.Identity(), [whole], lambda out, _: list(out.sum(1)), Metric(), ARGS)
     for tried in ([7, 4, 2, 2, 2, 1], [2, 2, 2, 1]):  # what fits is remembered
         room.seen.clear()
-        figures = measure(torch.device("cpu"), size)
-        assert figures == {str(i): float(images[i].sum()) for i in range(7)}
+        metrics = measure(torch.device("cpu"), size)
+        assert metrics == {str(i): float(images[i].sum()) for i in range(7)}
         assert room.seen == tried
     monkeypatch.setattr(evaluator, "forward_in_amp", Room(0, lambda net, images, _: net(images)))
     with pytest.raises(MemoryShortageError, match="of one image does not fit"):

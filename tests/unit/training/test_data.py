@@ -15,8 +15,6 @@ def test_what_is_handed_over_at_once_is_a_ranks_share_of_a_step(
     shapes_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world_size: int, share: int
 ) -> None:
     """Whatever the micro-batch: the room in shared memory is compared with what the loader serves."""
-    foreseen = []
-    monkeypatch.setattr(training_data, "foresee_shortage", lambda *arguments: foreseen.append(arguments))
     monkeypatch.setattr(training_data.distributed, "world_size", lambda: world_size)
     config = make_config("train.batch_size=7", "train.micro_batch=2", "train.multi_scale=false", "data.workers=0")
     model = SimpleNamespace(stock=SimpleNamespace(resolution=64, resolution_step=32), resize="stretch")
@@ -24,4 +22,4 @@ def test_what_is_handed_over_at_once_is_a_ranks_share_of_a_step(
     loader = training_data.build_train_loader(config, model, data, tmp_path / "quarantine.jsonl", lambda: None)
     first = next(loader.epoch(0))
     assert len(first.image_ids) == share
-    assert [size for size, *_ in foreseen] == [first.images.nbytes]
+    assert loader.largest_batch == first.images.nbytes

@@ -98,7 +98,7 @@ def test_average_rises_to_its_decay(tau: float) -> None:
 
 
 def test_the_average_is_that_of_torch_to_the_bit() -> None:
-    """Which earlier checkpoints hold, so that a run goes on from them."""
+    """Which earlier checkpoints hold, so that a run resumes from them."""
     network = nn.Linear(7, 5)
     rate = lambda step: 1 - 0.993 * (1 - math.exp(-step / 100.0))  # noqa: E731
     ours, steps = ExponentialMovingAverage(network, 0.993, 100.0), iter(range(2, 6))

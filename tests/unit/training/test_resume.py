@@ -1,4 +1,4 @@
-"""What becomes of a run's state when the run goes on with changes; and that the check is against its checkpoint."""
+"""What becomes of a run's state when the run continues with changes; and that the check is against its checkpoint."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +16,14 @@ from rfdetr_hwd.training.resume import carry_over, settle_config
 STATE = TrainState(
     step=9,
     epoch=1,
-    update_in_epoch=3,
+    step_in_epoch=3,
     micro_batch=2,
     best_ap=0.5,
     best_step=6,
     best_weights="ema",
     evaluations_since_best=1,
-    figures={"ema/AP": 0.5},
-    figures_step=6,
+    metrics={"ema/AP": 0.5},
+    metrics_step=6,
 )
 
 
@@ -37,15 +37,15 @@ def test_without_a_change_the_state_is_a_copy() -> None:
     ("changes", "expected"),
     [
         ({"changed": {"train.lr"}}, {}),
-        ({"changed": {"train.batch_size"}}, {"update_in_epoch": 0}),
-        ({"changed": {"annotations"}}, {"update_in_epoch": 0}),
+        ({"changed": {"train.batch_size"}}, {"step_in_epoch": 0}),
+        ({"changed": {"annotations"}}, {"step_in_epoch": 0}),
         ({"changed": {"amp"}}, {"micro_batch": 0}),
         ({"changed": set(), "is_other_world": True}, {"micro_batch": 0}),
         (
             {"changed": set(), "is_remeasured": True},
             {
                 **{"best_ap": None, "best_step": 0, "best_weights": "", "evaluations_since_best": 0},
-                **{"figures": {}, "figures_step": 0},
+                **{"metrics": {}, "metrics_step": 0},
             },
         ),
     ],
@@ -58,7 +58,7 @@ def test_a_change_entails_what_it_must_and_no_more(changes: dict, expected: dict
 
 def test_weights_that_were_measured_on_other_images_are_measured_again() -> None:
     assert not carry_over(STATE, set(), is_remeasured=True).is_evaluation_due
-    assert carry_over(replace(STATE, figures_step=9), set(), is_remeasured=True).is_evaluation_due
+    assert carry_over(replace(STATE, metrics_step=9), set(), is_remeasured=True).is_evaluation_due
 
 
 def config(*overrides: str) -> Config:

@@ -33,12 +33,12 @@ class Clock:
 class Loader:
     """Three steps: of 8 images, of 2, and of a batch that only keeps this rank in step."""
 
-    updates_per_epoch = 3
+    steps_per_epoch = 3
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
 
-    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         for batch in (make_batch(8), make_batch(2), replace(make_batch(8), is_padding=True)):
             self.clock.passes(LOAD)
             yield batch
@@ -60,7 +60,7 @@ def test_img_per_second_counts_what_was_trained_on(
     monkeypatch.setattr(step_module, "forward_in_amp", timed)
     speed = Speed(clock)
     trainer = make_trainer(
-        make_config("train.epochs=2", "output.save_every_updates=1"),
+        make_config("train.epochs=2", "output.save_every_steps=1"),
         nn.Linear(6, 1),
         Loader(clock),
         TrainState(micro_batch=4),

@@ -29,7 +29,7 @@ def test_a_damaged_line_costs_no_other(tmp_path: Path, caplog: pytest.LogCapture
     JsonLinesTracker(path, last_step=6).close()
     assert "no record in line [2, 3, 4, 5]" in caplog.text
     assert path.read_text() == '{"step": 1}\n{"step": 6}\n'
-    assert (tmp_path / "damaged-metrics.jsonl").read_bytes() == content
+    assert (tmp_path / "corrupt-metrics.jsonl").read_bytes() == content
 
 
 def test_an_evaluation_that_is_due_is_recorded_once(tmp_path: Path) -> None:

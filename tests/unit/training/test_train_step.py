@@ -1,4 +1,4 @@
-"""The update is the same however it is cut, and a gradient that is not finite changes nothing."""
+"""The step is the same however it is cut, and a gradient that is not finite changes nothing."""
 
 import copy
 import math
@@ -43,7 +43,7 @@ def batches(sizes: list[int]) -> list[Batch]:
 def update(
     model: BuiltModel, micro_batches: list[Batch], clip: float = 0.0, num_boxes: float | None = None
 ) -> tuple[StepResult, Tensor]:
-    """Make an update of a copy of the model; return also its gradient, as the optimiser is given it.
+    """Make a step of a copy of the model; return also its gradient, as the optimizer is given it.
 
     Gradients are compared, not weights: a weight is rounded to 6e-8 of itself, which of a step of 1 % of a small
     gradient is as much as the bound of the comparison, and differs between CPUs.
@@ -83,7 +83,7 @@ def test_a_batch_that_does_not_count_changes_nothing(model: BuiltModel) -> None:
     filler = replace(batches([4, 12])[0], is_padding=True)
     result, other = update(model, [*batches([16]), filler])
     torch.testing.assert_close(result.loss, expected.loss)
-    assert torch.equal(other, gradient)  # what is added to it is nought
+    assert torch.equal(other, gradient)  # what is added to it is zero
 
 
 def test_a_given_normaliser_is_taken_as_it_is(model: BuiltModel) -> None:

@@ -43,23 +43,23 @@ def train(
 
 
 class Troubled(Loader):
-    """Does something before an update is served, or when all of an epoch are."""
+    """Does something before a step is served, or when all of an epoch are."""
 
     def __init__(self, when: int, act: Callable[[], None]) -> None:
         super().__init__(8)
         self.when, self.act = when, act
 
-    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[Batch]:
-        for update, batch in enumerate(super().epoch(epoch, first_update)):
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        for update, batch in enumerate(super().epoch(epoch, first_step)):
             if update == self.when:
                 self.act()
             yield batch
-        if self.when == self.updates_per_epoch:
+        if self.when == self.steps_per_epoch:
             self.act()
 
 
 def test_what_was_due_is_saved_once() -> None:
-    config = make_config("train.epochs=3", "output.save_every_updates=2")
+    config = make_config("train.epochs=3", "output.save_every_steps=2")
     assert train(config, StopRequest(), Loader(8)) == [2, 3, 4, 6, 8, 9]
 
 
