@@ -25,7 +25,8 @@ def predict(
 
     Images that cannot be read or drawn are named, and the others are done; then the exit status is 1.
     """
-    from rfdetr_hwd.data.image_batches import find_images, read_batches
+    from rfdetr_hwd.data.deep_images import describe
+    from rfdetr_hwd.data.image_batches import find_images, measure_depths, read_batches
     from rfdetr_hwd.data.images import ImageError
     from rfdetr_hwd.detector import Detector
     from rfdetr_hwd.report.gallery import Gallery, json_list
@@ -46,6 +47,10 @@ def predict(
                     write(gallery.add(image, detections, path, source))
         gallery.write_overview()
         write_legend(out, detector.class_names)
+
+    # Say what images of more than 8 bits are read as
+    for _, reason in describe(measure_depths(paths), detector.options.bit_depth):
+        say(f"{source}: {reason}")
 
     # Say what was found, and what could not be read or drawn
     if not gallery.images:

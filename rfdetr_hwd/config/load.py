@@ -169,6 +169,8 @@ def _explain(detail: ErrorDetails) -> str:
             if isinstance(field, type) and issubclass(field, BaseModel):
                 key = ", ".join(f"{key}.{name}" for name, child in field.model_fields.items() if child.is_required())
             return f"{key}: required; set it in the file or as {key}=VALUE"
+        case "tuple_type" | "list_type":
+            return f"{key} = {detail['input']!r}: must be a list, such as {key}=[{detail['input']}]"
         case "value_error":
             return f"{key}: {detail['ctx']['error']}" if key else str(detail["ctx"]["error"])
         case _:

@@ -3,7 +3,7 @@
 This module imports neither torch nor rfdetr, so a wrong configuration is answered at once.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import (
@@ -15,6 +15,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -26,10 +28,22 @@ RESOLUTION_STEP: dict[str, int] = {"nano": 32, "small": 32, "medium": 32, "base"
 """Pixels that the resolution must be a multiple of: patch size times windows per side; twice that at the stem."""
 
 
+def _takes_booleans(annotation: Any) -> bool:
+    return annotation is bool or any(map(_takes_booleans, get_args(annotation)))
+
+
 class Section(BaseModel):
     """A part of the configuration: frozen, and every key known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_booleans(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's true and false are numbers to pydantic."""
+        if isinstance(value, bool) and not _takes_booleans(cls.model_fields[info.field_name or ""].annotation):
+            raise ValueError(f"must not be {str(value).lower()}")
+        return value
 
 
 class ModelSection(Section):

@@ -103,6 +103,16 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def refuse_inside(target: Path, source: Path) -> None:
+    """Refuse to write a dataset into the one that it is made of, which would then be another one.
+
+    Raises:
+        DatasetError: The target lies in the source.
+    """
+    if target.resolve().is_relative_to(source.resolve()):
+        raise DatasetError(f"--out {target} lies in the dataset {source}: choose a directory outside of it")
+
+
 def safe_parts(name: str) -> tuple[str, ...]:
     """Return the parts of a relative path that stays below the folder it is joined to.
 

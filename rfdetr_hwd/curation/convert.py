@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from rfdetr_hwd.curation.archive import new_folder
+from rfdetr_hwd.curation.archive import new_folder, refuse_inside
 from rfdetr_hwd.curation.write import Written, num_without_objects, write_coco
 from rfdetr_hwd.curation.yolo_write import unify_classes, write_description, write_yolo
 from rfdetr_hwd.data.account import Account, unlisted_images
@@ -79,6 +79,7 @@ def convert(
         DatasetError: The dataset has errors, which are named; there is nothing to convert; or `out` cannot be written.
     """
     check_allowed(allow, "--allow")
+    refuse_inside(out, layout.root)
     findings = Findings()
     read = [(split.role, *scan_counted(split, findings, options, every_header=True)) for split in layout.splits()]
     if not read:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rfdetr_hwd.curation.archive import new_folder
+from rfdetr_hwd.curation.archive import new_folder, refuse_inside
 from rfdetr_hwd.curation.convert import Target, rooted, write_dataset
 from rfdetr_hwd.curation.write import Written
 from rfdetr_hwd.data.account import Account
@@ -55,14 +55,15 @@ def split_dataset(
         ValueError: The fractions are no shares.
     """
     check_fractions(shares.fractions)
+    refuse_inside(out, home)
     parts, groups = divide(data, hashes, shares)
     wanted = [(part, name) for part, name in enumerate(SPLIT_NAMES) if shares.fractions[part] > 0]
     rows = {name: np.flatnonzero(parts == part) for part, name in wanted}
     empty = [name for name in rows if not len(rows[name])]
     if empty:
         raise DatasetError(
-            f"{len(data)} images, {len(groups)} groups of near-duplicates among them, are too few for these shares: "
-            f"{' and '.join(empty)} would be empty"
+            f"{len(data)} images, {len(groups)} groups of near-duplicates among them, are too few for these fractions: "
+            f"{' and '.join(empty)} would be empty. To make no such part, give it the fraction 0: --fractions 0.8,0.2,0"
         )
     data = rooted(data)
     with new_folder(out) as folder:

@@ -1,13 +1,17 @@
 """Images of a directory, found and decoded a few at a time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import PIL.Image
 
-from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, ReadOptions, read_image
+from rfdetr_hwd.data.deep_images import DeepValues, join
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, ReadOptions, measure_depth, read_image
 from rfdetr_hwd.errors import ConfigError
 
+_MEASURED = 200
+"""Images whose bit depth is looked at."""
 _BATCH = 8
 _BATCH_PIXELS = 1 << 24
 """Images that are decoded at once: so many, or as many as have so many pixels together, which bounds the memory."""
@@ -39,6 +43,15 @@ def find_images(source: Path, out: Path) -> list[Path]:
     if not paths:
         raise ConfigError(f"{source} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return paths
+
+
+def measure_depths(paths: Sequence[Path]) -> DeepValues:
+    """Return what the first images with more than 8 bits a channel hold; images that cannot be read are ignored."""
+    found = []
+    for path in paths[:_MEASURED]:
+        with suppress(ImageError):
+            found.append(measure_depth(path))
+    return join(found)
 
 
 def read_batches(

@@ -3,13 +3,25 @@
 from pathlib import Path
 
 from rfdetr_hwd.checkpoint.record import find_checkpoint, read_record
-from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.config.schema import Config, ModelSection
 from rfdetr_hwd.console import print_table
+from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.pretrained import find_source
 from rfdetr_hwd.model.source_weights import SourceWeights
 from rfdetr_hwd.model.weights import load_weights
 from rfdetr_hwd.runtime import distributed
+
+
+def check_first_weights(model: ModelSection) -> None:
+    """Refuse weights that are not there, before anything long is done.
+
+    Raises:
+        ConfigError: There is no such file or directory.
+    """
+    named = model.pretrain_weights
+    if named is not None and named != "auto" and not Path(named).exists():
+        raise ConfigError(f"model.pretrain_weights: there is no file or run directory {named}")
 
 
 def load_first_weights(config: Config, model: BuiltModel) -> None:

@@ -24,6 +24,7 @@ from rfdetr_hwd.runtime.launch import launcher, num_restarts
 from rfdetr_hwd.runtime.memory import MemoryShortageError, is_out_of_memory
 from rfdetr_hwd.runtime.process_group import process_group
 from rfdetr_hwd.training.ending import describe_ending, recorded_end
+from rfdetr_hwd.training.first_weights import check_first_weights
 from rfdetr_hwd.training.resume import settle_config
 from rfdetr_hwd.training.setup import build, claim, create, find_newest, restore
 from rfdetr_hwd.training.train_step import NonFiniteError
@@ -68,6 +69,8 @@ def run(
     if "tensorboard" in settings.output.trackers and importlib.util.find_spec("tensorboard") is None:
         raise ConfigError("output.trackers: run `pip install tensorboard` first, or leave tensorboard out")
     check_downsample(settings.downsample.name, **downsample_options(settings.downsample))
+    if folder is None:
+        check_first_weights(settings.model)
     if settings.train.deterministic:
         make_deterministic()
     stop, trainer = StopRequest(settings.train.max_hours), None

@@ -219,3 +219,11 @@ def test_dark_files_are_divided_by_what_they_show(tmp_path: Path, monkeypatch: p
     with pytest.raises(DatasetError, match="too few"):  # one group: they look the same
         split(tmp_path / "shapes", tmp_path / "out", "0.5,0.25,0.25")
     assert [data.options.bit_depth for data in seen] == [12]
+
+
+def test_a_dataset_is_not_written_into_itself(shapes: Path) -> None:
+    for write in (convert, split):
+        arguments = (shapes, "yolo", shapes / "yolo") if write is convert else (shapes, shapes / "parts")
+        with pytest.raises(DatasetError, match="choose a directory outside of it"):
+            write(*arguments, train="train")
+    assert sorted(path.name for path in shapes.iterdir()) == ["test", "train", "valid"]

@@ -50,6 +50,9 @@ def test_annotations_and_images_of_a_split_may_be_named_apart() -> None:
     [
         ("train.epocs=3", "train.epocs: unknown key; the nearest known key is train.epochs"),
         ("output.save_every_updates=3", "output.save_every_updates is called output.save_every_steps now"),
+        ("train.batch_size=true", "train.batch_size: must not be true"),
+        ("train.clip=false", "train.clip: must not be false"),
+        ("data.allow=negative_box", "data.allow = 'negative_box': must be a list, such as data.allow=[negative_box]"),
         ("trian.lr=1", "trian: unknown key; the nearest known key is train"),
         ("train.epochs=0", "train.epochs = 0: input should be greater than 0"),
         ("train.lr=.nan", "train.lr = nan"),

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rfdetr_hwd.data.deep_images import BIT_DEPTHS, DeepValues, describe, is_deep, join
+from rfdetr_hwd.data.image_batches import measure_depths
 from rfdetr_hwd.data.images import ReadOptions, measure_depth, read_image, to_rgb
 
 RNG = np.random.default_rng(0)
@@ -203,3 +204,14 @@ def test_what_is_said_of_them(
     found = describe(held, bit_depth, is_recognised)
     assert [name for name, _ in found] == ([kind] if kind else [])
     assert all(part in reason for _, reason in found for part in parts), found
+
+
+def test_images_that_are_predicted_are_measured(tmp_path: Path) -> None:
+    """Those of 8 bits say nothing, and one that cannot be read is ignored."""
+    PIL.Image.fromarray(np.full((4, 5), 4000, np.uint16)).save(tmp_path / "deep.png")
+    PIL.Image.fromarray(np.full((4, 5), 255, np.uint8)).save(tmp_path / "usual.png")
+    (tmp_path / "broken.png").write_bytes(b"")
+    paths = sorted(tmp_path.iterdir())
+    assert measure_depths(paths) == DeepValues(num_images=1, largest=4000)
+    ((_, reason),) = describe(measure_depths(paths), 16)
+    assert "Read as 16 bits they are dark, at most 15 of 255; data.bit_depth=12 reads them in full" in reason
