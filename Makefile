@@ -12,7 +12,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(INSTALLED)  ## Make .venv and install the package with its development tools
+install: $(INSTALLED)  ## Create .venv and install the package with its development tools
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("rfdetr-hwd needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -30,35 +30,35 @@ demo: $(INSTALLED)  ## Train, evaluate and predict on the built-in dataset, in d
 test: $(INSTALLED) lint types  ## Lint, check types and run the tests, without a GPU and without network
 	$(PYTEST) -m "not gpu and not slow"
 
-test-all: $(INSTALLED) lint types  ## The tests with the full counts of the reliability promises: half an hour on 2 cores
+test-all: $(INSTALLED) lint types  ## Run all tests, the slow reliability tests included: half an hour on 2 cores
 	$(PYTEST) -m "not gpu"
 
-test-gpu: $(INSTALLED)  ## The tests that need a CUDA device
+test-gpu: $(INSTALLED)  ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu
 
-lint: $(INSTALLED)  ## Check style
+lint: $(INSTALLED)  ## Check code style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(INSTALLED)  ## Rewrite to style
+format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 types: $(INSTALLED)  ## Check types
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## Time the downsamplers against the stock convolution, into benchmarks/
+bench: $(INSTALLED)  ## Benchmark the downsamplers against the stock convolution, into benchmarks/
 	$(BIN)/rfdetr-hwd benchmark op --out benchmarks
 
-house: $(INSTALLED)  ## Measure the structure of the package against its aims
+house: $(INSTALLED)  ## Measure the structure of the package against its targets
 	$(BIN)/python scripts/measure_house.py
 
-pages: $(INSTALLED)  ## Write the generated pages and parts of pages in docs/ again
+pages: $(INSTALLED)  ## Regenerate the generated pages in docs/
 	$(BIN)/python scripts/write_configuration_page.py
 	$(BIN)/python scripts/write_benchmarks_page.py
 	$(BIN)/python scripts/draw_architecture.py
 
-pictures: demo  ## Draw the pictures in docs/ again: trains the demo and, twice, a tiny model
+pictures: demo  ## Regenerate the pictures in docs/ (trains the demo, and a tiny model twice)
 	cp $(DEMO)/pictures/overview.png docs/demo.png
 	$(BIN)/python scripts/draw_hwd.py
 	$(BIN)/python scripts/draw_architecture.py

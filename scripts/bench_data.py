@@ -119,7 +119,7 @@ def _call(name: str, root: Path) -> dict[str, float]:
 def main() -> None:
     """Measure, print, and write a dated file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder of the dated JSON file")
+    parser.add_argument("--out", type=Path, help="directory of the dated JSON file")
     out = parser.parse_args().out
     from rfdetr_hwd.runtime.environment import describe_environment
 

@@ -27,8 +27,8 @@ from rfdetr_hwd.training.optimizer import moments_by_name
 def main() -> None:
     """Save a few times and print the medians: everything, and what hashing and flushing take of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path(), help="folder on the disk to be measured")
-    parser.add_argument("--out", type=Path, help="folder of the dated JSON file")
+    parser.add_argument("--folder", type=Path, default=Path(), help="directory on the disk to measure")
+    parser.add_argument("--out", type=Path, help="directory of the dated JSON file")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     network = build_model(ModelSection(pretrain_weights=None), DownsampleSection(), ["a"]).network

@@ -43,7 +43,7 @@ def retire(link: Path, checkpoints: Path, current: Path) -> None:
     try:
         if former != current.resolve() and former in (path.resolve() for path in list_checkpoints(checkpoints)):
             kept = former.rename(former.with_name(f"former-best-{former.name}"))
-            logger.info("the checkpoint that was the best is kept as %s", kept)
+            logger.info("the former best checkpoint is kept as %s", kept)
         link.unlink()
     except OSError as error:
         raise CheckpointError(f"cannot retire {link}: {error.strerror}") from None

@@ -42,5 +42,5 @@ def _acquire(file: IO[str], folder: Path) -> None:
                 raise ConfigError(f"{folder} is in use: another process is training in it") from None
             time.sleep(0.2)
         except OSError as error:
-            logger.warning("%s cannot be locked: see that no other process trains in it (%s)", folder, error)
+            logger.warning("%s cannot be locked (%s). Make sure that no other process trains in it", folder, error)
             return

@@ -97,7 +97,7 @@ class Checkpoint:
             CheckpointError: It has none.
         """
         if INPUTS not in self.files:
-            raise CheckpointError(f"{self.path} holds no inputs: it is no bundle of a step that failed")
+            raise CheckpointError(f"{self.path} holds no inputs: it is not a bundle of a failed step")
         return self._tensors(INPUTS)
 
     def weights_sha256(self, kind: str) -> str:
@@ -112,7 +112,7 @@ class Checkpoint:
         """
         path = self.path / TRAINING
         if TRAINING not in self.files:
-            raise CheckpointError(f"{self.path} holds weights only; a run cannot be resumed from it")
+            raise CheckpointError(f"{self.path} holds weights only: a run cannot be resumed from it")
         try:
             content = load_tensors(path)
         except (FileNotFoundError, UntrustedFileError) as error:
@@ -159,7 +159,7 @@ def _damage(folder: Path, name: str, entry: Any) -> str | None:
     """Return what is wrong with a file that a manifest names."""
     path = folder / name
     if Path(name).name != name or path.is_symlink() or not path.is_file():
-        return "is missing (or no plain file of this folder)"
+        return "is missing (or not a regular file of this directory)"
     try:
         size = path.stat().st_size
         if not isinstance(entry, dict) or size != entry.get("bytes"):
@@ -231,7 +231,9 @@ def newest_checkpoint(parent: Path) -> tuple[Checkpoint, list[str]]:
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
     path = folder / name
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not a folder: give a run folder or a checkpoint folder of rfdetr-hwd")
+        raise CheckpointError(
+            f"{folder} is not a directory: give a run directory or a checkpoint directory of rfdetr-hwd"
+        )
     try:
         if path.is_symlink():
             raise UntrustedFileError("it is a link")

@@ -24,7 +24,9 @@ def find_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: There is none, or the one that was named is corrupt.
     """
     if not path.is_dir():
-        raise CheckpointError(f"{path} is not a folder: give a run folder or a checkpoint folder of rfdetr-hwd")
+        raise CheckpointError(
+            f"{path} is not a directory: give a run directory or a checkpoint directory of rfdetr-hwd"
+        )
     if (path / "best").exists():
         return open_checkpoint((path / "best").resolve())  # the link may move while the checkpoint is read
     if (path / "checkpoints").is_dir():

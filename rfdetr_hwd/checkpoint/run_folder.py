@@ -57,7 +57,7 @@ class RunFolder:
         folder = cls(Path(config.output.dir))
         if folder.has_checkpoints():
             raise ConfigError(
-                f"output.dir: {folder.path} holds checkpoints of a run whose config.yaml is gone: put it back, or "
+                f"output.dir: {folder.path} holds checkpoints of a run, but no config.yaml. Restore config.yaml, or "
                 "choose another output.dir"
             )
         partial = folder.path / f".config-{os.getpid()}.partial"
@@ -84,7 +84,7 @@ class RunFolder:
         """
         folder = cls(path)
         if not folder.config_file.is_file():
-            raise ConfigError(f"--resume: {path} is not a run folder: it has no config.yaml")
+            raise ConfigError(f"--resume: {path} is not a run directory: it has no config.yaml")
         return folder
 
     @property
@@ -145,7 +145,7 @@ class RunFolder:
             ConfigError: Always.
         """
         raise ConfigError(
-            f"output.dir: {self.path} holds a run already. Continue it with `rfdetr-hwd train --resume {self.path}` "
+            f"output.dir: {self.path} holds a run already. Resume it with `rfdetr-hwd train --resume {self.path}` "
             "(or --auto-resume), or choose another output.dir"
         ) from None
 

@@ -35,5 +35,5 @@ def _starts(path: Path) -> list[dict[str, Any]]:
     try:
         return [dict(start) for start in read_json_object(path)["starts"]] if path.exists() else []
     except (OSError, UntrustedFileError, KeyError, TypeError, ValueError) as error:
-        logger.warning("%s cannot be read, and is begun again: %s", path, error)
+        logger.warning("%s cannot be read and is started again: %s", path, error)
         return []

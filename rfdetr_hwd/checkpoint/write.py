@@ -86,8 +86,8 @@ def save_checkpoint(
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         free = shutil.disk_usage(_existing(folder)).free >> 20
         raise CheckpointError(
-            f"cannot write the checkpoint {folder}: {reason}. {free} MiB are free on the disk; see also the limits on "
-            "files and quotas. Checkpoints that were there are untouched, and a resumed run resumes from them"
+            f"cannot write the checkpoint {folder}: {reason}. {free} MiB are free on the disk. Check file "
+            "limits and quotas too. Existing checkpoints are untouched. A resumed run starts from them"
         ) from None
     finally:
         # Leave no strays.

@@ -46,16 +46,18 @@ def check_changes(recorded: Config, wanted: Config, accepted: Sequence[str]) -> 
     for key in set(accepted) - {ANNOTATIONS}:
         choices = ", ".join((ANNOTATIONS, *map(_shown, ACCEPTABLE)))
         if key not in known_keys():
-            raise ConfigError(f"--accept {unknown_key(key)}. What can be accepted is {choices}")
+            raise ConfigError(f"--accept {unknown_key(key)}. Changes that can be accepted: {choices}")
         if not is_among(key, ACCEPTABLE):
-            raise ConfigError(f"--accept {key}: that is never accepted; what can be is {choices}")
+            raise ConfigError(
+                f"--accept {key}: this change cannot be accepted. Changes that can be accepted: {choices}"
+            )
     changed = changes(recorded, wanted)
     refuse({key: changed[key] for key in changed if key not in accepted}, RESUMABLE, "a resumed run")
     bends = recorded.train.schedule == "cosine" and wanted.train.epochs != recorded.train.epochs
     if bends and "train.epochs" not in accepted:
         raise ConfigError(
-            "train.epochs cannot be changed for a resumed run with train.schedule=cosine: it bends it. Continue with "
-            "--accept train.epochs if that is meant"
+            "train.epochs cannot be changed for a resumed run with train.schedule=cosine: this would change the "
+            "learning-rate curve. To change it anyway, resume with --accept train.epochs"
         )
     return set(changed)
 
@@ -91,10 +93,10 @@ def refuse(changed: Mapping[str, tuple[Any, Any]], allowed: Sequence[str], what:
     if not refused:
         return
     named = (f"{key} (was {json.dumps(was)}, is {json.dumps(now)})" for key, (was, now) in refused.items())
-    message = f"{', '.join(named)} cannot be changed for {what}; what can is {', '.join(map(_shown, allowed))}"
+    message = f"{', '.join(named)} cannot be changed for {what}. Keys that can: {', '.join(map(_shown, allowed))}"
     acceptable = [key for key in refused if what == "a resumed run" and is_among(key, ACCEPTABLE)]
     if acceptable:
-        message += f". If the change is meant, say so with {' '.join(f'--accept {key}' for key in acceptable)}"
+        message += f". To change it anyway, add {' '.join(f'--accept {key}' for key in acceptable)}"
     raise ConfigError(message)
 
 

@@ -52,7 +52,7 @@ def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origi
         for detail in error.errors(include_url=False):
             key = _key(detail)
             found[key] = f"{found[key]}, or {_reason(detail)}" if key in found else _explain(detail)
-        where = f"{origin}, with what the command line sets," if overrides else origin
+        where = f"{origin} with the command-line overrides" if overrides else origin
         raise ConfigError("\n  ".join([f"{where} is not valid:", *found.values()])) from None
 
 
@@ -117,7 +117,7 @@ def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[
 def unknown_key(key: str) -> str:
     """Return what to say of a key that is none."""
     if key in RENAMED:
-        return f"{key} is called {RENAMED[key]} now"
+        return f"{key} was renamed to {RENAMED[key]}"
     near = difflib.get_close_matches(key, [*known_keys(), *Config.model_fields], n=1, cutoff=0.5)
     return f"{key}: unknown key" + (f"; the nearest known key is {near[0]}" if near else "")
 

@@ -54,15 +54,15 @@ class ModelSection(Section):
     levels: tuple[Level, ...] = ("P4", "P5")
     """Feature levels of the projector, in ascending order. The stride-2 convolution is in P5 alone."""
     resolution: PositiveInt | None = None
-    """Side of the square input in pixels: a multiple of 32 (base: 56), at the stem of 64 (base: 112)."""
+    """Input resolution in pixels (square). A multiple of 32 (base: 56), at the stem of 64 (base: 112)."""
     resize: Literal["stretch", "letterbox"] = "stretch"
     """How an image is resized to the square: `stretch` as upstream does; `letterbox` keeps the aspect ratio."""
     pretrain_weights: str | None = "auto"
-    """`auto`: the variant's published COCO weights; a path: a run, a checkpoint or a .pth; `null`: a random start."""
+    """`auto`: the variant's published COCO weights; a path: a run, a checkpoint or a .pth; `null`: random weights."""
     strict_weights: bool = True
-    """Refuse pretrained weights with keys or shapes that no mapping explains. `false` starts those parts fresh."""
+    """Refuse pretrained weights with keys or shapes that no mapping covers. `false` draws those parts at random."""
     num_queries: PositiveInt | None = None
-    """Object queries, the most objects found in one image."""
+    """Object queries, which limit the number of objects found in one image."""
     num_select: PositiveInt | None = None
     """Detections per image: the top pairs of query and class. `null`: as many as there are queries."""
     group_detr: PositiveInt | None = None
@@ -106,7 +106,7 @@ class AugmentSection(Section):
     crop: Probability = 0.5
     """Probability of a random crop, which is then resized to the input size."""
     min_crop: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """Smallest crop, as a fraction of the image's side."""
+    """Smallest crop, as a fraction of the image's width and height."""
 
 
 class SplitSection(Section):
@@ -208,7 +208,7 @@ class TrainSection(Section):
     clip: NonNegativeFloat = 0.1
     """Max gradient norm. 0 disables clipping."""
     ema: bool = True
-    """Keep an exponential moving average (EMA) of the weights and evaluate it beside the raw weights."""
+    """Keep an exponential moving average (EMA) of the weights and evaluate both the EMA and the raw weights."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] = 0.993
     """Final decay of the EMA."""
     ema_tau: NonNegativeFloat = 100.0
@@ -224,7 +224,8 @@ class TrainSection(Section):
     max_hours: PositiveFloat | None = None
     """Save and stop after this many hours, with exit status 124. `--resume` resumes. Leave time for one save."""
     deterministic: bool = False
-    """Use deterministic GPU kernels where they exist; slower. `rfdetr-hwd doctor` lists the operators without one."""
+    """Use deterministic GPU kernels where they exist. Training is slower. `rfdetr-hwd doctor` lists the operators
+    without one."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -257,7 +258,7 @@ class OutputSection(Section):
     save_every_steps: PositiveInt | None = None
     """Optimizer steps between two checkpoints within an epoch. `null` disables them."""
     keep_last: PositiveInt = 2
-    """Newest checkpoints to keep, besides the best one."""
+    """Newest checkpoints to keep, in addition to the best one."""
     trackers: tuple[Literal["tensorboard"], ...] = ()
     """Experiment trackers, in addition to metrics.jsonl and the console."""
 

@@ -116,7 +116,7 @@ def in_parts(
             )
         size.images = -(-number // 2)
         waiting = [part, *waiting]
-        logger.warning("evaluating %d images at once does not fit into memory: %d from now on", number, size.images)
+        logger.warning("out of memory evaluating %d images at once; retrying with %d", number, size.images)
 
 
 @contextmanager

@@ -83,7 +83,9 @@ class Evaluation:
         self.pass_size.images = largest_evaluation_pass(network, optimizer, self.loader.resolution, wanted, self.config)
         if self.pass_size.images < wanted:
             logger.warning(
-                "evaluation.batch_size=%d does not fit into memory: %d at once", wanted, self.pass_size.images
+                "evaluation.batch_size=%d does not fit into memory: evaluating %d images at once",
+                wanted,
+                self.pass_size.images,
             )
 
     def measure(self, network: nn.Module, stop: StopRequest | None = None) -> dict[str, float | None]:
@@ -120,13 +122,13 @@ def _refuse_nothing(data: DetectionData, classes: ClassMap) -> None:
         lack = "none of its objects is of a class that the model has"
     if lack:
         raise DatasetError(
-            f"{data.images}: there is nothing to measure in the split {data.name}: {lack}. Correct its annotations, or "
-            "name another split (data.val, data.test)"
+            f"{data.images}: there is nothing to evaluate on in the split {data.name}: {lack}. Correct its "
+            "annotations, or name another split (data.val, data.test)"
         )
 
 
 def _note(unreadable: dict[int, BadImage], bad: BadImage) -> None:
     """Note an image that is not measured, and say so once."""
     if bad.image_id not in unreadable:
-        logger.warning("skipped in the evaluation, its objects count as missed: %s", bad.reason)
+        logger.warning("skipped in the evaluation (its objects count as missed): %s", bad.reason)
     unreadable[bad.image_id] = bad

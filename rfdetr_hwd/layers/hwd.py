@@ -110,7 +110,9 @@ class DWT(nn.Module):
     ) -> None:
         super().__init__()
         if wavelet not in pywt.wavelist(kind="discrete"):
-            raise DownsampleError(f"dwt: {wavelet!r} is no discrete wavelet of PyWavelets, such as db2, sym4, bior2.2")
+            raise DownsampleError(
+                f"dwt: {wavelet!r} is not a discrete wavelet of PyWavelets (for example db2, sym4, bior2.2)"
+            )
         if mode != "periodization":
             raise DownsampleError(f"dwt: mode {mode!r} {_why_not(mode)}; use periodization")
         self.wavelet = wavelet

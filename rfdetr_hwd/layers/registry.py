@@ -123,7 +123,7 @@ def _find_builder(name: str, options: Mapping[str, object]) -> Callable[..., nn.
         inspect.signature(builder).bind(4, 4, **options)
     except TypeError as error:
         accepted = ", ".join(list(inspect.signature(builder).parameters)[2:]) or "none"
-        raise DownsampleError(f"the downsampler {name!r}: {error}; its options are {accepted}") from None
+        raise DownsampleError(f"the downsampler {name!r}: {error}. Its options are {accepted}") from None
     return builder
 
 
@@ -131,9 +131,9 @@ def _find(name: str) -> Callable[..., nn.Module]:
     if name not in _REGISTRY:
         known = ", ".join(sorted(_REGISTRY))
         near = difflib.get_close_matches(name, _REGISTRY, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = f"Did you mean {near[0]}? " if near else ""
         raise DownsampleError(
-            f"unknown downsampler {name!r}; {hint}known are {known}, or a class as package.module:Class"
+            f"unknown downsampler {name!r}. {hint}Known are {known}, or a class as package.module:Class"
         )
     return _REGISTRY[name].builder
 
@@ -144,7 +144,7 @@ def _import_class(name: str) -> Callable[..., nn.Module]:
         found = getattr(importlib.import_module(module_name), class_name)
     except ImportError as error:
         raise DownsampleError(
-            f"downsample.name={name}: the module cannot be imported ({error}). Install it, or put its folder on "
+            f"downsample.name={name}: the module cannot be imported ({error}). Install it, or put its directory on "
             "PYTHONPATH"
         ) from None
     except (AttributeError, ValueError):

@@ -100,5 +100,5 @@ def load_model(
         built.network.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise WeightsError(f"the weights are not those of the model that is recorded with them: {reason}") from None
+        raise WeightsError(f"the weights do not match the recorded model: {reason}") from None
     return built

@@ -18,7 +18,7 @@ def find_source(model: ModelSection) -> SourceWeights | None:
     if model.pretrain_weights != "auto":
         path = Path(model.pretrain_weights)
         if not path.is_file():
-            raise WeightsError(f"model.pretrain_weights: there is no file or run folder {path}")
+            raise WeightsError(f"model.pretrain_weights: there is no file or run directory {path}")
         return read_pth(path)
     published = published_weights(model.variant)
     try:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 QUERY_KEYS = ("refpoint_embed.weight", "query_feat.weight")
 """The queries of all groups, (groups * queries, D), one group after the other."""
-ADDED_HEAD = "heads of an added query group, from a known one"
+ADDED_HEAD = "heads of an added query group, copied from an existing one"
 _HEAD = re.compile(r"(transformer\.enc_out(?:put|put_norm|_bbox_embed|_class_embed)\.)(\d+)(\..*)")
 
 
@@ -74,9 +74,9 @@ class QueryMap:
         """Return what became of the queries of a group, and of the groups; nothing of what stayed."""
         pairs = (("queries", old_queries, self.queries), ("query groups", self.old_groups, self.groups))
         return [
-            f"{what} cut from {old} to {new}"
+            f"{what} reduced from {old} to {new}"
             if new < old
-            else f"{what} raised from {old} to {new}, the added ones fresh"
+            else f"{what} increased from {old} to {new}, the added ones randomly initialized"
             for what, old, new in pairs
             if new != old
         ]

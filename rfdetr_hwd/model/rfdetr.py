@@ -236,7 +236,7 @@ class PublishedWeights:
         digest = hashlib.md5(self.path.read_bytes(), usedforsecurity=False).hexdigest()
         if digest != self.md5:
             raise ValueError(
-                f"{self.path} has MD5 {digest}, the published file has {self.md5}; remove it to fetch again"
+                f"{self.path} has MD5 {digest}, the published file has {self.md5}. Remove it to download it again"
             )
         return self.path
 

@@ -113,8 +113,8 @@ def _draw_equal_kernels(sites: dict[str, nn.Conv2d]) -> dict[str, torch.Tensor]:
 def _start_equal(module: nn.Module, name: str, kernel: torch.Tensor) -> None:
     if not isinstance(module, LinearDownsample) or module.fit(kernel) < 1 - 1e-9:
         raise SwapError(
-            f"downsample.init=equal is a start that hwd, spd and conv2x2 share; {name} cannot represent every 2x2 "
-            "kernel. Set downsample.init=default"
+            f"downsample.init=equal is for hwd, spd and conv2x2. {name} cannot represent every 2x2 kernel. Set "
+            " downsample.init=default"
         )
 
 

@@ -43,7 +43,7 @@ class LoadReport:
 
     def rows(self) -> list[tuple[str, int, str]]:
         """Return (kind, number of tensors, reason) rows for a table."""
-        rows = [("loaded", len(self.loaded), "as they are")]
+        rows = [("loaded", len(self.loaded), "unchanged")]
         for kind, reasons in (("mapped", self.mapped), ("new", self.new), ("skipped", self.left_out)):
             rows += [(kind, count, reason) for reason, count in Counter(reasons.values()).items()]
         return rows
@@ -73,7 +73,7 @@ def load_weights(model: StockModel, class_names: Sequence[str], source: SourceWe
     return report
 
 
-_UNFIT = "does not fit, and no rule explains it"
+_UNFIT = "does not fit, and no mapping applies"
 
 
 class _Mapper:
@@ -130,7 +130,7 @@ class _Mapper:
             advice = "Give weights that rfdetr or rfdetr-hwd has written"
         return (
             f"{self.source.origin} does not fit this model: {len(keys)} tensors differ ({shown}). {advice}, or set "
-            "model.strict_weights=false to start those parts fresh"
+            "model.strict_weights=false to initialize those parts randomly"
         )
 
     def _difference(self, key: str, state: Mapping[str, Tensor]) -> str:

@@ -6,8 +6,8 @@ import torch
 
 NONDETERMINISTIC_ON_CUDA = {
     "grid_sample, backward": "deformable attention of the decoder",
-    "interpolate (bicubic), backward": "position embeddings of the encoder, at other sides than the model's own: with "
-    "train.multi_scale=false it is not used",
+    "interpolate (bicubic), backward": "position embeddings of the encoder, at resolutions other than the model's own "
+    "(not used with train.multi_scale=false)",
 }
 """Operators of this model that have no deterministic kernel on a GPU: what they compute, and where they are.
 

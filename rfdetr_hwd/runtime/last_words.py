@@ -20,7 +20,7 @@ def say_last_words(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, Interrupted):
         if is_first():
-            say(error.advice or f"stopped. To start again:\n{launcher()} {shlex.join(sys.argv[1:])}")
+            say(error.advice or f"Stopped. Start again with:\n{launcher()} {shlex.join(sys.argv[1:])}")
         return error.status
     sys.excepthook(type(error), error, error.__traceback__)
     return 1

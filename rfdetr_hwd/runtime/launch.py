@@ -44,7 +44,7 @@ def find_place() -> Place | None:
     missing = [name for name in _TOGETHER if not _text(name)]
     if missing:
         told = " and ".join(f"{name}={_text(name)}" for name in _TOGETHER[:2])
-        raise ConfigError(f"{told} are set in the environment, {' and '.join(missing)} not: {_advice()}")
+        raise ConfigError(f"{told} are set in the environment, but not {' and '.join(missing)}: {_advice()}")
     rank, local_rank = _number("RANK", 0, 0), _number("LOCAL_RANK", 0, 0)
     port = _number("MASTER_PORT", 0, 0)
     if rank >= world_size or port > _LARGEST_PORT:
@@ -58,7 +58,7 @@ def leftover() -> str:
     if find_place() is not None or _number("WORLD_SIZE", 1, 1) == 1:
         return ""
     return (
-        f"WORLD_SIZE={_text('WORLD_SIZE')} is set in the environment, RANK is not: running as a single process. For "
+        f"WORLD_SIZE={_text('WORLD_SIZE')} is set in the environment, but not RANK: running as a single process. For "
         f"{_text('WORLD_SIZE')} ranks: torchrun --nproc-per-node={_text('WORLD_SIZE')} -m rfdetr_hwd ..."
     )
 
@@ -122,4 +122,4 @@ def _number(name: str, default: int, least: int) -> int:
 
 def _advice() -> str:
     names = " ".join((*_TOGETHER, "LOCAL_RANK"))
-    return f"start through torchrun, which sets them all; for a single process: unset {names}"
+    return f"start with torchrun, which sets them all. For a single process: unset {names}"

@@ -68,5 +68,5 @@ def _is_nearly_full(text: str) -> bool:
     except RuntimeError:  # after an illegal access every call fails: memory was not the reason
         return False
     if free < _LITTLE:
-        logger.warning("taken for a lack of memory, with %d MiB of the GPU free: %s", free >> 20, text.splitlines()[0])
+        logger.warning("treated as out of memory, with %d MiB free on the GPU: %s", free >> 20, text.splitlines()[0])
     return free < _LITTLE

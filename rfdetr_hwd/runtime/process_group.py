@@ -71,8 +71,8 @@ def find_device(local_rank: int) -> torch.device:
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
         raise RankError(
-            f"rank {local_rank} of this machine has no GPU: {torch.cuda.device_count()} are visible. Start as many "
-            "ranks on a machine (torchrun --nproc-per-node), or see CUDA_VISIBLE_DEVICES"
+            f"rank {local_rank} of this machine has no GPU: {torch.cuda.device_count()} are visible. Start at "
+            "most that many ranks on a machine (torchrun --nproc-per-node), or check CUDA_VISIBLE_DEVICES"
         )
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
@@ -84,7 +84,7 @@ def _check_kinds(device: torch.device) -> None:
     kinds = all_gather_objects(device.type)
     without = [number for number, kind in enumerate(kinds) if kind != "cuda"]
     if without and len(without) < len(kinds):
-        raise RankError(f"rank {', '.join(map(str, without))} of {len(kinds)} has no GPU, the others have")
+        raise RankError(f"rank {', '.join(map(str, without))} of {len(kinds)} has no GPU, but the others have one")
 
 
 def _join(place: Place) -> None:
@@ -109,9 +109,11 @@ def _join(place: Place) -> None:
         dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world_size, timeout=_TIMEOUT)
     except (dist.DistError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
-        remedy = "start through torchrun, or for a single process unset RANK and WORLD_SIZE"
+        remedy = "start with torchrun, or for a single process unset RANK and WORLD_SIZE"
         if "EADDRINUSE" in reason or "in use" in reason:
-            remedy = "another program uses this port: set another, or use torchrun --standalone, which finds a free one"
+            remedy = (
+                "another program uses this port: set another port, or use torchrun --standalone, which finds a free one"
+            )
         raise RankError(
             f"rank {place.rank} of {place.world_size} cannot join the others at {place.host}:{place.port} "
             f"(MASTER_ADDR, MASTER_PORT): {reason}. {remedy[0].upper()}{remedy[1:]}"

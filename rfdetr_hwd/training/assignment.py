@@ -18,7 +18,7 @@ _MATCHES = [[1, 0, -1]]
 """Costs of three queries and two boxes, and the box that each query is matched to; -1: none."""
 
 SOLVER_ADVICE = (
-    "install a C compiler (gcc) and the headers of Python (python3-dev), and see that TRITON_CACHE_DIR can be written"
+    "install a C compiler (gcc) and the Python headers (python3-dev), and check that TRITON_CACHE_DIR is writable"
 )
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def prepare_solver(device: torch.device) -> None:
     if problem:
         solve_on_host()
         logger.warning(
-            "matching boxes on the CPU, which is slower: %s. To have it on the GPU, %s", problem, SOLVER_ADVICE
+            "matching boxes on the CPU, which is slower: %s. To match on the GPU, %s", problem, SOLVER_ADVICE
         )
 
 
@@ -65,7 +65,7 @@ def solver_problem(device: torch.device) -> str:
         raise
     except Exception as error:  # a compiler, a driver and a file system fail in any way
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    return "" if found == _MATCHES else f"costs {_COSTS} give {found}, not {_MATCHES}"
+    return "" if found == _MATCHES else f"wrong result: costs {_COSTS} give {found}, expected {_MATCHES}"
 
 
 def solve_on_host() -> None:

@@ -35,7 +35,7 @@ def choose_micro_batch(
     share = -(-config.train.batch_size // world_size())
     if device.type != "cuda":
         if is_main():
-            logger.info("train.micro_batch=auto: on a CPU it is the rank's whole share, %d images", share)
+            logger.info("train.micro_batch=auto: on a CPU it is the per-rank batch, %d images", share)
         return 0
     side, densest = max(loader.order.resolutions), max(len(data.objects(row)[1]) for row in range(len(data)))
 

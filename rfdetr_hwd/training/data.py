@@ -29,8 +29,8 @@ from rfdetr_hwd.training.validation_split import hold_out, refuse_val_split
 
 _WITHOUT_OBJECTS: Mapping[str, str] = {
     "train": "there is nothing to learn. Correct the annotations, or name another split with data.train",
-    "val": "there is nothing to measure. Correct the annotations, name another split with data.val, or take images of "
-    "the training split with `rfdetr-hwd data split`",
+    "val": "there is nothing to evaluate on. Correct the annotations, name another split with data.val, or hold out "
+    "training images with `rfdetr-hwd data split`",
 }
 
 
@@ -78,7 +78,7 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
     if classes.only_dataset and "classes_differ" not in settings.allow:
         raise DatasetError(
             f"{val_data.images} has classes that {train_data.images} lacks: {classes.describe_difference()}. Rename "
-            "them, or accept with data.allow=[classes_differ]"
+            "them, or accept the difference with data.allow=[classes_differ]"
         )
     # Say what was found.
     if distributed.is_main():
@@ -120,7 +120,7 @@ def _read_split(split: Split, config: Config) -> DetectionData:
     findings.refuse_errors(allow)
     notices = ", ".join(f"{kind} {findings.counts[kind]}" for kind in findings.kinds("notice"))
     if notices and distributed.is_main():
-        say(f"notices of {split.name}: {notices}; `rfdetr-hwd data check` explains them")
+        say(f"notices of {split.name}: {notices}. `rfdetr-hwd data check` explains them")
     return data
 
 

@@ -38,8 +38,8 @@ def say_ap_limit(data: DetectionData, max_dets: int | None) -> None:
     num_images = len(np.unique(pairs[counts > _AP_DETECTIONS] // len(data.class_names)))
     advice = f"see AP@{max_dets}" if max_dets and max_dets >= most else f"set evaluation.max_dets={most} for AP@{most}"
     say(
-        f"{data.name}: AP counts {_AP_DETECTIONS} detections of a class in an image, and images with more objects of "
-        f"one class, up to {most}, are {num_images}: {advice}"
+        f"{data.name}: images with more than {_AP_DETECTIONS} objects of one class (up to {most}): {num_images}. AP "
+        f"counts {_AP_DETECTIONS} detections per class and image: {advice}"
     )
 
 
@@ -48,7 +48,7 @@ def say_overlap(train_data: DetectionData, val_data: DetectionData) -> None:
     shared = count_shared(train_data, val_data)
     if shared:
         images = f"{'all' if shared == len(val_data) else f'{shared} of'} {len(val_data)} validation images"
-        say(f"{val_data.name}: {images} are training images: AP says nothing of new ones")
+        say(f"{val_data.name}: {images} are also training images. AP on them says nothing about new images")
 
 
 def _of_queries(model: BuiltModel) -> Iterator[str]:
@@ -56,8 +56,8 @@ def _of_queries(model: BuiltModel) -> Iterator[str]:
     if num_queries > num_proposals:
         yield (
             f"model.num_queries={num_queries}: at {model.stock.resolution} px the encoder proposes {num_proposals} "
-            "boxes, one at each place of its levels, and the queries beyond start without one. Raise model.resolution, "
-            "or add to model.levels"
+            "boxes, one per position of its feature levels. The other queries start without a proposal. Raise "
+            "model.resolution, or add to model.levels"
         )
 
 
@@ -68,6 +68,6 @@ def _of_detections(model: BuiltModel, data: DetectionData) -> Iterator[str]:
     if most > limit:
         name = "model.num_queries" if config.num_queries <= config.num_select else "model.num_select"
         yield (
-            f"{data.name}: the model finds at most {limit} objects in an image, and images with more, up to {most}, "
-            f"are {int((counts > limit).sum())}: set {name}={most} or more"
+            f"{data.name}: images with more than {limit} objects (up to {most}): {int((counts > limit).sum())}. The "
+            f"model finds at most {limit} objects in an image: set {name}={most} or more"
         )

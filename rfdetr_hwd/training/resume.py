@@ -46,10 +46,10 @@ def settle_config(
     config = with_bit_depth(keep_former(config, values), recorded.data.bit_depth)
     changed = check_changes(recorded, config, accepted)
     for key in set(accepted) - changed - {ANNOTATIONS}:
-        logger.warning("--accept %s: it is as it was", key)
+        logger.warning("--accept %s: this key has not changed", key)
     epoch = checkpoint.state.epoch if checkpoint else 0
     if config.train.epochs < epoch:
-        raise ConfigError(f"train.epochs={config.train.epochs}: the run has {epoch} epochs behind it already")
+        raise ConfigError(f"train.epochs={config.train.epochs}: the run has completed {epoch} epochs already")
     return config, changed
 
 
@@ -70,8 +70,8 @@ def check_data(checkpoint: Checkpoint, record: Mapping[str, Any], accepted: Sequ
         if was != now and not (key in annotations and ANNOTATIONS in accepted):
             hint = f", accept them with --accept {ANNOTATIONS}" if key in annotations else ""
             raise DatasetError(
-                f"the {what} are not those of {checkpoint.path}: was {_brief(was)}, is {_brief(now)}. Resume on the "
-                f"same data{hint}, or start a new run with model.pretrain_weights set to this one"
+                f"the {what} differ from those of {checkpoint.path}: was {_brief(was)}, is {_brief(now)}. Resume on "
+                f"the same data{hint}, or start a new run with model.pretrain_weights set to this run"
             )
     is_other_training, is_other_validation = (checkpoint.record.get(key) != record[key] for key in annotations)
     return is_other_training, is_other_validation

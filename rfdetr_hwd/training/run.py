@@ -57,17 +57,17 @@ def run(
         Interrupted: The run was asked to stop, and says how to continue.
     """
     if (config is None) == (resume is None):
-        raise ConfigError("give --config FILE for a new run, or --resume RUN_DIR to continue one")
+        raise ConfigError("give --config FILE for a new run, or --resume RUN_DIR to resume one")
     if resume is not None and auto_resume:
-        raise ConfigError("--auto-resume goes with --config; --resume continues the run in any case")
+        raise ConfigError("--auto-resume goes with --config. --resume always resumes the run")
     if resume is not None and "output.dir" in override_keys(overrides):
-        raise ConfigError("output.dir cannot be changed for a resumed run: move its folder instead")
+        raise ConfigError("output.dir cannot be changed for a resumed run: move its directory instead")
     # Find the run.
     settings, folder = _find_run(config, resume, overrides, auto_resume)
     if accepted and folder is None:
-        raise ConfigError("--accept goes with a run that is continued: there is none yet")
+        raise ConfigError("--accept goes with a run to resume: there is none yet")
     if "tensorboard" in settings.output.trackers and importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError("output.trackers: run `pip install tensorboard` first, or leave tensorboard out")
+        raise ConfigError("output.trackers: run `pip install tensorboard` first, or remove tensorboard")
     check_downsample(settings.downsample.name, **downsample_options(settings.downsample))
     if folder is None:
         check_first_weights(settings.model)
@@ -111,7 +111,7 @@ def _explained(config: Config) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise MemoryShortageError(
-            f"there is no memory left beside the steps ({str(error).splitlines()[0]}). See what else is in it, set a "
+            f"out of memory outside the training step ({str(error).splitlines()[0]}). Check what else uses it, set a "
             "smaller train.micro_batch or evaluation.batch_size, or start a run with train.ema=false"
         ) from None
 
@@ -137,8 +137,8 @@ def _stopped(config: Config) -> str:
     folder = RunFolder(Path(config.output.dir))
     if not folder.is_run:
         return ""
-    newest = f"saved in {folder.path}" if folder.has_checkpoints() else "no step was saved yet"
-    return f"stopped; {newest}; resume with:\n{_resume_command(config)}"
+    stopped = "Stopped." if folder.has_checkpoints() else "Stopped before the first checkpoint."
+    return f"{stopped} Resume with:\n{_resume_command(config)}"
 
 
 def _resume_command(config: Config) -> str:
@@ -188,7 +188,7 @@ def _fit(trainer: Trainer) -> None:
         how = (
             "raise train.epochs" if state.epoch >= config.train.epochs else "raise train.early_stop, or set it to null"
         )
-        say(f"{over}; to continue, {how}")
+        say(f"{over}. To continue, {how}")
     # Train.
     try:
         with recorded_end(folder, config, state):
@@ -197,9 +197,9 @@ def _fit(trainer: Trainer) -> None:
         saved = list_checkpoints(folder.checkpoints)
         reached = f"from {saved[0].name}" if saved else "from the start"
         raise TrainingError(
-            f"the loss or gradient of step {state.step + 1} is not finite, and was not applied: {error}. To make it "
-            f"again: rfdetr-hwd checkpoint replay {shlex.quote(str(folder.bundle(state)))}. Look at these images, or "
-            f"continue {reached} with another learning rate: {_resume_command(config)} "
+            f"the loss or gradient of step {state.step + 1} is non-finite: {error}. The step was not applied. Replay "
+            f"it: rfdetr-hwd checkpoint replay {shlex.quote(str(folder.bundle(state)))}. Check these images, or "
+            f"resume {reached} with another learning rate: {_resume_command(config)} "
             f"--accept train.lr train.lr={config.train.lr / 2:g}"
         ) from None
     finally:
@@ -213,4 +213,4 @@ def _fit(trainer: Trainer) -> None:
         say(ended)
     if state.best_ap is not None:
         say(f"best: {state.best_weights} AP {state.best_ap:.4f} at step {state.best_step}, in {folder.best}")
-        say(f"to measure it: rfdetr-hwd evaluate --weights {shlex.quote(str(folder.path))}")
+        say(f"evaluate it: rfdetr-hwd evaluate --weights {shlex.quote(str(folder.path))}")

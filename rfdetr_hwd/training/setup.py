@@ -175,9 +175,9 @@ def restore(
 
 def _say_carried_over(was: TrainState, changed: Set[str], is_remeasured: bool) -> None:
     if is_remeasured:
-        logger.info("the best AP is forgotten: it was measured on other images")
+        logger.info("resetting best AP: the validation set changed")
     if was.step_in_epoch and changed & set(REORDERING):
-        logger.info("the current epoch starts again: with these changes it is other images than it was")
+        logger.info("restarting the current epoch: the changes alter which images it holds")
 
 
 def _start(built: Built, folder: RunFolder, learner: Learner, state: TrainState, is_changed: bool = False) -> Trainer:
@@ -232,8 +232,8 @@ def claim(config: Config, folder: RunFolder | None, stack: ExitStack) -> None:
         ConfigError: Another process trains in it, or the ranks do not see the same.
     """
     if distributed.broadcast_object(folder is not None) != (folder is not None):
-        here = f"rank {distributed.rank()} and rank 0 do not see the same in {config.output.dir}"
-        raise ConfigError(f"output.dir: {here}: it must be a folder that all machines share")
+        here = f"rank {distributed.rank()} and rank 0 see different contents in {config.output.dir}"
+        raise ConfigError(f"output.dir: {here}. It must be a directory that all machines share")
     if folder is not None and distributed.is_main():
         stack.enter_context(folder.lock())
     distributed.barrier()
@@ -251,6 +251,6 @@ def _create_folder(config: Config, stack: ExitStack) -> RunFolder:
     if distributed.is_main():
         folder = RunFolder.create(config)
         stack.enter_context(folder.lock())
-        say(f"run folder: {folder.path}")
+        say(f"run directory: {folder.path}")
     distributed.barrier()
     return RunFolder(Path(config.output.dir))

@@ -46,7 +46,9 @@ class JsonLinesTracker:
         if damaged:
             aside = path.with_name(f"corrupt-{path.name}")
             path.rename(aside)
-            logger.warning("%s: no record in line %s; skipped, and the file kept as %s", path, damaged[:5], aside)
+            logger.warning(
+                "%s: corrupt lines %s are skipped. The original file is kept as %s", path, damaged[:5], aside
+            )
         records = [
             record
             for record in filter(None, map(_record, lines))

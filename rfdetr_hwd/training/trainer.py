@@ -139,10 +139,10 @@ class Trainer:
             try:
                 self.save()
             except Exception as failure:  # which must not hide why the run ends
-                logger.warning("step %d is not saved: %s", self.state.step, failure)
+                logger.warning("step %d could not be saved: %s", self.state.step, failure)
             else:
                 if self._saved_step and is_main():
-                    logger.warning("what was trained is saved, at step %d", self._saved_step)
+                    logger.warning("a checkpoint is saved at step %d", self._saved_step)
             raise (error.original if isinstance(error, SharedError) else error) from None
 
     def _batches(self) -> Iterator[Batch]:
@@ -215,15 +215,14 @@ class Trainer:
             )
         self.state.micro_batch = half
         if is_main():
-            what = f"out of memory at step {step} with micro-batch {largest}"
-            logger.warning(f"{what}; retrying with train.micro_batch={half} (same global batch), which the run keeps")
+            logger.warning("out of memory at step %d; retrying with micro-batch %d (same global batch)", step, half)
 
     def _bundle(self, micro_batches: Sequence[Batch], error: NonFiniteError, start: dict[str, Any]) -> None:
         """Write what reproduces a step that failed; if that fails too, it must not hide why the run stops."""
         try:
             write_bundle(self.folder, self.state, self.record, self.learner.network, micro_batches, start, error)
         except UserError as failure:
-            logger.warning("what reproduces it was not saved: %s", failure)
+            logger.warning("the inputs of the failed step could not be saved: %s", failure)
 
     def _end_epoch(self) -> None:
         """Count the epoch, if the step that was made is its last."""

@@ -42,8 +42,7 @@ def refuse_val_split(layout: Layout) -> None:
     if own:
         name = layout.split("val").name
         raise ConfigError(
-            f"data.val_fraction: {layout.root} has a validation split, {name}. To use it, leave data.val_fraction out "
-            "(null)"
+            f"data.val_fraction: {layout.root} has a validation split, {name}. To use it, set data.val_fraction=null"
         )
 
 
@@ -63,7 +62,7 @@ def hold_out(whole: DetectionData, settings: DataSection, recorded: HeldOut | No
         return Parts(*part_held_out(whole, recorded), recorded)
     found: HeldOut | str = ""
     if distributed.is_main():
-        say(f"data.val_fraction: comparing {len(whole)} images, so that none held out looks like one to train on ...")
+        say(f"data.val_fraction: comparing {len(whole)} images, to keep near-duplicates in one split ...")
         try:
             found = choose_held_out(whole, fraction, seed, lambda images: watch("comparing images", len(whole), images))
         except DatasetError as error:
@@ -89,13 +88,13 @@ def read_validation(settings: DataSection, checkpoint: Checkpoint) -> DetectionD
     if recorded is None or recorded[:2] != (settings.val_fraction, settings.val_seed):
         did = f"held out {recorded.fraction:g} with seed {recorded.seed}" if recorded else "held out nothing"
         raise ConfigError(
-            f"data.val_fraction: the training of {checkpoint.path} {did}; other images were trained on. Leave "
+            f"data.val_fraction: the training of {checkpoint.path} {did}. It trained on other images. Leave "
             "data.val_fraction and data.val_seed as they were, or set data.val_fraction=null and data.val=NAME"
         )
     whole = read_split(layout.split("train"), settings.allow, read_options(settings))
     if recorded.sha256 != whole.fingerprint:
         raise DatasetError(
-            f"{layout.root} is not the data of which {checkpoint.path} held out its validation images. To measure on "
-            "other data, set data.val_fraction=null and data.val=NAME"
+            f"{layout.root} is not the dataset that {checkpoint.path} held its validation images out of. To evaluate "
+            "on other data, set data.val_fraction=null and data.val=NAME"
         )
     return part_held_out(whole, recorded)[1]

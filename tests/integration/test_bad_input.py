@@ -29,7 +29,7 @@ def files(folder: Path) -> set[str]:
     [
         (["--config", "nowhere.yaml"], 2, ["nowhere.yaml", "No such file"]),
         (["--config", "{config}", "train.epocs=3"], 2, ["train.epocs", "train.epochs"]),
-        (["--config", "{config}", "downsample.name=hdw", "data.root=nowhere"], 2, ["'hdw'; did you mean hwd?"]),
+        (["--config", "{config}", "downsample.name=hdw", "data.root=nowhere"], 2, ["'hdw'. Did you mean hwd?"]),
         (["--config", "{config}", "downsample.options={{wavelt: db2}}", "data.root=nowhere"], 2, ["wavelt", "backend"]),
         (
             [
@@ -39,7 +39,7 @@ def files(folder: Path) -> set[str]:
                 "downsample.options={{wavelet: db99}}",
                 "data.root=nowhere",
             ],
-            *(2, ["dwt: 'db99' is no discrete wavelet"]),
+            *(2, ["dwt: 'db99' is not a discrete wavelet"]),
         ),
         (["--config", "{config}", "model.levels=[P4]"], 2, ["would replace nothing", "model.levels=[P4,P5]"]),
         (["--config", "{config}", "data.root=nowhere"], 1, ["no folder nowhere"]),
@@ -47,7 +47,7 @@ def files(folder: Path) -> set[str]:
         (["--config", "{config}", "model.pretrain_weights=nowhere.pth"], 1, ["nowhere.pth"]),
         (["--config", "{config}", "output.dir=/proc/nowhere"], 2, ["output.dir", "/proc/nowhere"]),
         ([], 2, ["--config FILE", "--resume RUN_DIR"]),
-        (["--resume", "nowhere"], 2, ["nowhere is not a run folder"]),
+        (["--resume", "nowhere"], 2, ["nowhere is not a run directory"]),
     ],
 )
 def test_train_refuses(
@@ -103,7 +103,7 @@ def without_objects(shapes_root: Path, root: Path, split: str, lack: str) -> str
     ("split", "advice"),
     [
         ("train", "nothing to learn. Correct the annotations, or name another split with data.train [no_boxes]"),
-        ("valid", "split with data.val, or take images of the training split with `rfdetr-hwd data split` [no_boxes]"),
+        ("valid", "split with data.val, or hold out training images with `rfdetr-hwd data split` [no_boxes]"),
     ],
 )
 def test_a_split_without_an_object_is_refused(
@@ -131,7 +131,7 @@ def test_an_evaluation_without_an_object_is_refused(
     root = tmp_path / "data"
     reason = without_objects(shapes_root, root, "test", lack)
     evaluate = ["evaluate", "--weights", trained, f"data.root={root}", "--out", tmp_path / "out"]
-    refused(cli(*evaluate, "--split", "test"), 1, "nothing to measure in the split test", reason, "data.test")
+    refused(cli(*evaluate, "--split", "test"), 1, "nothing to evaluate on in the split test", reason, "data.test")
     assert not (tmp_path / "out").exists()
 
 
@@ -173,7 +173,7 @@ def test_a_resumed_run_stays_on_its_data(cli: Run, trained: Path, shapes_root: P
     path.write_text(json.dumps({**annotations, "annotations": annotations["annotations"][:-1]}))
     result = cli("train", "--resume", run, f"data.root={root}")
     was, now = (f"{which} {{'images': 24, 'boxes': {count}," for which, count in (("was", boxes), ("is", boxes - 1)))
-    refused(result, 1, "the training annotations are not those of", was, now)
+    refused(result, 1, "the training annotations differ from those of", was, now)
 
 
 def test_two_processes_do_not_train_in_one_folder(cli: Run, trained: Path, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_checkpoint_of_something_else_is_refused(cli: Run, shapes_root: Path, 
     source = [shapes_root / "test"] if verb == "predict" else []
     for weights, part in (
         (tmp_path, "corrupt"),
-        (tmp_path / "x.pth", "not a folder"),
+        (tmp_path / "x.pth", "not a directory"),
         (shapes_root, "not a checkpoint"),
     ):
         refused(cli(verb, *source, "--weights", weights), 1, str(weights), part)

@@ -104,7 +104,7 @@ def test_a_loss_that_is_not_finite_leaves_a_bundle(cli: Run, halfway: Path, monk
     with monkeypatch.context() as patched:
         patched.setattr(torch.nn.Module, "load_state_dict", poisoned)
         result = cli("train", "--resume", halfway)
-    refused(result, 1, "step 7 is not finite", "checkpoint replay", "--accept train.lr")
+    refused(result, 1, "step 7 is non-finite", "checkpoint replay", "--accept train.lr")
     assert [path.name for path in list_checkpoints(halfway / "checkpoints")] == ["step-00000006"]
     assert open_checkpoint(checkpoint.path).files == checkpoint.files
     folder = halfway / "non-finite" / "step-00000007"
@@ -120,7 +120,7 @@ def test_a_loss_that_is_not_finite_leaves_a_bundle(cli: Run, halfway: Path, monk
     for name, value in found["terms"].items():
         (row,) = [line for line in result.stdout.splitlines() if f" {name} " in line]
         assert row.count(value) >= 2, row  # to the last digit
-    refused(cli("checkpoint", "replay", checkpoint.path), 1, "no bundle")
+    refused(cli("checkpoint", "replay", checkpoint.path), 1, "not a bundle")
 
 
 def test_a_finite_update_is_not_reported_as_reproduced(
@@ -134,7 +134,7 @@ def test_a_finite_update_is_not_reported_as_reproduced(
 
     with monkeypatch.context() as patched:
         patched.setattr(DetectionLoss, "forward", broken)
-        refused(cli("train", "--resume", halfway), 1, "not finite")
+        refused(cli("train", "--resume", halfway), 1, "non-finite")
     refused(cli("checkpoint", "replay", halfway / "non-finite" / "step-00000007"), 1, "nothing was reproduced")
 
 
@@ -142,7 +142,7 @@ def test_a_finite_update_is_not_reported_as_reproduced(
     ("arguments", "status", "parts"),
     [
         (["train.lr=5e-4"], 2, ["train.lr (was 0.001, is 0.0005) cannot be changed", "--accept train.lr"]),
-        (["--accept", "model.levels", "model.levels=[P4]"], 2, ["--accept model.levels", "never accepted"]),
+        (["--accept", "model.levels", "model.levels=[P4]"], 2, ["--accept model.levels", "cannot be accepted"]),
         (["--accept", "classes"], 2, ["--accept classes: unknown key"]),
         (["--accept", "train.lrr"], 2, ["--accept train.lrr: unknown key; the nearest known key is train.lr."]),
         (
@@ -187,7 +187,9 @@ def test_accepted_changes_are_made(cli: Run, halfway: Path, shapes_root: Path, t
         annotations = json.loads(path.read_text())
         annotations["categories"][-1]["name"] = "comet"
         path.write_text(json.dumps(annotations))
-    refused(cli("train", "--resume", halfway, "--accept", "annotations"), 1, "the classes are not those of", "'comet'")
+    refused(
+        cli("train", "--resume", halfway, "--accept", "annotations"), 1, "the classes differ from those of", "'comet'"
+    )
 
 
 def test_what_is_accepted_before_the_first_checkpoint_stays_accepted(
@@ -216,7 +218,7 @@ def test_a_folder_with_anothers_checkpoints_is_refused(cli: Run, config_file: Pa
     """They would be taken for this run's, and newer than its own."""
     (halfway / "config.yaml").unlink()
     result = cli("train", "--config", config_file, f"output.dir={halfway}", "--auto-resume")
-    refused(result, 2, "holds checkpoints of a run whose config.yaml is gone")
+    refused(result, 2, "holds checkpoints of a run, but no config.yaml")
     assert last_step(halfway) == 6
 
 

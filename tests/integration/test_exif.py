@@ -156,7 +156,9 @@ def test_the_key_of_a_run_stays(
     folder = RunFolder.open(run)
     settled, changed = settle_config(started, folder, folder.newest(), [])
     assert (settled, changed) == (folder.config([]), {"output.dir"})
-    refused(cli(*resumed, "--accept", "data.exif", "data.exif=auto"), 1, "the training annotations are not those of")
+    refused(
+        cli(*resumed, "--accept", "data.exif", "data.exif=auto"), 1, "the training annotations differ from those of"
+    )
     monkeypatch.setattr(train_command, "_fit", lambda *_: None)
     result = cli(*resumed, "--accept", "data.exif", "--accept", "annotations", "data.exif=auto")
     assert result.returncode == 0, result.stderr

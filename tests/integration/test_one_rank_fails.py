@@ -10,7 +10,7 @@ import pytest
 from rfdetr_hwd.checkpoint.read import list_checkpoints, open_checkpoint
 from tests.integration.test_ranks import launch, processes
 
-DEFECT, DISK, ROOM = "RuntimeError: a defect", "a disk that is gone", "there is no memory left beside the steps"
+DEFECT, DISK, ROOM = "RuntimeError: a defect", "a disk that is gone", "out of memory outside the training step"
 CUDNN = "RuntimeError: CUDNN_STATUS_EXECUTION_FAILED"
 OPTIMIZER = "error: out of memory in the middle of the optimizer step"
 

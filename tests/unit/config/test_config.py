@@ -49,7 +49,7 @@ def test_annotations_and_images_of_a_split_may_be_named_apart() -> None:
     ("override", "message"),
     [
         ("train.epocs=3", "train.epocs: unknown key; the nearest known key is train.epochs"),
-        ("output.save_every_updates=3", "output.save_every_updates is called output.save_every_steps now"),
+        ("output.save_every_updates=3", "output.save_every_updates was renamed to output.save_every_steps"),
         ("train.batch_size=true", "train.batch_size: must not be true"),
         ("train.clip=false", "train.clip: must not be false"),
         ("data.allow=negative_box", "data.allow = 'negative_box': must be a list, such as data.allow=[negative_box]"),

@@ -109,17 +109,15 @@ def test_images_that_were_trained_on_are_not_measured(configure: Configure, shap
     held_out = read_data(config).held_out
     assert held_out is not None
     run = SimpleNamespace(record={HELD_OUT: held_out.as_record()}, path="run")
-    with pytest.raises(
-        ConfigError, match=r"the training of run held out 0.25 with seed 0; other images were trained on"
-    ):
+    with pytest.raises(ConfigError, match=r"the training of run held out 0.25 with seed 0. It trained on other images"):
         read_validation(configure(val_seed=1).data, run)
     with pytest.raises(ConfigError, match="the training of run held out nothing"):
         read_validation(config.data, SimpleNamespace(record={}, path="run"))
-    with pytest.raises(ConfigError, match=r"has a validation split, valid. To use it, leave data.val_fraction out"):
+    with pytest.raises(ConfigError, match=r"has a validation split, valid. To use it, set data.val_fraction=null"):
         read_validation(configure(root=str(shapes_root)).data, run)
     annotations = Path(config.data.root) / "train/_annotations.coco.json"
     annotations.write_text(annotations.read_text() + " ")
-    with pytest.raises(DatasetError, match="is not the data of which run held out its validation images"):
+    with pytest.raises(DatasetError, match="is not the dataset that run held its validation images out of"):
         read_validation(config.data, run)
     assert len(read_validation(configure(val_fraction=None, val="train").data, run)) == 24
 

@@ -161,7 +161,7 @@ def test_a_users_class_is_built_and_checked(own_module: str) -> None:
         ("my_downsamplers:not_a_class", "is not a class derived from torch.nn.Module"),
         ("os:system", "is not a class derived from torch.nn.Module"),
         ("no_such_module:X", "cannot be imported.*PYTHONPATH"),
-        ("hdw", "unknown downsampler 'hdw'; did you mean hwd"),
+        ("hdw", "unknown downsampler 'hdw'. Did you mean hwd"),
     ],
 )
 @pytest.mark.usefixtures("own_module")
@@ -173,9 +173,9 @@ def test_what_breaks_is_named(name: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("conv2x2", {"backend": "fused"}, "backend.*; its options are none"),
+        ("conv2x2", {"backend": "fused"}, "backend.*. Its options are none"),
         ("hwd", {"backend": "cuda"}, "fused and pytorch_wavelets"),
-        ("dwt", {"wavelet": "haar9"}, "no discrete wavelet"),
+        ("dwt", {"wavelet": "haar9"}, "not a discrete wavelet"),
         ("dwt", {"mode": "symmetric"}, "wrong gradients"),
         ("dwt", {"mode": "zero"}, "more than half the size"),
         ("dwt", {"mode": "mirror"}, "is unknown"),

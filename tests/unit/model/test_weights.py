@@ -103,7 +103,8 @@ def test_added_queries_and_groups_leave_the_known_ones_as_they_are() -> None:
         expected = fresh[key].clone().view(5, 30, -1)
         expected[:2, :20] = old[key].view(2, 20, -1)
         assert torch.equal(state[key].view(5, 30, -1), expected)
-    rule = "queries raised from 20 to 30, the added ones fresh; query groups raised from 2 to 5, the added ones fresh"
+    added_ones = "the added ones randomly initialized"
+    rule = f"queries increased from 20 to 30, {added_ones}; query groups increased from 2 to 5, {added_ones}"
     assert {key for key, why in report.mapped.items() if why == rule} == set(QUERY_KEYS)
     added = [key for key in state if any(f".{head}.{group}." in key for head in HEADS for group in (2, 3, 4))]
     assert len(added) == 3 * 12
@@ -138,7 +139,7 @@ def test_the_same_model_takes_every_key(published: SourceWeights) -> None:
     names = [*coco_class_names()[:90]]
     report = load_weights(model.stock, names, SourceWeights(published.state, names, "same"), strict=True)
     assert len(report.loaded) == len(model.network.state_dict())
-    assert report.rows() == [("loaded", len(report.loaded), "as they are")]
+    assert report.rows() == [("loaded", len(report.loaded), "unchanged")]
 
 
 def test_a_linear_downsampler_starts_from_the_stock_kernel(published: SourceWeights) -> None:
@@ -272,7 +273,7 @@ def test_missing_weights_name_file_address_and_remedy(tmp_path: Path, monkeypatc
         find_source(ModelSection())
     for part in ("rf-detr-nano.pth", published_weights("nano").url, "model.pretrain_weights=null", "no route"):
         assert part in str(caught.value)
-    with pytest.raises(WeightsError, match="there is no file or run folder nowhere.pth"):
+    with pytest.raises(WeightsError, match="there is no file or run directory nowhere.pth"):
         find_source(ModelSection(pretrain_weights="nowhere.pth"))
     (tmp_path / "rf-detr-nano.pth").write_bytes(b"something else")
     with pytest.raises(WeightsError, match="MD5"):

@@ -72,15 +72,15 @@ def test_what_was_left_behind_makes_no_ranks(
         ({**WHOLE, "LOCAL_RANK": "0.0"}, "LOCAL_RANK=0.0 in the environment"),
         ({**WHOLE, "MASTER_PORT": "node1:29500"}, "MASTER_PORT=node1:29500 in the environment"),
         ({**WHOLE, "MASTER_PORT": "65536"}, "MASTER_PORT=65536"),
-        ({**WHOLE, "MASTER_ADDR": ""}, "RANK=1 and WORLD_SIZE=4 are set in the environment, MASTER_ADDR not"),
-        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR and MASTER_PORT not"),
+        ({**WHOLE, "MASTER_ADDR": ""}, "RANK=1 and WORLD_SIZE=4 are set in the environment, but not MASTER_ADDR"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "not MASTER_ADDR and MASTER_PORT"),
     ],
 )
 def test_what_cannot_be_is_an_error_that_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
 ) -> None:
     given(monkeypatch, variables)
-    with pytest.raises(ConfigError, match=rf"{re.escape(message)}.*torchrun.*for a single process: unset .*WORLD_SIZE"):
+    with pytest.raises(ConfigError, match=rf"{re.escape(message)}.*torchrun.*For a single process: unset .*WORLD_SIZE"):
         find_place()
     assert is_first()
 

@@ -66,7 +66,7 @@ def test_what_may_mean_it_does_on_a_full_gpu(
     gpu_with(monkeypatch, 200)
     with caplog.at_level(logging.WARNING):
         assert is_out_of_memory(RuntimeError(f"{text}\nmore lines"))
-    assert caplog.messages == [f"taken for a lack of memory, with 200 MiB of the GPU free: {text}"]
+    assert caplog.messages == [f"treated as out of memory, with 200 MiB free on the GPU: {text}"]
     gpu_with(monkeypatch, 4096)
     assert not is_out_of_memory(RuntimeError(text))
 

@@ -68,7 +68,7 @@ def test_a_defect_has_a_traceback_and_the_others_have_none(tmp_path: Path) -> No
 def test_a_request_to_stop_that_reaches_one_rank_alone_is_that_of_all(tmp_path: Path) -> None:
     outcomes = run_ranks(2, failing("weights", 1, Interrupted(143, "so it continues")), tmp_path)
     assert [status for status, _ in outcomes] == [143, 143]
-    assert outcomes[0][1].splitlines()[-2].startswith("stopped. To start again:")
+    assert outcomes[0][1].splitlines()[-2].startswith("Stopped. Start again with:")
 
 
 def test_a_rank_that_dies_is_missed(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_variable_that_was_left_behind_makes_no_ranks(
         assert device.index in (None, 0)
         assert distributed.world_size() == 1
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "WORLD_SIZE=2 is set in the environment, RANK is not" in caplog.text
+    assert "WORLD_SIZE=2 is set in the environment, but not RANK" in caplog.text
     assert "torchrun --nproc-per-node=2 -m rfdetr_hwd" in caplog.text
 
 
@@ -185,7 +185,7 @@ def test_ranks_with_and_without_a_gpu_are_refused(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(joining, "find_device", find)
     for status, said in run_ranks(2, lambda: say("together"), tmp_path):
-        assert (status, said) == (1, "error: rank 1 of 2 has no GPU, the others have\n")
+        assert (status, said) == (1, "error: rank 1 of 2 has no GPU, but the others have one\n")
 
 
 def launched(monkeypatch: pytest.MonkeyPatch, **variables: object) -> None:

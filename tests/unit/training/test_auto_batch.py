@@ -86,7 +86,7 @@ def test_the_micro_batch_goes_down_to_one_image_before_the_run_gives_up(
     assert memory.seen == [100, 50, 25, 13, 7, 4, 2, *[1] * 300]
     retries = [record.getMessage() for record in caplog.records]
     assert len(retries) == 7
-    assert retries[-1].startswith("out of memory at step 1 with micro-batch 2; retrying with train.micro_batch=1 ")
+    assert retries[-1] == "out of memory at step 1; retrying with micro-batch 1 (same global batch)"
     state = TrainState()
     with pytest.raises(MemoryShortageError, match=r"train.micro_batch=1.*train.multi_scale.*model.resolution"):
         train(monkeypatch, 0, state)

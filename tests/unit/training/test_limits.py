@@ -31,11 +31,12 @@ def test_too_many_objects_are_told_with_what_to_set(capsys: pytest.CaptureFixtur
     train, val = split("train", [[0] * 12, [0, 1], [1] * 11]), split("valid", [[0] * 10])
     say_limits(model(10, 10), train, val, None)
     assert capsys.readouterr().out == (
-        "train: the model finds at most 10 objects in an image, and images with more, up to 12, are 2: "
+        "train: images with more than 10 objects (up to 12): 2. The model finds at most 10 objects in an image: "
         "set model.num_queries=12 or more\n"
     )
     say_limits(model(20, 11), train, val, None)
-    assert "up to 12, are 1: set model.num_select=12 or more" in capsys.readouterr().out
+    advice = "The model finds at most 11 objects in an image: set model.num_select=12 or more"
+    assert f"(up to 12): 1. {advice}" in capsys.readouterr().out
     say_limits(model(12, 12), train, val, None)
     assert capsys.readouterr().out == ""
 
@@ -60,7 +61,8 @@ def test_more_objects_of_a_class_than_ap_counts_are_told(
     capsys: pytest.CaptureFixture[str], max_dets: int | None, advice: str
 ) -> None:
     say_ap_limit(split("valid", [[0] * 210, [0] * 100 + [1] * 100, [1] * 101]), max_dets)
-    assert f"with more objects of one class, up to 210, are 2: {advice}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"of one class (up to 210): 2. AP counts 100 detections per class and image: {advice}" in said
     say_ap_limit(split("valid", [[0] * 100 + [1] * 100, []]), max_dets)
     say_ap_limit(split("valid", [[]]), max_dets)
     assert capsys.readouterr().out == ""

@@ -79,7 +79,7 @@ def test_the_newest_checkpoint_says_what_the_run_is(tmp_path: Path) -> None:
             settle_config(config(f"train.lr={wanted}"), folder, found, [])
         assert settle_config(config(f"train.lr={wanted}"), folder, found, ["train.lr"])[1] == {"train.lr"}
     checkpoint.state = replace(STATE, epoch=2)
-    with pytest.raises(ConfigError, match="the run has 2 epochs behind it"):
+    with pytest.raises(ConfigError, match="the run has completed 2 epochs"):
         settle_config(config("train.lr=2e-3", "train.epochs=1"), folder, checkpoint, ["train.epochs"])
 
 

@@ -27,7 +27,7 @@ def test_a_damaged_line_costs_no_other(tmp_path: Path, caplog: pytest.LogCapture
     assert read_metrics(path) == [{"step": 1}, {"step": 6}]
     content = path.read_bytes()
     JsonLinesTracker(path, last_step=6).close()
-    assert "no record in line [2, 3, 4, 5]" in caplog.text
+    assert "corrupt lines [2, 3, 4, 5] are skipped" in caplog.text
     assert path.read_text() == '{"step": 1}\n{"step": 6}\n'
     assert (tmp_path / "corrupt-metrics.jsonl").read_bytes() == content
 
