@@ -1,7 +1,7 @@
-"""The assignment solver that the loss needs on a GPU: tried once before the first step, where it compiles itself.
+"""The assignment solver of the loss on a GPU. It is tried once before the first step, because it compiles a kernel.
 
-`rfdetr`'s matcher hands every CUDA batch of two or more images to `torch_linear_assignment`. That compiles a Triton
-kernel, so it needs a C compiler, the headers of Python and a cache directory; slim containers have no compiler.
+`rfdetr`'s matcher hands every CUDA batch of two or more images to `torch_linear_assignment`. This package compiles a
+Triton kernel. It needs a C compiler, the Python headers and a cache directory. Slim containers have no compiler.
 """
 
 import functools
@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 class SolverError(UserError):
-    """The package that solves the assignments on a GPU is missing."""
+    """The assignment solver for GPUs is not installed."""
 
 
 def prepare_solver(device: torch.device) -> None:
-    """Try the solver on a GPU; where it does not run, solve on the CPU and say so.
+    """Try the solver on a GPU. If it fails, solve on the CPU and log a warning.
 
     Raises:
         SolverError: It is not installed.
@@ -45,7 +45,7 @@ def prepare_solver(device: torch.device) -> None:
 
 
 def solver_problem(device: torch.device) -> str:
-    """Return why the solver does not run on a device; empty: it does.
+    """Return why the solver fails on a device; empty if it works.
 
     Raises:
         SolverError: It is not installed.
@@ -59,17 +59,17 @@ def solver_problem(device: torch.device) -> str:
         ) from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # below compute capability 8.0 it takes SciPy, and warns
+            warnings.simplefilter("ignore", RuntimeWarning)  # below compute capability 8.0 it uses SciPy and warns
             found = torch_linear_assignment.batch_linear_assignment(torch.tensor(_COSTS, device=device)).tolist()
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # a compiler, a driver and a file system fail in any way
+    except Exception as error:  # compiler, driver and file system raise many kinds
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return "" if found == _MATCHES else f"wrong result: costs {_COSTS} give {found}, expected {_MATCHES}"
 
 
 def solve_on_host() -> None:
-    """Solve the assignments of this process on the CPU, with SciPy: the same matches, with a copy to the CPU."""
+    """Solve the assignments of this process on the CPU, with SciPy. The matches are the same."""
     import torch_linear_assignment
 
     solve = torch_linear_assignment.batch_linear_assignment

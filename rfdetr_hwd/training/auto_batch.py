@@ -1,6 +1,6 @@
-"""Find out how many images fit into a GPU's memory, before the first epoch needs to know.
+"""Find the largest micro-batch that fits into a GPU's memory, before the first epoch.
 
-Meanwhile room is set aside for what AdamW does not hold yet. Weights, buffers and random generators stay as they were.
+The search reserves memory for AdamW's moments. Weights, buffers and random generators are unchanged afterwards.
 """
 
 import logging
@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 def choose_micro_batch(
     config: Config, learner: Learner, criterion: DetectionLoss, loader: TrainLoader, data: DetectionData
 ) -> int:
-    """Return the images of one forward pass that `train.micro_batch=auto` stands for; 0: the rank's whole share.
+    """Return the micro-batch size of `train.micro_batch=auto`; 0: the per-rank batch.
 
-    On a GPU it is tried: with the largest scale, and with as many objects in each image as the densest one has.
+    On a GPU it is tried at the largest resolution, with as many objects per image as the densest image has.
     """
     device = next(learner.network.parameters()).device
     share = -(-config.train.batch_size // world_size())
@@ -57,14 +57,14 @@ def largest_micro_batch(
     limit: int,
     args: HasAmp,
 ) -> int:
-    """Return the most images whose training passes fit into memory on every rank: `limit`, or half of it, or less.
+    """Return the largest micro-batch that fits into memory on every rank: `limit`, half of it, or less.
 
     Args:
-        network: On its device, in any mode, which it keeps.
-        optimizer: The one that will train it, new or restored.
+        network: On its device, in any mode. The mode is kept.
+        optimizer: Optimizer of the training, new or restored.
         criterion: Loss of float32 outputs.
-        sample: Makes a batch of so many images, as large and as full of objects as any that will come.
-        limit: The most that are wanted.
+        sample: Makes a batch of a given size, with the largest images and the most objects that can occur.
+        limit: Largest size to try.
         args: Precision, for `amp_context`.
     """
     still = torch.optim.SGD([p for group in optimizer.param_groups for p in group["params"]], lr=0.0)
@@ -82,7 +82,7 @@ def largest_micro_batch(
             train_step(network, criterion, [sample(size)], still, args, clip=0.0)
         except OutOfMemoryError:  # of any rank
             return False
-        except NonFiniteError:  # which the training will answer
+        except NonFiniteError:  # the training handles it
             return True
         except SharedError as error:
             raise error.original from None

@@ -1,4 +1,4 @@
-"""What `train` reads before it starts: two splits that can be trained on, or an error that says why not."""
+"""Read and check the data of a run before it starts. An error says why a split cannot be used."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -35,12 +35,12 @@ _WITHOUT_OBJECTS: Mapping[str, str] = {
 
 
 class RunData(NamedTuple):
-    """What a run trains on and is measured on.
+    """The training and validation data of a run.
 
     Attributes:
         train: The training split.
         val: The validation split.
-        held_out: Which images were held out of the training split for validation, if any were.
+        held_out: Images held out of the training split for validation, if any.
     """
 
     train: DetectionData
@@ -49,18 +49,18 @@ class RunData(NamedTuple):
 
 
 def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
-    """Read the annotations, and decode as many images as it takes to know that the dataset can be trained on.
+    """Read the annotations, and decode a sample of the images to check that the dataset can be trained on.
 
     Args:
         config: The configuration.
-        recorded: Which images a run that is continued held out.
+        recorded: Images that a resumed run held out.
 
     Returns:
-        The splits, which know how their images are read.
+        The splits, with the options for reading their images.
 
     Raises:
-        ConfigError: Images are to be held out of a dataset that has a validation split.
-        DatasetError: There are errors in them that are not accepted, or too many images that cannot be read.
+        ConfigError: Images are to be held out, but the dataset has a validation split.
+        DatasetError: A split has errors that are not accepted, or too many unreadable images.
     """
     # Find and read the splits.
     settings = config.data
@@ -72,7 +72,7 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
     else:
         refuse_val_split(layout)
         data = RunData(*hold_out(_read_split(layout.split("train"), config), settings, recorded))
-    # Compare their classes.
+    # Compare the classes of the splits.
     train_data, val_data, _ = data
     classes = val_data.map_classes(train_data.class_names)
     if classes.only_dataset and "classes_differ" not in settings.allow:
@@ -80,7 +80,7 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
             f"{val_data.images} has classes that {train_data.images} lacks: {classes.describe_difference()}. Rename "
             "them, or accept the difference with data.allow=[classes_differ]"
         )
-    # Say what was found.
+    # Report the data.
     if distributed.is_main():
         names = ", ".join(train_data.class_names[:8]) + (", ..." if len(train_data.class_names) > 8 else "")
         say(f"data: {layout.root} ({layout.format}), {len(train_data)} training and {len(val_data)} validation images")
@@ -92,7 +92,7 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
         say(f"classes: {len(train_data.class_names)} ({names})")
         if classes.only_model:
             say(f"classes without ground truth in {val_data.name}: {', '.join(classes.only_model)}")
-    # See how the images are to be read, and that they can be: rank 0 looks, for all.
+    # Settle how images are read, and decode a sample. Rank 0 does it for all ranks.
     options = _find_options(train_data, val_data, config) if distributed.is_main() else train_data.options
     options = distributed.broadcast_object(options)
     train_data, val_data = (replace(data, options=options) for data in (train_data, val_data))
@@ -104,11 +104,11 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
 
 
 def _read_split(split: Split, config: Config) -> DetectionData:
-    """Read a split; images that cannot be read end the run as `data.on_bad_image` says, in every format alike."""
+    """Read a split. `data.on_bad_image` decides whether unreadable images end the run, in every format."""
     findings = Findings()
     data = scan_split(split, findings, read_options(config.data))
     allow = list(config.data.allow)
-    num_unreadable = findings.counts["unreadable_image"]  # of YOLO and shards, whose boxes need the image's size
+    num_unreadable = findings.counts["unreadable_image"]  # in YOLO and shards, boxes need the image size
     if config.data.on_bad_image == "quarantine" and num_unreadable <= MAX_SHARE * (len(data) + num_unreadable):
         allow.append("unreadable_image")
         if num_unreadable and distributed.is_main():
@@ -125,7 +125,7 @@ def _read_split(split: Split, config: Config) -> DetectionData:
 
 
 def _find_options(train_data: DetectionData, val_data: DetectionData, config: Config) -> ReadOptions:
-    """Return how the images are read: what the training images show where the configuration leaves it open; say so."""
+    """Return how images are read. An open bit depth is detected from the training images and reported."""
     seed, options = config.train.seed, train_data.options
     held, is_open = measure_split(train_data, seed), config.data.bit_depth == "auto"
     if is_open:
@@ -138,7 +138,7 @@ def _find_options(train_data: DetectionData, val_data: DetectionData, config: Co
 
 
 def _probe(splits: Sequence[DetectionData], config: Config) -> str | None:
-    """Return why images cannot be used, decoding some before the first epoch: a broken dataset costs no night."""
+    """Decode some images before the first epoch. Return why they cannot be used, or `None`."""
     for data in splits:
         try:
             bad = probe_images(data, config.train.seed)
@@ -158,13 +158,13 @@ def build_train_loader(
 
     Args:
         config: The configuration.
-        model: Decides the input sides and how images are resized.
+        model: Decides the resolutions and how images are resized.
         data: The training split.
         quarantine: File that lists unreadable images.
-        look: Called while a batch is awaited; what it raises ends the loading.
+        look: Called while waiting for a batch. An exception from it ends the loading.
 
     Raises:
-        ConfigError: There is no whole batch, and what is left is to be dropped.
+        ConfigError: `train.last_batch=drop` leaves no batch.
     """
     train, augment = config.train, config.data.augment
     side = model.stock.resolution

@@ -1,4 +1,4 @@
-"""What is written down about a run: in every checkpoint, and at every start in run.json."""
+"""The description of a run, recorded in every checkpoint and, at every start, in run.json."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from rfdetr_hwd.training.learner import Learner
 from rfdetr_hwd.training.validation_split import HELD_OUT
 
 TRAINING_DATA, VALIDATION_DATA = "training_data", "validation_data"
-"""Entries of a checkpoint's record that say which data it belongs to."""
+"""Entries of a checkpoint's record that identify its data."""
 
 
 def describe_model(config: Config, data: RunData) -> dict[str, Any]:
-    """Return what a checkpoint needs to rebuild its model, and to know its classes and what it was trained on."""
+    """Return the record of a checkpoint: the configuration, the classes, and the identity of its data."""
     return {
         "config": config.model_dump(mode="json"),
         "class_names": list(data.train.class_names),
@@ -32,7 +32,7 @@ def describe_model(config: Config, data: RunData) -> dict[str, Any]:
 def describe_run(
     config: Config, learner: Learner, loader: TrainLoader, data: RunData, state: TrainState
 ) -> dict[str, Any]:
-    """Return an entry of run.json: how the run was started, and every number that follows from its configuration."""
+    """Return an entry of run.json: how the run was started, and all numbers derived from its configuration."""
     share = -(-config.train.batch_size // distributed.world_size())
     configured = config.train.micro_batch if isinstance(config.train.micro_batch, int) else share
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in learner.network.parameters()]
@@ -71,7 +71,7 @@ def describe_run(
 
 
 def _identity(data: DetectionData) -> dict[str, Any]:
-    """Return what tells one split from another, and gives a first idea of how they differ."""
+    """Return the identity of a split: number of images and boxes, and hash."""
     return {"images": len(data), "boxes": len(data.labels), "sha256": data.fingerprint}
 
 

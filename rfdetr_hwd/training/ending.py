@@ -1,4 +1,4 @@
-"""How a run ends by itself, what is said of it, and what run.json records of the end."""
+"""How a run ends by itself: the reason, the message, and the entry in run.json."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ Ending = Literal["completed", "early_stopping"]
 
 
 def ending(config: Config, state: TrainState) -> Ending | None:
-    """Return why a run is over: the last epoch is done and evaluated, or AP has stopped rising; `None`: it is not."""
+    """Return why a run is over: its last epoch is evaluated, or early stopping. `None`: it is not over."""
     if state.is_evaluation_due:
         return None
     if state.epoch >= config.train.epochs:
@@ -44,7 +44,7 @@ def describe_ending(config: Config, state: TrainState) -> str | None:
 
 @contextmanager
 def recorded_end(folder: RunFolder, config: Config, state: TrainState) -> Iterator[None]:
-    """Enter in run.json how the start of a run ended; of one that was killed nothing is entered."""
+    """Record in run.json how this start of the run ended. A killed run records nothing."""
     reason, message = "failed", ""
     try:
         yield

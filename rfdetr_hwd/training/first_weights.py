@@ -25,7 +25,8 @@ def check_first_weights(model: ModelSection) -> None:
 
 
 def load_first_weights(config: Config, model: BuiltModel) -> None:
-    """Load what `model.pretrain_weights` names into a model that is still on the CPU, and say how."""
+    """Load the weights that `model.pretrain_weights` names into a model on the CPU. Report how each tensor was
+    loaded."""
     source = _find_source(config)
     if source is None:
         return
@@ -35,13 +36,13 @@ def load_first_weights(config: Config, model: BuiltModel) -> None:
 
 
 def _find_source(config: Config) -> SourceWeights | None:
-    """Return the weights that `model.pretrain_weights` names: a run or checkpoint folder, a file, or the published."""
+    """Return the weights that `model.pretrain_weights` names: a run, a checkpoint, a file, or the published ones."""
     named = config.model.pretrain_weights
     if named is not None and named != "auto" and Path(named).is_dir():
         checkpoint = find_checkpoint(Path(named))
         _, class_names = read_record(checkpoint)
         kind = checkpoint.better_weights
         return SourceWeights(checkpoint.weights(kind), class_names, f"{checkpoint.path} ({kind})")
-    source = find_source(config.model) if distributed.is_main() else None  # fetches; the other ranks find the file
+    source = find_source(config.model) if distributed.is_main() else None  # downloads, for the other ranks too
     distributed.barrier()
     return source if distributed.is_main() else find_source(config.model)

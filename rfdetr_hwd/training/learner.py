@@ -1,4 +1,4 @@
-"""What changes with every step, and how it is remembered: network, optimizer, EMA, random generators."""
+"""The state that changes with every step: network, optimizer, EMA, random generators. Saving and restoring it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ from rfdetr_hwd.training.optimizer import (
 
 @dataclass
 class Learner:
-    """What changes with every step.
+    """The state that changes with every step.
 
     Attributes:
         network: The network.
         optimizer: AdamW.
         schedule: Learning rate by step.
-        ema: Moving average of the weights, if there is one.
-        rate_name: Returns what the learning rate of a parameter is called in the metrics, by the parameter's name.
+        ema: EMA of the weights, if enabled.
+        rate_name: Returns the name of a parameter's learning rate in the metrics, given the parameter's name.
     """
 
     network: nn.Module
@@ -43,30 +43,30 @@ class Learner:
     rate_name: Callable[[str], str] = lambda _: "lr"
 
     def networks(self) -> dict[str, nn.Module]:
-        """Return the networks to evaluate and save: `ema`, if there is one, and `raw`."""
+        """Return the networks to evaluate and save: `ema`, if enabled, and `raw`."""
         averaged = {"ema": self.ema.module} if self.ema is not None else {}
         return {**averaged, "raw": self.network}
 
     def learning_rates(self) -> dict[str, float]:
-        """Return the learning rates that are set, by what they are called; of several of one name the highest."""
+        """Return the current learning rates by name. Of several rates with one name, the highest."""
         return highest_rates(self.optimizer, self.network, self.rate_name)
 
     def training_state(self) -> dict[str, Any]:
-        """Return what a resumed run needs beside the weights. Every rank calls it: each has random generators."""
+        """Return the state that a resumed run needs in addition to the weights. Every rank calls it."""
         return {"optimizer": moments_by_name(self.optimizer, self.network), "random": gather_objects(random_state())}
 
     def restore(
         self, state: TrainState, training: dict[str, Any], weights: Callable[[str], dict[str, Tensor]], seed: int
     ) -> None:
-        """Put back everything that `training_state` and the weights hold.
+        """Restore everything that `training_state` and the weights hold.
 
-        With another number of ranks than the saved run had, each rank's generators are seeded again.
+        If the number of ranks has changed, each rank's generators are seeded again.
 
         Args:
             state: Position in the run.
             training: From `training_state`.
             weights: Returns the state dict of `ema` or `raw`.
-            seed: Of the run.
+            seed: Seed of the run.
         """
         for kind, network in self.networks().items():
             network.load_state_dict(weights(kind))
@@ -84,10 +84,10 @@ def build_learner(
 
     Args:
         train: Section of the configuration.
-        model: The model, whose network is taken to the device.
+        model: The model. Its network is moved to the device.
         device: This rank's.
         steps_per_epoch: Steps of an epoch.
-        state: Where the run starts, as it is settled: it decides how many steps there are.
+        state: Settled start of the run. It decides the total number of steps.
     """
     network = model.network.to(device)
     broadcast_weights(network)

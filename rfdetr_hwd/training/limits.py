@@ -1,4 +1,4 @@
-"""Say what of a dataset limits a training: more objects than detections, or than AP counts; shared images."""
+"""Report what limits a training: more objects than the model or AP counts, and images in both splits."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ _AP_DETECTIONS = 100
 
 
 def say_limits(model: BuiltModel, train_data: DetectionData, val_data: DetectionData, max_dets: int | None) -> None:
-    """Say what would cost recall in a training, whatever is learned.
+    """Report limits that cost recall however well the model is trained.
 
     Args:
         model: The model.

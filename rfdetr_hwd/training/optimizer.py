@@ -15,10 +15,10 @@ class Schedule:
     """Linear warm-up, then a constant or a cosine.
 
     Attributes:
-        kind: What follows the warm-up.
+        kind: Schedule after the warm-up.
         warmup_steps: Steps of the warm-up.
         total_steps: Steps of the run.
-        final_factor: Where the cosine ends.
+        final_factor: Final factor of the cosine.
     """
 
     kind: Literal["constant", "cosine"]
@@ -68,7 +68,7 @@ def build_adamw(parameters: Iterable[tuple[str, nn.Parameter, float, float]]) ->
 def highest_rates(
     optimizer: torch.optim.Optimizer, network: nn.Module, rate_name: Callable[[str], str]
 ) -> dict[str, float]:
-    """Return the highest learning rate that is set for parameters whose rates share a name."""
+    """Return the highest current learning rate of each name."""
     rates: dict[str, float] = {}
     for name, rate, _ in _named(optimizer, network):
         called = rate_name(name)
@@ -77,9 +77,9 @@ def highest_rates(
 
 
 def moments_by_name(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, dict[str, Tensor]]:
-    """Return what the optimizer remembers of each parameter, by the name that the network knows it by.
+    """Return the optimizer's state of each parameter, by parameter name.
 
-    Unlike `optimizer.state_dict()` it does not depend on the groups, which other rates or weight decays change.
+    Unlike `optimizer.state_dict()` it does not depend on the groups. Other rates or weight decays change the groups.
     """
     return {name: optimizer.state.get(parameter, {}) for name, _, parameter in _named(optimizer, network)}
 
@@ -87,10 +87,10 @@ def moments_by_name(optimizer: torch.optim.Optimizer, network: nn.Module) -> dic
 def restore_moments(
     optimizer: torch.optim.Optimizer, network: nn.Module, moments: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
-    """Put back what `moments_by_name` returned; rates and weight decays stay as the optimizer was built with them.
+    """Restore the state from `moments_by_name`. Learning rates and weight decays stay as built.
 
     Raises:
-        ValueError: It belongs to other parameters.
+        ValueError: The state belongs to other parameters.
     """
     named = {name: parameter for name, _, parameter in _named(optimizer, network)}
     if moments.keys() != named.keys():
@@ -116,13 +116,13 @@ def _named(optimizer: torch.optim.Optimizer, network: nn.Module) -> Iterator[tup
 class ExponentialMovingAverage:
     """The exponential moving average (EMA) of a network's weights; buffers are copied.
 
-    Its decay rises with the number of steps: `decay * (1 - exp(-step / tau))`. It keeps no count of its own, which a
-    GPU would have to be asked for in every step.
+    Its decay rises with the number of steps: `decay * (1 - exp(-step / tau))`. It keeps no step counter: reading one
+    from a GPU would stall every step.
 
     Args:
         network: The network without a distributed wrapper.
         decay: Decay in the long run.
-        tau: Steps over which the decay rises; 0: at once.
+        tau: Steps over which the decay rises; 0: no ramp.
 
     Attributes:
         module: A copy of the network with the averaged weights.
@@ -134,11 +134,11 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after a step; the first step's are taken as they are.
+        """Update the EMA after a step. The first step copies the weights.
 
         Args:
-            network: The network that is averaged.
-            step: Steps made, counted from 1.
+            network: The network with the raw weights.
+            step: Completed steps, counted from 1.
         """
         rise = 1 - math.exp(-step / self.tau) if self.tau > 0 else 1.0
         share = 1.0 if step == 1 else 1 - self.decay * rise

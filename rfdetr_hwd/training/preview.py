@@ -1,4 +1,4 @@
-"""A split as a run of a configuration would read it, without a run."""
+"""Read a split as a run of a configuration would read it, without a run."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -17,16 +17,16 @@ from rfdetr_hwd.training.validation_split import hold_out, refuse_val_split
 
 
 def scan_as_run(config: Config, layout: Layout, role: Role, findings: Findings) -> DetectionData:
-    """Return a split: its own, or what is left and what is held out of the training images.
+    """Return a split: the dataset's own, or that part of the training images.
 
     Args:
         config: The configuration.
         layout: The dataset.
         role: What the split is for.
-        findings: Receives what is wrong with it.
+        findings: Receives the problems of the split.
 
     Raises:
-        ConfigError: Images are to be held out where there is a validation split.
+        ConfigError: Images are to be held out, but the dataset has a validation split.
         DatasetError: The split cannot be read or divided.
     """
     if config.data.val_fraction is None or role == "test":
@@ -39,24 +39,24 @@ def scan_as_run(config: Config, layout: Layout, role: Role, findings: Findings) 
 
 
 def _find_options(config: Config, layout: Layout, data: DetectionData, role: Role) -> ReadOptions:
-    """Return how a run of the configuration would read the images, which looks at its training split."""
+    """Return how a run of the configuration would read images. Its training split decides the bit depth."""
     if config.data.bit_depth != "auto":
         return read_options(config.data)
     if role != "train":
-        with suppress(DatasetError):  # there need not be one
+        with suppress(DatasetError):  # the dataset may have no training split
             data = scan_split(layout.split("train"), Findings(), read_options(config.data))
     return replace(read_options(config.data), bit_depth=measure_split(data, config.train.seed).bit_depth)
 
 
 def preview_dataset(config: Config, data: DetectionData, role: Role) -> DetectionDataset:
-    """Return what the data loader would read: of the training split augmented images."""
+    """Return the dataset that the data loader would read. Training images are augmented."""
     augment = config.data.augment
     augmentation = Augmentation(config.train.seed, augment.flip, augment.crop, augment.min_crop)
     return DetectionDataset(data, augmentation if role == "train" else None, config.model.resize)
 
 
 def find_resolution(config: Config) -> int:
-    """Return the resolution of the configuration; where it names none, the one that the variant has."""
+    """Return the configured resolution, or else the variant's own."""
     if config.model.resolution:
         return config.model.resolution
     from rfdetr_hwd.model.rfdetr import build_stock_model  # late: it takes seconds

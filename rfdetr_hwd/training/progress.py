@@ -17,10 +17,10 @@ class ConsoleTracker:
     """Shows loss, learning rate, AP so far, images per second, memory and the time left.
 
     Args:
-        first_step: Steps made before.
+        first_step: Steps completed before.
         total_steps: Steps of the run.
         epochs: Epochs of the run.
-        speed: Knows the time of the steps.
+        speed: Measures the steps.
         ap: AP of the last evaluation, if there was one.
     """
 
@@ -37,7 +37,7 @@ class ConsoleTracker:
             self._live.start()
 
     def log(self, step: int, values: Values) -> None:
-        """Show the values of a step, or of an evaluation; a terminal that is gone costs nothing else."""
+        """Show the values of a step or of an evaluation. A closed terminal does not stop the run."""
         try:
             self._show(step, values)
         except OSError:
@@ -83,7 +83,7 @@ def _digits(value: float | None, digits: int = 4) -> str:
 
 
 def _memory_gib() -> float:
-    """Return the peak memory of this process: of the GPU where there is one, else resident."""
+    """Return the peak memory of this process in GiB: GPU memory if there is a GPU, else resident memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere

@@ -1,4 +1,4 @@
-"""Make a step again that failed: its inputs as tensors under names, and back."""
+"""Replay a failed step: store its inputs as named tensors, read them back, and repeat its passes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ def inputs_of(micro_batches: Sequence[Batch], rank: int) -> dict[str, Tensor]:
         prefix = f"{rank}/{index}"
         tensors[f"{prefix}/images"] = batch.images.detach().cpu().clone().contiguous()
         tensors[f"{prefix}/image_ids"] = torch.tensor(batch.image_ids)
-        tensors[f"{prefix}/is_counted"] = torch.tensor(not batch.is_padding)  # what bundles have always called it
+        tensors[f"{prefix}/is_counted"] = torch.tensor(not batch.is_padding)  # the name in existing bundles
         for number, target in enumerate(batch.targets):
             for key, value in target.items():
                 tensors[f"{prefix}/{number}/{key}"] = value.detach().cpu().clone().contiguous()
@@ -41,19 +41,19 @@ def write_bundle(
     random: dict[str, Any],
     error: NonFiniteError,
 ) -> None:
-    """Write what reproduces a step that failed: its inputs on every rank, weights and random states.
+    """Write the bundle that reproduces a failed step: its inputs on every rank, weights and random states.
 
     Args:
-        folder: The run's; every rank calls this in the same place, rank 0 writes.
-        state: Before the step.
-        record: What a checkpoint records of its model.
+        folder: Directory of the run. Every rank calls this in the same place. Rank 0 writes.
+        state: State before the step.
+        record: Record of a checkpoint, see `describe_model`.
         network: With the weights from before the step.
         micro_batches: Of this rank.
         random: This rank's random state at the start of the step.
-        error: How it failed.
+        error: The failure.
 
     Raises:
-        CheckpointError: It cannot be written.
+        CheckpointError: The bundle cannot be written.
     """
     ranks = distributed.gather_objects((inputs_of(micro_batches, distributed.rank()), random))
     if distributed.is_main():
@@ -72,7 +72,7 @@ def stored_batches(tensors: Mapping[str, Tensor]) -> list[list[Batch]]:
 
     Raises:
         KeyError: A tensor is missing.
-        ValueError: A name is not one of `inputs_of`.
+        ValueError: A name is not from `inputs_of`.
     """
     counts: dict[int, int] = {}
     for name in tensors:
@@ -86,14 +86,14 @@ def _stored_batch(tensors: Mapping[str, Tensor], prefix: str) -> Batch:
     targets = [
         {key: tensors[f"{prefix}/{number}/{key}"] for key in ("labels", "boxes")} for number in range(len(image_ids))
     ]
-    no_sizes = torch.zeros(len(image_ids), 2, 2)  # a loss asks for none
+    no_sizes = torch.zeros(len(image_ids), 2, 2)  # the loss does not use them
     is_padding = not bool(tensors[f"{prefix}/is_counted"])
     return Batch(tensors[f"{prefix}/images"], targets, image_ids, no_sizes, is_padding)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one rank's part of a step.
+    """The result of one rank's part of a step.
 
     Attributes:
         terms: Loss terms.
@@ -113,7 +113,7 @@ def replay(
     generators: Sequence[Mapping[str, Any]],
     args: HasAmp,
 ) -> list[Outcome]:
-    """Make the passes of a step again, one rank after another in this process; the weights stay as they are.
+    """Repeat the passes of a step, one rank after another in this process. The weights are unchanged.
 
     Args:
         network: With the weights from before the step, in training mode.

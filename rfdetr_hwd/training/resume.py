@@ -1,4 +1,4 @@
-"""Resuming a run: whether it is the same run, what its state becomes, and what the learner gets back."""
+"""Resume a run: check that it is the same run, settle its state, and restore the learner."""
 
 import logging
 from collections.abc import Mapping, Sequence, Set
@@ -26,17 +26,17 @@ logger = logging.getLogger(__name__)
 def settle_config(
     config: Config, folder: RunFolder, checkpoint: Checkpoint | None, accepted: Sequence[str]
 ) -> tuple[Config, set[str]]:
-    """Return a configuration to resume a run with, and the keys that differ: nothing else than what may.
+    """Return the configuration to resume a run with, and the keys that differ. Other changes are refused.
 
     Args:
-        config: What is wanted.
-        folder: The run's.
-        checkpoint: The newest, which says what the run is; `None`: there is none yet, and config.yaml says it.
+        config: Requested configuration.
+        folder: Directory of the run.
+        checkpoint: The newest, which defines the run; `None`: there is none yet, and config.yaml defines it.
         accepted: Keys whose change is accepted.
 
     Raises:
-        ConfigError: A difference would change the steps of the run, and is not accepted; or the run has more epochs
-            behind it than are wanted.
+        ConfigError: A difference would change the steps of the run and is not accepted, or the run has completed more
+            epochs than requested.
     """
     if checkpoint is None:
         values = folder.config_values()
@@ -59,10 +59,10 @@ def check_data(checkpoint: Checkpoint, record: Mapping[str, Any], accepted: Sequ
     Args:
         checkpoint: The checkpoint.
         record: Of the model that is resumed; see `describe_model`.
-        accepted: `annotations` among it accepts other annotations; other classes are never accepted.
+        accepted: Accepts other annotations if it holds `annotations`. Other classes are never accepted.
 
     Raises:
-        DatasetError: They differ, and that is not accepted.
+        DatasetError: The data differs, and this is not accepted.
     """
     annotations = {TRAINING_DATA: "training annotations", VALIDATION_DATA: "validation annotations"}
     for key, what in {"class_names": "classes", **annotations}.items():
@@ -80,13 +80,13 @@ def check_data(checkpoint: Checkpoint, record: Mapping[str, Any], accepted: Sequ
 def carry_over(
     state: TrainState, changed: Set[str], is_remeasured: bool = False, is_other_world: bool = False
 ) -> TrainState:
-    """Return the state to resume with after changes; the one that is given stays as it is.
+    """Return the state to resume with after changes. The given state is not modified.
 
     Args:
-        state: Of a checkpoint.
+        state: State of a checkpoint.
         changed: Keys that differ, and `annotations` if the training data does.
-        is_remeasured: Whether the validation images are others than they were: the best AP was measured on those.
-        is_other_world: Whether the number of ranks differs: other micro-batches fit into memory.
+        is_remeasured: Whether the validation set changed. The best AP is then reset.
+        is_other_world: Whether the number of ranks changed. The micro-batch is then found again.
     """
     state = replace(state)
     if is_remeasured:
@@ -114,25 +114,25 @@ def number_of_ranks(training: Mapping[str, Any]) -> int:
 
 
 def load_learner(learner: Learner, checkpoint: Checkpoint, training: dict[str, Any], seed: int) -> None:
-    """Put weights, optimizer and random generators of a checkpoint into a learner.
+    """Restore weights, optimizer and random generators of a learner from a checkpoint.
 
     Args:
         learner: Changed in place.
         checkpoint: The checkpoint.
         training: From `checkpoint.training()`.
-        seed: Of the run.
+        seed: Seed of the run.
 
     Raises:
-        CheckpointError: It holds something else than this run's state.
+        CheckpointError: The checkpoint does not hold this run's state.
     """
     has_ema = recorded_config(checkpoint).train.ema
 
     def weights(kind: str) -> dict[str, Tensor]:
-        return checkpoint.weights(kind if has_ema else "raw")  # an EMA that is new starts from them
+        return checkpoint.weights(kind if has_ema else "raw")  # a new EMA starts from the raw weights
 
     try:
         learner.restore(checkpoint.state, training, weights, seed)
-    except torch.OutOfMemoryError:  # which says nothing about the checkpoint
+    except torch.OutOfMemoryError:  # not a fault of the checkpoint
         raise
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
@@ -140,5 +140,5 @@ def load_learner(learner: Learner, checkpoint: Checkpoint, training: dict[str, A
 
 
 def _brief(what: Any) -> Any:
-    """Return a split's numbers with the beginning of its hash; anything else as it is."""
+    """Return the identity of a split with a short hash; any other value unchanged."""
     return {**what, "sha256": str(what.get("sha256"))[:12]} if isinstance(what, dict) else what

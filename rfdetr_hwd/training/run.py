@@ -1,4 +1,4 @@
-"""Train a new run, or continue one: find the run, build it, fit, and say how it ended."""
+"""Train a new run, or resume one: find the run, build it, fit, and report how it ended."""
 
 import importlib.util
 import shlex
@@ -43,18 +43,18 @@ def run(
     accepted: Sequence[str] = (),
     auto_resume: bool = False,
 ) -> None:
-    """Train a new run from a configuration, or continue one.
+    """Train a new run from a configuration, or resume one.
 
     Args:
         config: YAML file of a new run.
-        resume: Run folder to continue.
+        resume: Directory of the run to resume.
         overrides: `key=value` assignments.
-        accepted: Keys whose change is accepted, and `annotations`, when a run is continued.
-        auto_resume: Continue the run in `output.dir` if there is one. A launcher that starts the ranks again means it.
+        accepted: Keys whose change is accepted when a run is resumed, and `annotations`.
+        auto_resume: Resume the run in `output.dir` if there is one. A restart by the launcher implies it.
 
     Raises:
-        UserError: What the user gave is wrong, or the run cannot continue.
-        Interrupted: The run was asked to stop, and says how to continue.
+        UserError: The input is wrong, or the run cannot continue.
+        Interrupted: The run was asked to stop. Its advice says how to resume.
     """
     if (config is None) == (resume is None):
         raise ConfigError("give --config FILE for a new run, or --resume RUN_DIR to resume one")
@@ -80,10 +80,10 @@ def run(
                 trainer = _prepare(settings, folder, device, stop, stack, accepted)
             _fit(trainer)
         except Interrupted as interruption:
-            # Before an existing run continues, its folder need not know all that was said: it is said again.
+            # Until an existing run has resumed, its directory may lack this command's options: repeat the command.
             interruption.advice = "" if trainer is None and folder is not None else _stopped(settings)
             raise
-        except TrainingError:  # says so itself
+        except TrainingError:  # its message is complete
             raise
         except UserError as error:
             if trainer is not None and trainer.folder.has_checkpoints():
@@ -93,7 +93,7 @@ def run(
 
 @contextmanager
 def _joined(stop: StopRequest) -> Iterator[torch.device]:
-    """Join the other ranks, and answer a signal while they are waited for."""
+    """Join the other ranks. A signal is answered while waiting for them."""
     with ExitStack() as stack:
         with stop.raise_immediately():
             device = stack.enter_context(process_group())
@@ -102,7 +102,7 @@ def _joined(stop: StopRequest) -> Iterator[torch.device]:
 
 @contextmanager
 def _explained(config: Config) -> Iterator[None]:
-    """Say what was wrong where memory or a file fails beside the steps."""
+    """Explain file errors, and out-of-memory errors outside the training step."""
     try:
         yield
     except OSError as error:
@@ -119,7 +119,7 @@ def _explained(config: Config) -> Iterator[None]:
 def _find_run(
     config: Path | None, resume: Path | None, overrides: list[str], auto_resume: bool
 ) -> tuple[Config, RunFolder | None]:
-    """Return what is wanted, and the folder of the run to continue, if there is one."""
+    """Return the requested configuration, and the directory of the run to resume, if there is one."""
     if resume is not None:
         folder = RunFolder.open(resume)
         return folder.config(overrides), folder
@@ -133,7 +133,7 @@ def _find_run(
 
 
 def _stopped(config: Config) -> str:
-    """Return what to say of a run that was asked to stop; empty before there is a run folder."""
+    """Return the message of a stopped run; empty before there is a run directory."""
     folder = RunFolder(Path(config.output.dir))
     if not folder.is_run:
         return ""
@@ -155,24 +155,24 @@ def _prepare(
     stack: ExitStack,
     accepted: Sequence[str],
 ) -> Trainer:
-    """Return the trainer of a run; until then nothing needs saving.
+    """Return the trainer of a run. Nothing needs saving before it returns.
 
     Args:
-        config: What is wanted.
-        folder: Of the run to continue, if there is one.
-        device: This rank's.
-        stop: How the run is asked to stop.
-        stack: Holds the lock of the folder.
-        accepted: Changes that are meant.
+        config: Requested configuration.
+        folder: Directory of the run to resume, if there is one.
+        device: Device of this rank.
+        stop: Stop requests of the run.
+        stack: Holds the lock of the directory.
+        accepted: Accepted changes.
     """
-    # Lock the run, and see what it is.
+    # Lock the run and find its newest checkpoint.
     claim(config, folder, stack)
     checkpoint = find_newest(folder)
-    # Check that it stays the same run, before anything is read.
+    # Check the changes to the configuration before reading any data.
     changed: set[str] = set()
     if folder is not None:
         config, changed = settle_config(config, folder, checkpoint, accepted)
-    # Build what every run has, then create or restore this one.
+    # Build the parts of every run, then create or restore this one.
     built = build(config, recorded_held_out(checkpoint), device, stop)
     if folder is None or checkpoint is None:
         return create(built, folder, stack)
@@ -180,9 +180,9 @@ def _prepare(
 
 
 def _fit(trainer: Trainer) -> None:
-    """Run the loop; say what was wrong when it cannot continue."""
+    """Run the training loop, and report how it ended."""
     config, folder, state = trainer.config, trainer.folder, trainer.state
-    # Say so where there is nothing to train.
+    # Report a run that is over already.
     over = describe_ending(config, state)
     if over is not None and distributed.is_main():
         how = (
@@ -205,7 +205,7 @@ def _fit(trainer: Trainer) -> None:
     finally:
         with suppress(OSError):  # the disk may be full
             trainer.tracker.close()
-    # Say how it ended.
+    # Report the end.
     if not distributed.is_main():
         return
     ended = describe_ending(config, state)

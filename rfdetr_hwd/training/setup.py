@@ -1,4 +1,4 @@
-"""From a configuration to a `Trainer`, in two acts: build what every run has, then create or restore the run."""
+"""From a configuration to a `Trainer`: build the parts of every run, then create or restore the run."""
 
 import logging
 from collections.abc import Sequence, Set
@@ -45,17 +45,17 @@ logger = logging.getLogger(__name__)
 
 
 class Built(NamedTuple):
-    """What every run has, whether it is new or resumed.
+    """The parts of every run, new or resumed.
 
     Attributes:
-        config: The configuration, with the bit depth that the images have.
+        config: The configuration, with the bit depth of the images.
         data: The two splits.
         model: With random weights, on the CPU.
-        loader: Of the training split.
+        loader: Loader of the training split.
         criterion: The loss, on the device.
-        evaluation: Of the validation split.
-        device: This rank's.
-        stop: How the run is asked to stop.
+        evaluation: Evaluation on the validation split.
+        device: Device of this rank.
+        stop: Stop requests of the run.
     """
 
     config: Config
@@ -69,27 +69,28 @@ class Built(NamedTuple):
 
 
 def build(config: Config, held_out: HeldOut | None, device: torch.device, stop: StopRequest) -> Built:
-    """Build what every run has. Nothing is written yet.
+    """Build the parts of every run. Nothing is written yet.
 
     Args:
         config: The configuration.
-        held_out: Which images a run that is resumed held out for validation, if it did.
-        device: This rank's.
-        stop: How the run is asked to stop.
+        held_out: Images that a resumed run held out for validation, if any.
+        device: Device of this rank.
+        stop: Stop requests of the run.
+
 
     Raises:
-        UserError: The data cannot be trained or measured on, or the model not be built.
+        UserError: The data cannot be trained or evaluated on, or the model cannot be built.
     """
-    # The data.
+    # Read the data.
     data = read_data(config, held_out)
     config = with_bit_depth(config, data.train.options.bit_depth)
-    # The model, which its seed draws: the same on every rank.
+    # Build the model. Its seed makes it the same on every rank.
     seed_all(config.train.seed)
     model = build_network(config, data.train)
     if distributed.is_main():
         say_limits(model, data.train, data.val, config.evaluation.max_dets)
         say_overlap(data.train, data.val)
-    # The loader, the loss and the evaluation, none of which draws.
+    # Build the loader, the loss and the evaluation. None of them draws random numbers.
     prepare_solver(device)
     quarantine = RunFolder(Path(config.output.dir)).quarantine_file(distributed.rank())
     loader = build_train_loader(config, model, data.train, quarantine, stop.raise_if_requested_here)
@@ -99,7 +100,7 @@ def build(config: Config, held_out: HeldOut | None, device: torch.device, stop: 
 
 
 def build_network(config: Config, data: DetectionData) -> BuiltModel:
-    """Build the model with random weights, and say what it is."""
+    """Build the model with random weights, and print a summary."""
     model = build_model(config.model, config.downsample, data.class_names)
     if distributed.is_main():
         sites = len(model.replacements)
@@ -112,23 +113,23 @@ def build_network(config: Config, data: DetectionData) -> BuiltModel:
 
 
 def create(built: Built, folder: RunFolder | None, stack: ExitStack) -> Trainer:
-    """Return the trainer of a run that starts at its first step.
+    """Return the trainer of a new run, at its first step.
 
     Args:
         built: From `build`.
-        folder: Of a run that has no checkpoint yet, locked; `None`: it is made, once nothing else can be wrong.
+        folder: Locked directory of a run without checkpoints; `None`: it is created, after all other checks.
         stack: Holds the lock of a new folder.
 
     Raises:
-        UserError: The first weights cannot be loaded, or the folder not be written.
+        UserError: The first weights cannot be loaded, or the directory cannot be written.
     """
     config = built.config
-    # The first weights; then the ranks' generators part.
+    # Load the first weights, then seed each rank differently.
     load_first_weights(config, built.model)
     seed_all(config.train.seed + distributed.rank())
-    # The run folder.
+    # Create the run directory.
     folder = folder or _create_folder(config, stack)
-    # The learner, at its first step.
+    # Build the learner at its first step.
     state = TrainState()
     learner = build_learner(config.train, built.model, built.device, built.loader.steps_per_epoch, state)
     return _start(built, folder, learner, state)
@@ -141,21 +142,21 @@ def restore(
 
     Args:
         built: From `build`.
-        folder: The run's, locked.
+        folder: Locked directory of the run.
         checkpoint: The newest of the run.
         changed: Keys of the configuration that differ from the checkpoint's, from `settle_config`.
-        accepted: Changes that are meant.
+        accepted: Accepted changes.
 
     Raises:
-        DatasetError: The data is not what the checkpoint was trained and measured on.
-        CheckpointError: It holds something else than this run's state.
+        DatasetError: The data differs from the checkpoint's.
+        CheckpointError: The checkpoint does not hold this run's state.
     """
     config, record = built.config, describe_model(built.config, built.data)
-    # What differs from the run that was saved.
+    # Compare the data with the checkpoint's.
     is_other_training, is_remeasured = check_data(checkpoint, record, accepted)
     changed = {*changed, ANNOTATIONS} if is_other_training else changed
     is_remeasured = is_remeasured or bool(changed & set(REMEASURING))
-    # The state, with what the differences entail.
+    # Carry the state over the changes.
     training = checkpoint.training()
     is_other_world = number_of_ranks(training) != distributed.world_size()
     state = carry_over(checkpoint.state, changed, is_remeasured, is_other_world)
@@ -163,7 +164,7 @@ def restore(
     if state.step_in_epoch >= built.loader.steps_per_epoch:
         where = f"at step {state.step_in_epoch} of an epoch of {built.loader.steps_per_epoch}"
         raise CheckpointError(f"{checkpoint.path} is {where}")
-    # The learner, with the schedule of that state.
+    # Build and restore the learner.
     learner = build_learner(config.train, built.model, built.device, built.loader.steps_per_epoch, state)
     load_learner(learner, checkpoint, training, config.train.seed)
     if distributed.is_main():
@@ -181,9 +182,9 @@ def _say_carried_over(was: TrainState, changed: Set[str], is_remeasured: bool) -
 
 
 def _start(built: Built, folder: RunFolder, learner: Learner, state: TrainState, is_changed: bool = False) -> Trainer:
-    """Return the trainer, and write down how the run is started."""
+    """Return the trainer, and record the start of the run."""
     config, data, _, loader, criterion, evaluation, _, stop = built
-    # What fits into memory, beside what the learner holds.
+    # Fit the batches into memory.
     if config.train.micro_batch == "auto":
         state.micro_batch = state.micro_batch or choose_micro_batch(config, learner, criterion, loader, data.train)
         evaluation.fit_into_memory(learner.network, learner.optimizer)
@@ -201,20 +202,20 @@ def _start(built: Built, folder: RunFolder, learner: Learner, state: TrainState,
         record=describe_model(config, data),
         stop=stop,
     )
-    # What is written down of the run.
-    if is_changed:  # so that what was accepted once need not be said again
+    # Record the start of the run.
+    if is_changed:  # the next resume then needs no --accept
         trainer.save(again=True)
     if distributed.is_main():
         folder.retire_best(state)
         folder.write_config(config)
         add_start(folder.log_file, describe_run(config, learner, loader, data, state))
-        # What receives the numbers; other ranks have none.
+        # Open the trackers, on rank 0 alone.
         trainer.tracker = _build_tracker(config, folder, state, learner.schedule.total_steps, trainer.speed)
     return trainer
 
 
 def _build_tracker(config: Config, folder: RunFolder, state: TrainState, total_steps: int, speed: Speed) -> Tracker:
-    """Return what receives the numbers: the files and the console."""
+    """Return the trackers: files and console."""
     measured = [ap for kind in ("ema", "raw") if (ap := state.metrics.get(f"{kind}/AP")) is not None]
     trackers: list[Tracker] = [
         JsonLinesTracker(folder.metrics_file, state.step, state.is_evaluation_due),
@@ -226,10 +227,10 @@ def _build_tracker(config: Config, folder: RunFolder, state: TrainState, total_s
 
 
 def claim(config: Config, folder: RunFolder | None, stack: ExitStack) -> None:
-    """Lock the folder of an existing run for as long as the stack lasts; every rank must have found it.
+    """Lock the directory of an existing run while the stack lasts. Every rank must have found it.
 
     Raises:
-        ConfigError: Another process trains in it, or the ranks do not see the same.
+        ConfigError: Another process trains in it, or the ranks see different contents.
     """
     if distributed.broadcast_object(folder is not None) != (folder is not None):
         here = f"rank {distributed.rank()} and rank 0 see different contents in {config.output.dir}"
@@ -240,14 +241,14 @@ def claim(config: Config, folder: RunFolder | None, stack: ExitStack) -> None:
 
 
 def find_newest(folder: RunFolder | None) -> Checkpoint | None:
-    """Return the checkpoint to resume from, the one that rank 0 finds on every rank; `None` for a new run."""
+    """Return the checkpoint to resume from, the same on every rank; `None` for a new run."""
     found = folder.newest() if folder and distributed.is_main() and folder.has_checkpoints() else None
     name = distributed.broadcast_object(found.path.name if found else None)
     return open_checkpoint(folder.checkpoints / name) if folder and name and not found else found
 
 
 def _create_folder(config: Config, stack: ExitStack) -> RunFolder:
-    """Make the run folder on rank 0 and lock it for as long as the stack lasts; the others wait until it is there."""
+    """Create the run directory on rank 0 and lock it while the stack lasts. The other ranks wait for it."""
     if distributed.is_main():
         folder = RunFolder.create(config)
         stack.enter_context(folder.lock())

@@ -1,4 +1,4 @@
-"""How fast a run trains: images that it has learned from, over the time that it has trained."""
+"""Training speed: images trained on, over the time spent in training."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Pace(NamedTuple):
-    """What was measured since the last look.
+    """The speed since the last call of `take`.
 
     Attributes:
         images_per_second: Images trained on, over all ranks.
@@ -46,14 +46,14 @@ class Speed:
         """End a step.
 
         Args:
-            images: Images that it was made of, over all ranks.
+            images: Images of the step, over all ranks.
         """
         self._seconds += self._clock() - self._since
         self._images += images
         self._steps += 1
 
     def take(self) -> Pace:
-        """Return what was measured since the last look, and forget it."""
+        """Return the speed since the last call, and reset the stopwatch."""
         pace = Pace(self._images / max(self._seconds, 1e-9), self._seconds / max(1, self._steps))
         self._images, self._steps, self._seconds = 0, 0, 0.0
         return pace

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl, TensorBoard, the console. All of them behind one protocol."""
+"""Trackers of a run's metrics behind one protocol: metrics.jsonl, TensorBoard, the console."""
 
 import json
 import logging
@@ -11,18 +11,18 @@ from rfdetr_hwd.files import open_without_links, replace_text
 logger = logging.getLogger(__name__)
 
 Values = Mapping[str, float | None]
-"""Numbers by name; `None`: there was nothing to measure it by."""
+"""Values by name; `None`: nothing to measure."""
 
 
 class Tracker(Protocol):
-    """Receives the numbers of a step."""
+    """Receives the values of a step."""
 
     def log(self, step: int, values: Values) -> None: ...
     def close(self) -> None: ...
 
 
 class NullTracker:
-    """Tracks nothing: what ranks other than the first have."""
+    """Tracks nothing. Ranks other than 0 use it."""
 
     def log(self, step: int, values: Values) -> None:
         """Do nothing."""
@@ -32,11 +32,11 @@ class NullTracker:
 
 
 class JsonLinesTracker:
-    """Appends one JSON object a record to a file, each line flushed, so that a killed run loses at most one record.
+    """Appends each record to a file as one line of JSON. Lines are flushed: a killed run loses at most one record.
 
     Args:
         path: The file; created when it is missing.
-        last_step: Records of later steps are dropped first: a resumed run makes them again.
+        last_step: Records of later steps are dropped first. A resumed run repeats those steps.
         is_evaluation_due: Also drop the evaluation of that step.
     """
 
@@ -72,8 +72,8 @@ class TensorBoardTracker:
     """Writes scalars for TensorBoard (the `tensorboard` extra).
 
     Args:
-        folder: Log folder.
-        last_step: Later steps are hidden: a resumed run makes them again.
+        folder: Log directory.
+        last_step: Later steps are hidden. A resumed run repeats them.
     """
 
     def __init__(self, folder: Path, last_step: int) -> None:
@@ -82,7 +82,7 @@ class TensorBoardTracker:
         self._writer = SummaryWriter(str(folder), purge_step=last_step + 1)
 
     def log(self, step: int, values: Values) -> None:
-        """Add one scalar a value; what could not be measured has none."""
+        """Add one scalar per value, except for `None`."""
         for name, value in values.items():
             if value is not None:
                 self._writer.add_scalar(name, value, step)
@@ -110,7 +110,7 @@ class Trackers:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read the records of a metrics file. A line that is none is skipped: the last one, if a kill has cut it off."""
+    """Read the records of a metrics file. Corrupt lines are skipped, such as a last line cut off by a kill."""
     return list(filter(None, map(_record, path.read_text(encoding="utf-8", errors="replace").splitlines())))
 
 

@@ -1,4 +1,4 @@
-"""One optimizer step over its micro-batches. It computes; when to log, save or stop is the loop's business."""
+"""One optimizer step over its micro-batches. The training loop decides when to log, save or stop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from rfdetr_hwd.runtime.memory import RUN_REMEDIES, HalfUpdatedError, OutOfMemor
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step measured, as tensors, so that reading them stays the caller's choice.
+    """The results of a step, as tensors. The caller decides when to read them.
 
     Attributes:
-        loss: Scalar; on several ranks this rank's part, whose mean over the ranks is the loss.
-        terms: Weighted loss terms, which the loss is the sum of.
+        loss: Scalar. On several ranks the loss is the mean over the ranks.
+        terms: Weighted loss terms. The loss is their sum.
         grad_norm: Norm of the gradient before clipping.
-        num_images: Images that it was made of, over all ranks; those that only keep a rank in step are none.
+        num_images: Images of the step over all ranks, without padding.
     """
 
     loss: Tensor
@@ -45,11 +45,11 @@ class StepResult:
 
 
 class NonFiniteError(Exception):
-    """A loss or gradient that is not finite, on any rank; raised on every rank, before the optimizer step.
+    """A non-finite loss or gradient on any rank. It is raised on every rank, before the optimizer step.
 
     Attributes:
-        ranks: For each rank the images of its micro-batches with a term that is not finite, and its loss terms. If
-            every term of every rank is finite, which leaves the gradient, all images.
+        ranks: For each rank the images of its micro-batches with a non-finite term, and its loss terms. All images, if
+            every term is finite and only the gradient is not.
     """
 
     def __init__(self, ranks: Sequence[tuple[tuple[int, ...], dict[str, float]]]) -> None:
@@ -76,34 +76,34 @@ def train_step(
     Args:
         network: In training mode.
         criterion: Loss of float32 outputs.
-        micro_batches: Taken to the network's device one at a time.
+        micro_batches: Moved to the network's device one at a time.
         optimizer: Its learning rates are set already.
         args: Precision, for `amp_context`.
-        clip: Largest gradient norm; 0 does not clip.
+        clip: Max gradient norm; 0 disables clipping.
         num_boxes: Normaliser of the loss; `None`: counted over the micro-batches and the ranks.
 
     Raises:
-        NonFiniteError: The loss or the gradient is not finite; the weights are as they were.
-        OutOfMemoryError: A pass did not fit into memory; the weights are as they were, the gradients are gone.
-        SharedError: A pass failed otherwise, on any rank; the weights are as they were.
+        NonFiniteError: The loss or the gradient is non-finite. The weights are unchanged.
+        OutOfMemoryError: A pass did not fit into memory. The weights are unchanged, the gradients are cleared.
+        SharedError: A pass failed otherwise, on any rank. The weights are unchanged.
         HalfUpdatedError: The optimizer step ran out of memory, on any rank; the weights are partly updated.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    # What the loss is divided by, the same in every micro-batch and on every rank.
+    # Count the boxes. The normaliser is the same in every micro-batch and on every rank.
     counted_boxes, num_images = _count(criterion, micro_batches)
     normaliser = counted_boxes if num_boxes is None else num_boxes
     try:
-        # Forward and backward passes, then the gradient of all ranks.
+        # Run the forward and backward passes, then average the gradients over the ranks.
         passes = _make_passes(network, criterion, micro_batches, normaliser, args)
         average_gradients(parameters)
         terms = {name: torch.stack([values[name] for values in passes]).sum() for name in passes[0]}
         grad_norm = nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
         loss = torch.stack(list(terms.values())).sum()
-        # Refuse what is not finite. Reading it waits for the device; matching boxes on the host has waited already.
+        # Refuse a non-finite step. This reads from the device; box matching on the host has waited for it already.
         if max_over_ranks(int(not torch.isfinite(loss + grad_norm))):
             mine = _suspects(micro_batches, passes), {name: float(value) for name, value in terms.items()}
             raise NonFiniteError(all_gather_objects(mine))
-        # Change the weights.
+        # Update the weights.
         _apply(optimizer)
     finally:
         optimizer.zero_grad(set_to_none=True)
@@ -127,7 +127,7 @@ def _make_passes(
             passes.append(_accumulate(network, criterion, batch.to(device), num_boxes, args))
     except Exception as error:
         is_out = isinstance(error, RuntimeError) and is_out_of_memory(error)
-        failure = None if is_out else error  # answered below, where no traceback holds the tensors of a pass any more
+        failure = None if is_out else error  # handled below, where no traceback holds the tensors
     agree(failure)
     if max_over_ranks(int(is_out)):
         raise OutOfMemoryError
@@ -166,9 +166,9 @@ def _accumulate(
 
 
 def _count(criterion: DetectionLoss, micro_batches: Sequence[Batch]) -> tuple[float, int]:
-    """Return the normaliser, which is the box count over the ranks that gradients are averaged over, and the images.
+    """Return the normaliser (boxes over all ranks, divided by the number of ranks) and the number of images.
 
-    They are counted on the host, so that no device is waited for; one process needs no tensor for it.
+    Both are counted on the host, without waiting for a device.
     """
     counted = [batch for batch in micro_batches if not batch.is_padding]
     boxes, images = sum(criterion.count_boxes(b.targets) for b in counted), sum(len(b.image_ids) for b in counted)
@@ -179,7 +179,7 @@ def _count(criterion: DetectionLoss, micro_batches: Sequence[Batch]) -> tuple[fl
 
 
 def _suspects(micro_batches: Sequence[Batch], passes: Sequence[dict[str, Tensor]]) -> tuple[int, ...]:
-    """Return the images of the micro-batches with a term that is not finite; all images if no rank has such a term."""
+    """Return the images of the micro-batches with a non-finite term; all images if no rank has such a term."""
     broken = [not all(bool(torch.isfinite(value)) for value in terms.values()) for terms in passes]
     is_loss_broken = max_over_ranks(int(any(broken)))
     return tuple(

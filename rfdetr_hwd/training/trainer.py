@@ -36,17 +36,17 @@ class Trainer:
     """A run that is ready to be trained. Every rank has one, and calls its methods in the same place.
 
     Attributes:
-        config: What is due when, and how a step is made.
+        config: The configuration of the run.
         learner: Network, optimizer, schedule and EMA; changed in place.
         state: Position in the run; changed in place.
         loader: The training images; it may raise `Interrupted` while it waits for them.
         criterion: The loss.
-        evaluation: Measures a network.
-        folder: Where checkpoints go.
-        record: What a checkpoint records of its model; see `rfdetr_hwd.training.description`.
-        stop: Asked after every step, and by the evaluation after every batch.
-        speed: Told of every step.
-        tracker: Receives the numbers of logged steps and of evaluations.
+        evaluation: Evaluates a network.
+        folder: Directory of the run.
+        record: Record of its checkpoints; see `rfdetr_hwd.training.description`.
+        stop: Stop requests. They are checked after every step and every evaluated batch.
+        speed: Measures every step.
+        tracker: Receives the values of logged steps and of evaluations.
     """
 
     config: Config
@@ -66,18 +66,17 @@ class Trainer:
         self._saved_step = self.state.step  # it starts from nothing, or from a checkpoint
 
     def fit(self) -> None:
-        """Train until the last epoch, or until AP has stopped rising.
+        """Train until the last epoch, or until early stopping.
 
-        An epoch that is to be evaluated is saved first, so that nothing which goes wrong in the evaluation costs
-        training.
+        An epoch is saved before its evaluation, so that a failing evaluation loses no training.
 
         Raises:
             Interrupted: The run was asked to stop; a checkpoint of the state is there, unless no step was made.
-            NonFiniteError: A loss or gradient is not finite.
+            NonFiniteError: A loss or gradient is non-finite.
             HalfUpdatedError: The optimizer step ran out of memory.
             MemoryShortageError: A step does not fit into memory; the state before it is saved.
             OtherRankError: Another rank failed.
-            Exception: Whatever fails here; where loading or the passes fail on any rank, the state is saved.
+            Exception: Any other failure. If loading or a pass fails on any rank, the state is saved.
         """
         state, log_every = self.state, self.config.train.log_every
         self.learner.network.train()
@@ -88,14 +87,14 @@ class Trainer:
                 continue
             self.speed.start()
             for batch in self._batches():
-                # Step: the state has it when this returns.
+                # Step. The state includes it when this returns.
                 with self._saved_on_failure():
                     result = self._step(batch)
                 self.speed.stop(result.num_images)
                 # Log.
                 if state.step % log_every == 0:
                     self._log(result)
-                # Save: at the end of an epoch, within it as `output.save_every_steps` says, and when asked to stop.
+                # Save: after an epoch, every `output.save_every_steps`, and when asked to stop.
                 self._end_epoch()
                 if self._is_save_due():
                     self.save()
@@ -103,10 +102,10 @@ class Trainer:
                 self.speed.start()
 
     def save(self, again: bool = False) -> None:
-        """Write a checkpoint of the state, unless there is one; other ranks give their random generators, and wait.
+        """Write a checkpoint of the state, unless there is one. Other ranks send their random states and wait.
 
         Args:
-            again: Also if there is one: it says something else of the run.
+            again: Also if there is one, because the record of the run has changed.
         """
         if self.state.step == self._saved_step and not again:
             return
@@ -118,7 +117,7 @@ class Trainer:
         self._saved_step = self.state.step
 
     def _is_save_due(self) -> bool:
-        """Return whether a checkpoint is due after the step that was made last."""
+        """Return whether a checkpoint is due after the last step."""
         state, output = self.state, self.config.output
         if state.step_in_epoch == 0:
             return state.is_evaluation_due or state.epoch % output.save_every == 0
@@ -132,13 +131,13 @@ class Trainer:
 
     @contextmanager
     def _saved_on_failure(self) -> Iterator[None]:
-        """Save where loading or the passes fail on any rank, and the state is as before the step; then let it fail."""
+        """If loading or a pass fails on any rank, save the state from before the step, then raise."""
         try:
             yield
         except (MemoryShortageError, SharedError) as error:
             try:
                 self.save()
-            except Exception as failure:  # which must not hide why the run ends
+            except Exception as failure:  # it must not hide why the run ends
                 logger.warning("step %d could not be saved: %s", self.state.step, failure)
             else:
                 if self._saved_step and is_main():
@@ -146,9 +145,9 @@ class Trainer:
             raise (error.original if isinstance(error, SharedError) else error) from None
 
     def _batches(self) -> Iterator[Batch]:
-        """Yield this rank's share of each step of the current epoch.
+        """Yield this rank's batch of each step of the current epoch.
 
-        A rank that is asked to stop while it waits for a batch, or cannot get one, says so: all save and stop there.
+        If a rank is asked to stop while it waits for a batch, or loading fails, all ranks save and stop there.
         """
         batches = self.loader.epoch(self.state.epoch, self.state.step_in_epoch)
         while True:
@@ -167,7 +166,7 @@ class Trainer:
             yield batch
 
     def _step(self, batch: Batch) -> StepResult:
-        """Make one optimizer step; one that does not fit into memory is retried with half the micro-batch, down to 1.
+        """Make one optimizer step. Out of memory, it is retried with half the micro-batch, down to 1.
 
         A retry starts from the same random state. The size that fits is kept in the state.
 
@@ -175,7 +174,7 @@ class Trainer:
             MemoryShortageError: A micro-batch of one image does not fit; weights, state and generators are unchanged.
             SharedError: A pass failed, on any rank; weights, state and random generators are unchanged.
             HalfUpdatedError: The optimizer step ran out of memory; the weights are partly updated.
-            NonFiniteError: The loss or the gradient is not finite.
+            NonFiniteError: The loss or the gradient is non-finite.
         """
         learner, state, start = self.learner, self.state, random_state()
         learner.schedule.apply(learner.optimizer, state.step)
@@ -194,12 +193,12 @@ class Trainer:
             except SharedError:
                 restore_random_state(start)
                 raise
-            except OutOfMemoryError:  # answered below, where no traceback holds the tensors of a pass any more
+            except OutOfMemoryError:  # handled below, where no traceback holds the tensors
                 largest = max_over_ranks(len(micro_batches[0].image_ids))
             torch.cuda.empty_cache()
             restore_random_state(start)
             self._halve_micro_batch(largest)
-        # The state and the EMA follow the weights.
+        # Update the state and the EMA.
         state.step += 1
         state.step_in_epoch += 1
         if learner.ema is not None:
@@ -218,14 +217,14 @@ class Trainer:
             logger.warning("out of memory at step %d; retrying with micro-batch %d (same global batch)", step, half)
 
     def _bundle(self, micro_batches: Sequence[Batch], error: NonFiniteError, start: dict[str, Any]) -> None:
-        """Write what reproduces a step that failed; if that fails too, it must not hide why the run stops."""
+        """Write the bundle of a failed step. A failure here must not hide why the run stops."""
         try:
             write_bundle(self.folder, self.state, self.record, self.learner.network, micro_batches, start, error)
         except UserError as failure:
             logger.warning("the inputs of the failed step could not be saved: %s", failure)
 
     def _end_epoch(self) -> None:
-        """Count the epoch, if the step that was made is its last."""
+        """Count the epoch, if the last step completed it."""
         state = self.state
         if state.step_in_epoch == self.loader.steps_per_epoch:
             state.epoch, state.step_in_epoch = state.epoch + 1, 0
@@ -233,7 +232,7 @@ class Trainer:
             state.is_evaluation_due = is_last or state.epoch % self.config.evaluation.every == 0
 
     def _evaluate(self) -> None:
-        """Measure every network, and enter the metrics in the state, the metrics and the checkpoint of this step."""
+        """Evaluate every network. Record the metrics in the state, the trackers and the checkpoint."""
         state = self.state
         metrics = {kind: self.evaluation.measure(net, self.stop) for kind, net in self.learner.networks().items()}
         state.record_metrics(metrics)
@@ -243,7 +242,7 @@ class Trainer:
         distributed.barrier()
 
     def _log(self, result: StepResult) -> None:
-        """Log a step, over all ranks: every rank comes here in the same step."""
+        """Log a step over all ranks. Every rank calls it in the same step."""
         learner, state = self.learner, self.state
         rates = {"lr_factor": learner.schedule.factor(state.step - 1), **learner.learning_rates()}
         self.tracker.log(state.step, {"epoch": state.epoch, **result.over_ranks(), **rates})

@@ -28,7 +28,7 @@ class Parts(NamedTuple):
 
 
 def recorded_held_out(checkpoint: Checkpoint | None) -> HeldOut | None:
-    """Return which images a run held out, if it did."""
+    """Return the images that a run held out, if any."""
     return HeldOut.from_record(checkpoint.record.get(HELD_OUT)) if checkpoint else None
 
 
@@ -52,10 +52,10 @@ def hold_out(whole: DetectionData, settings: DataSection, recorded: HeldOut | No
     Args:
         whole: The training split.
         settings: Of a run that holds images out.
-        recorded: What the run held out before.
+        recorded: Images that the run held out before.
 
     Raises:
-        DatasetError: The split cannot be divided so.
+        DatasetError: The split cannot be divided like this.
     """
     fraction, seed = settings.val_fraction or 0.0, settings.val_seed
     if recorded is not None and recorded[:3] == (fraction, seed, whole.fingerprint):
@@ -74,11 +74,11 @@ def hold_out(whole: DetectionData, settings: DataSection, recorded: HeldOut | No
 
 
 def read_validation(settings: DataSection, checkpoint: Checkpoint) -> DetectionData:
-    """Read the validation split to measure a checkpoint on: what its training held out, if it did.
+    """Read the validation split to evaluate a checkpoint on: the images its training held out, if any.
 
     Raises:
         ConfigError: Images are to be held out that were not held out in training.
-        DatasetError: The split cannot be read, has errors, or is not the one that the images were held out of.
+        DatasetError: The split cannot be read, has errors, or is not the split that images were held out of.
     """
     layout = find_data(settings)
     if settings.val_fraction is None:

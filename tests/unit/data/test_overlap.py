@@ -43,5 +43,6 @@ def test_copies_and_links_of_one_name_are_counted_and_other_images_of_that_name_
 @pytest.mark.parametrize(("val", "num_shared"), [("valid", 0), ("train", 24)])
 def test_shared_images_are_said(root: Path, capsys: pytest.CaptureFixture[str], val: str, num_shared: int) -> None:
     say_overlap(read(root, "train"), read(root, "val", val))
-    shared = f"{val}: all {num_shared} validation images are also training images. AP on them says nothing about new images\n"
+    images = f"all {num_shared} validation images are also training images"
+    shared = f"{val}: {images}. AP on them says nothing about new images\n"
     assert capsys.readouterr().out == (shared if num_shared else "")
