@@ -26,10 +26,9 @@ class HasAmp(Protocol):
 def amp_context(args: HasAmp) -> torch.autocast:
     """Return the mixed-precision context of a forward pass: device type `"cuda"` and bfloat16, always.
 
-    It is switched on when `args.amp` is true and a CUDA device is present. Where there is none it is switched off and
-    one log line says so; on a GPU that only emulates bfloat16 (compute capability below 8.0) one warning says so.
-
-    What is computed in float32 is computed in float32: see `use_ieee_float32`, which holds for the backward pass too.
+    It is enabled when `args.amp` is true and a CUDA device is present. Without a device it is disabled, with one log
+    line. On a GPU that only emulates bfloat16 (compute capability below 8.0) there is one warning. Float32 operators
+    stay IEEE float32, in the backward pass too: see `use_ieee_float32`.
 
     Args:
         args: Anything with a boolean attribute `amp`.
@@ -52,15 +51,15 @@ def amp_context(args: HasAmp) -> torch.autocast:
 
 
 def use_ieee_float32() -> None:
-    """Switch off, for this process, what rounds the inputs of float32 operators: TF32 on a GPU, bfloat16 on a CPU.
+    """Stop float32 operators of this process from rounding their inputs: to TF32 on a GPU, to bfloat16 on a CPU.
 
     Torch rounds to TF32 in convolutions unless it is told otherwise, and an import of `rfdetr` switches it on in matrix
-    products as well, so a program that says nothing computes "float32" with ten bits of mantissa.
+    products as well, so by default "float32" has ten bits of mantissa.
     """
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False  # the older switch: torch complains where the two disagree
     for backend in (torch.backends.cudnn, torch.backends.mkldnn):
-        backend.conv.fp32_precision = _IEEE  # said, so that `torch.backends.fp32_precision` does not say it instead
+        backend.conv.fp32_precision = _IEEE  # set, so that `torch.backends.fp32_precision` does not decide
 
 
 def describe_precision(args: HasAmp, device: torch.device) -> dict[str, str]:
@@ -109,7 +108,7 @@ def forward_in_amp(model: Callable[[Tensor], Any], images: Tensor, args: HasAmp)
 def full_precision(device_type: str) -> torch.autocast:
     """Return a context in which mixed precision is off, for the few operators that must run in full precision.
 
-    Switching off does not cast: whoever enters it casts the inputs as well.
+    Disabling it does not cast: the caller casts the inputs.
 
     Args:
         device_type: Device type of the tensors involved, `"cuda"` or `"cpu"`.

@@ -1,4 +1,4 @@
-"""`best`: a link of a run folder to its best checkpoint."""
+"""`best`: the link of a run directory to its best checkpoint."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 def point(link: Path, target: Path) -> None:
-    """Point the link to a checkpoint of its folder; a copy that followed the link is set aside.
+    """Point the link to a checkpoint of the run. A copied directory in its place is set aside.
 
     Raises:
         CheckpointError: The link cannot be made.
@@ -27,15 +27,15 @@ def point(link: Path, target: Path) -> None:
 
 
 def retire(link: Path, checkpoints: Path, current: Path) -> None:
-    """Remove the link when the AP behind it no longer counts; its checkpoint is kept under another name.
+    """Remove the link when its AP no longer counts. Its checkpoint is kept under another name.
 
     Args:
         link: The link.
-        checkpoints: Folder of the checkpoints; what lies elsewhere is left alone.
+        checkpoints: Directory of the checkpoints. A target elsewhere is not renamed.
         current: The checkpoint that the run resumes from, which keeps its name.
 
     Raises:
-        CheckpointError: The link cannot be removed, or the checkpoint not be renamed.
+        CheckpointError: The link cannot be removed, or the checkpoint cannot be renamed.
     """
     if not link.is_symlink():
         return

@@ -1,4 +1,4 @@
-"""One process at a time in a run folder."""
+"""One process at a time in a run directory."""
 
 import fcntl
 import logging
@@ -12,14 +12,14 @@ from rfdetr_hwd.errors import ConfigError, writing
 from rfdetr_hwd.files import open_without_links
 
 _TIMEOUT = 6.0
-"""Seconds to wait: data loader workers of a killed run take some to see that it has gone."""
+"""Seconds to wait: the data loader workers of a killed run take some to notice."""
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, its file `.lock`.
+    """Hold the lock of a directory, its file `.lock`.
 
     Raises:
         ConfigError: Another process holds it, or the file cannot be written.

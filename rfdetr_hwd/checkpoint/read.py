@@ -1,17 +1,18 @@
-"""Checkpoints: folders that are whole or absent.
+"""Checkpoints: directories that are complete or absent.
 
-A checkpoint is written beside its place on the same filesystem, every file flushed to the disk, a manifest with the
-sha256 of every file last; then one rename puts it there. Weights are safetensors, the training state is loaded with
+A checkpoint is written next to its final path. Every file is flushed to the disk, and the manifest with the sha256 of
+every file comes last. One rename then moves the checkpoint to its final path. Weights are safetensors, the training
+state is loaded with
 `weights_only=True`, the rest is JSON: reading a checkpoint runs no code.
 
     step-00000190/
         manifest.json           format, sha256 and size of every file, position in the run with the metrics, own sha256
-        record.json             what rebuilds the model
+        record.json             configuration and classes, to rebuild the model
         weights.safetensors     raw weights
-        ema.safetensors         averaged weights, if there is an average
+        ema.safetensors         EMA weights, if enabled
         training.pt             the optimizer's moments by parameter, and random generators
 
-An epoch is saved before it is evaluated. When the metrics are known the manifest alone is replaced, by one rename.
+An epoch is saved before it is evaluated. When the metrics are known, the manifest alone is replaced, by one rename.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ from rfdetr_hwd.files import UntrustedFileError, load_tensors, read_json_object
 
 FORMAT = 6
 READABLE = (4, 5, FORMAT)
-"""Formats that are read; `TrainState.from_json` says how the earlier ones differ."""
+"""Formats that can be read. `TrainState.from_json` says how the earlier ones differ."""
 MANIFEST, RECORD, TRAINING = "manifest.json", "record.json", "training.pt"
 WEIGHTS = {"raw": "weights.safetensors", "ema": "ema.safetensors"}
 INPUTS = "inputs.safetensors"
@@ -40,22 +41,22 @@ _NAME = re.compile(r"step-\d{8,}")
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is missing, corrupt or something else."""
+    """A checkpoint is missing or corrupt, or cannot be used."""
 
 
 class NewerFormatError(CheckpointError):
-    """A checkpoint that a newer version wrote: it is whole, and an older one beside it is no substitute."""
+    """A checkpoint of a newer version. It is intact, so an older checkpoint is no substitute."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint folder, read where it is asked.
+    """A verified checkpoint directory. Its files are read on demand.
 
     Attributes:
-        path: The folder.
-        record: What rebuilds the model.
-        state: Position in the run, with the metrics of its weights if they were measured.
-        files: sha256 and size of each file, as it was verified. No other file is read.
+        path: The directory.
+        record: Configuration and classes, to rebuild the model.
+        state: Position in the run, with the metrics of its weights if they were evaluated.
+        files: sha256 and size of each verified file. No other file is read.
     """
 
     path: Path
@@ -65,7 +66,7 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Steps made when it was written."""
+        """Completed steps when it was written."""
         return self.state.step
 
     @property
@@ -75,7 +76,7 @@ class Checkpoint:
 
     @property
     def better_weights(self) -> str:
-        """The weights with the higher AP, as far as it was measured."""
+        """The weights with the higher AP, if it was measured."""
         metrics = self.state.current_metrics
         measured = {kind: ap for kind in self.weights_kinds if (ap := metrics.get(f"{kind}/AP")) is not None}
         return max(measured or self.weights_kinds, key=lambda kind: measured.get(kind, 0.0))
@@ -108,7 +109,7 @@ class Checkpoint:
         """Return the training state that `save_checkpoint` was given.
 
         Raises:
-            CheckpointError: The checkpoint has none, or it holds objects other than tensors and plain values.
+            CheckpointError: There is no training state, or it holds objects other than tensors and plain values.
         """
         path = self.path / TRAINING
         if TRAINING not in self.files:
@@ -129,10 +130,10 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Verify a checkpoint folder against its manifest and open it.
+    """Verify a checkpoint directory against its manifest and open it.
 
     Raises:
-        CheckpointError: It is not a checkpoint, or a file is missing or not what was written; the message names it.
+        CheckpointError: It is not a checkpoint, or a file is missing or corrupt. The message names the file.
     """
     manifest = read_manifest(folder)
     for name, entry in manifest["files"].items():
@@ -147,7 +148,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def verify_files(folder: Path) -> dict[str, str | None]:
-    """Return each file of a checkpoint with what is wrong with it; `None`: it is what was written.
+    """Return the problem of each file of a checkpoint; `None`: the file is intact.
 
     Raises:
         CheckpointError: The manifest itself is missing or corrupt.
@@ -156,7 +157,7 @@ def verify_files(folder: Path) -> dict[str, str | None]:
 
 
 def _damage(folder: Path, name: str, entry: Any) -> str | None:
-    """Return what is wrong with a file that a manifest names."""
+    """Return the problem of a file that a manifest names; `None`: the file is intact."""
     path = folder / name
     if Path(name).name != name or path.is_symlink() or not path.is_file():
         return "is missing (or not a regular file of this directory)"
@@ -170,7 +171,7 @@ def _damage(folder: Path, name: str, entry: Any) -> str | None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of itself: format, state, and size and sha256 of each file.
+    """Return the manifest of a checkpoint: format, state, and size and sha256 of each file.
 
     Raises:
         NewerFormatError: A newer version wrote it.
@@ -191,12 +192,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def list_checkpoints(parent: Path) -> list[Path]:
-    """Return the checkpoint folders of a run, newest first."""
+    """Return the checkpoint directories of a run, newest first."""
     return sorted((path for path in parent.glob("step-*") if _NAME.fullmatch(path.name)), reverse=True)
 
 
 def checkpoints_of(path: Path) -> list[Path]:
-    """Return the checkpoint directories that a path stands for: each of a run, newest first, or the one itself.
+    """Return the checkpoints at a path: all of a run, newest first, or the checkpoint itself.
 
     Raises:
         CheckpointError: It is a run without checkpoints.
@@ -209,13 +210,13 @@ def checkpoints_of(path: Path) -> list[Path]:
 
 
 def newest_checkpoint(parent: Path) -> tuple[Checkpoint, list[str]]:
-    """Open the newest whole checkpoint of a run.
+    """Open the newest intact checkpoint of a run.
 
     Returns:
         The checkpoint, and a message for each newer one that is corrupt.
 
     Raises:
-        CheckpointError: There is none that is whole, or the newest was written by a newer version.
+        CheckpointError: No checkpoint is intact, or the newest was written by a newer version.
     """
     problems: list[str] = []
     for path in list_checkpoints(parent):

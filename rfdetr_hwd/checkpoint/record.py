@@ -1,4 +1,4 @@
-"""What a checkpoint records, of a run folder or by itself: finding it, and reading it."""
+"""Find a checkpoint, by its own path or its run's, and read its record."""
 
 import logging
 import os
@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def find_checkpoint(path: Path) -> Checkpoint:
-    """Open a checkpoint folder, or the best (else newest) checkpoint of a run folder.
+    """Open a checkpoint directory, or the best (else newest) checkpoint of a run directory.
 
     Raises:
-        CheckpointError: There is none, or the one that was named is corrupt.
+        CheckpointError: There is no checkpoint, or the named one is corrupt.
     """
     if not path.is_dir():
         raise CheckpointError(
@@ -45,7 +45,7 @@ def read_record(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> tuple[
         overrides: `key=value` assignments to data, evaluation and precision.
 
     Raises:
-        CheckpointError: The record holds neither, or names a class that is not trusted.
+        CheckpointError: The record lacks them, or names a class that is not trusted.
         ConfigError: An override would change the model or the training.
     """
     class_names = checkpoint.record.get("class_names")
@@ -71,12 +71,12 @@ def recorded_config(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> Co
 
 
 def read_options(data: DataSection) -> ReadOptions:
-    """Return how images are read; a bit depth that is still to be recognised is 16."""
+    """Return how images are read. An undetected bit depth counts as 16."""
     return ReadOptions(bit_depth=16 if data.bit_depth == "auto" else data.bit_depth, exif=data.exif)
 
 
 def refuse_untrusted_class(config: Config, where: str) -> None:
-    """Refuse to import a class because a checkpoint says so: importing runs code.
+    """Refuse to import an untrusted class that a checkpoint names: importing runs code.
 
     Raises:
         CheckpointError: The downsampler is a class by path, and the environment does not name it as trusted.

@@ -1,13 +1,13 @@
-"""A run on disk: what it was configured with, what it measured, its checkpoints, and which of them is best.
+"""A run on disk: its configuration, its metrics, its checkpoints, and the best of them.
 
 RUN/
     config.yaml         resolved configuration
-    run.json            one entry a start: environment, git, derived numbers, dataset, end; see run_log.py
-    metrics.jsonl       one record a logged step and an evaluation
-    quarantine.jsonl    images that cannot be read, if there are any, and why
+    run.json            one entry per start: environment, git, derived numbers, dataset, end; see run_log.py
+    metrics.jsonl       one record per logged step and evaluation
+    quarantine.jsonl    unreadable images, if any, and the reasons
     checkpoints/        step-00000190/ ...; see rfdetr_hwd.checkpoint.read
     best                link to the checkpoint with the highest AP
-    non-finite/         step-00000123/ ...: what reproduces a step whose loss or gradient was not finite
+    non-finite/         step-00000123/ ...: bundles of steps whose loss or gradient was non-finite
     .lock               held by the process that trains
 """
 
@@ -39,20 +39,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run.
+    """The directory of a run.
 
     Attributes:
-        path: The folder.
+        path: The directory.
     """
 
     path: Path
 
     @classmethod
     def create(cls, config: Config) -> Self:
-        """Make the folder of a new run and write what it is configured with: whole, or not at all.
+        """Create the directory of a new run and write its configuration, completely or not at all.
 
         Raises:
-            ConfigError: The folder holds a run already, or checkpoints of one, or cannot be written.
+            ConfigError: The directory holds a run or checkpoints already, or cannot be written.
         """
         folder = cls(Path(config.output.dir))
         if folder.has_checkpoints():
@@ -77,10 +77,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open the folder of an existing run.
+        """Open the directory of an existing run.
 
         Raises:
-            ConfigError: It is not the folder of a run.
+            ConfigError: It is not the directory of a run.
         """
         folder = cls(path)
         if not folder.config_file.is_file():
@@ -89,12 +89,12 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
+        """Directory of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def bundles(self) -> Path:
-        """Folder of what reproduces steps that failed."""
+        """Directory of the bundles of failed steps."""
         return self.path / "non-finite"
 
     @property
@@ -113,7 +113,7 @@ class RunFolder:
 
     @property
     def log_file(self) -> Path:
-        """File that says how the run was started, and how it ended; see `rfdetr_hwd.checkpoint.run_log`."""
+        """Log of the starts and ends of the run; see `rfdetr_hwd.checkpoint.run_log`."""
         return self.path / "run.json"
 
     @property
@@ -123,7 +123,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from training in this folder, and remove what interrupted saves left.
+        """Keep other processes from training in this directory, and remove the remains of interrupted saves.
 
         Raises:
             ConfigError: Another process is training in it.
@@ -135,11 +135,11 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether the folder holds a run."""
+        """Whether the directory holds a run."""
         return self.config_file.is_file()
 
     def refuse_new(self) -> NoReturn:
-        """Refuse a new run that finds another one here.
+        """Refuse a new run where another one exists.
 
         Raises:
             ConfigError: Always.
@@ -150,7 +150,7 @@ class RunFolder:
         ) from None
 
     def config_values(self) -> dict[str, Any]:
-        """Return what config.yaml says, as it says it.
+        """Return the content of config.yaml.
 
         Raises:
             ConfigError: It cannot be read.
@@ -158,7 +158,7 @@ class RunFolder:
         return read_yaml(self.config_file)
 
     def config(self, overrides: Sequence[str] = ()) -> Config:
-        """Return the configuration of the run, with overrides; what of them may be is not checked here.
+        """Return the configuration of the run, with overrides. Whether these are allowed is not checked here.
 
         Raises:
             ConfigError: It is not valid.
@@ -166,7 +166,7 @@ class RunFolder:
         """
         config = parse_recorded(self.config_values(), overrides, str(self.config_file))
         refuse_untrusted_class(config, str(self.path))
-        if Path(config.output.dir).resolve() != self.path.resolve():  # the folder was moved
+        if Path(config.output.dir).resolve() != self.path.resolve():  # the directory was moved
             output = config.output.model_copy(update={"dir": str(self.path)})
             config = config.model_copy(update={"output": output})
         return config
@@ -181,14 +181,14 @@ class RunFolder:
             replace_text(self.config_file, config.to_yaml())
 
     def has_checkpoints(self) -> bool:
-        """Return whether there is a checkpoint to resume from; a run that was killed early has none."""
+        """Return whether there is a checkpoint to resume from. A run that was killed early has none."""
         return bool(list_checkpoints(self.checkpoints))
 
     def newest(self) -> Checkpoint:
-        """Open the newest whole checkpoint; set corrupt newer ones aside, and say so.
+        """Open the newest intact checkpoint. Corrupt newer ones are set aside, with a warning.
 
         Raises:
-            CheckpointError: There are checkpoints, and none is whole.
+            CheckpointError: There are checkpoints, but none is intact.
         """
         checkpoint, problems = newest_checkpoint(self.checkpoints)
         for problem in problems:
@@ -217,8 +217,8 @@ class RunFolder:
             state: Position in the run.
             record: Configuration and class names.
             weights: State dicts by kind.
-            training: What a resumed run needs beside the weights.
-            keep_last: Checkpoints kept beside the best one.
+            training: State that a resumed run needs in addition to the weights.
+            keep_last: Checkpoints to keep, in addition to the best one.
 
         Raises:
             CheckpointError: It cannot be written.
@@ -229,7 +229,7 @@ class RunFolder:
         return folder
 
     def record_metrics(self, state: TrainState, keep_last: int) -> None:
-        """Enter the metrics of a state in its checkpoint, point `best` to the best one, and remove the oldest.
+        """Record the metrics of a state in its checkpoint, point `best` to the best one, and remove the oldest.
 
         Raises:
             CheckpointError: It cannot be written.
@@ -246,7 +246,7 @@ class RunFolder:
         training: Mapping[str, Any],
         inputs: Mapping[str, Tensor],
     ) -> Path:
-        """Write what reproduces the step after a state, as a checkpoint that also holds the step's inputs.
+        """Write the bundle that reproduces the step after a state: a checkpoint with the step's inputs.
 
         Raises:
             CheckpointError: It cannot be written.
@@ -254,13 +254,13 @@ class RunFolder:
         return save_checkpoint(self.bundle(state), state, record, weights, training, inputs)
 
     def bundle(self, state: TrainState) -> Path:
-        """Return where the bundle of the step after a state is."""
+        """Return the path of the bundle of the step after a state."""
         return self.bundles / f"step-{state.step + 1:08d}"
 
     def _remove_old(self, state: TrainState, keep_last: int) -> None:
-        """Remove checkpoints: renamed first, so that one removed in part is never taken for one that is whole.
+        """Remove old checkpoints. Each is renamed first, so that a partly removed one is never taken for an intact one.
 
-        What `best` points to stays, also where the state has forgotten it.
+        The target of `best` stays, even if the state no longer names it.
         """
         found = list_checkpoints(self.checkpoints)
         linked = {path for path in found if path.resolve() == self.best.resolve()}
@@ -279,7 +279,7 @@ class RunFolder:
             best_link.point(self.best, target)
 
     def retire_best(self, state: TrainState) -> None:
-        """Keep the checkpoint that was the best, under another name, when a state names none.
+        """Keep the former best checkpoint under another name, when a state names none.
 
         Raises:
             CheckpointError: It cannot be renamed.

@@ -1,4 +1,4 @@
-"""run.json: an entry for each start of a run, with how it ended. It is a log, which must not stop a run."""
+"""run.json: one entry per start of a run, with its end. It is a log: a corrupt one does not stop a run."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def add_start(path: Path, entry: Mapping[str, Any]) -> None:
-    """Append an entry: what the run was started, or continued, with.
+    """Append the entry of a start.
 
     Raises:
         ConfigError: The file cannot be written.
@@ -23,11 +23,11 @@ def add_start(path: Path, entry: Mapping[str, Any]) -> None:
 
 
 def add_end(path: Path, entry: Mapping[str, Any]) -> None:
-    """Enter how the newest start ended, as its `end`; where it cannot be written, that alone is lost."""
+    """Record the end of the newest start. If it cannot be written, a warning is logged."""
     *before, newest = _starts(path) or [{}]
     try:
         replace_text(path, json.dumps({"starts": [*before, {**newest, "end": entry}]}, indent=2))
-    except OSError as error:  # which must not hide why the run ends
+    except OSError as error:  # it must not hide why the run ends
         logger.warning("cannot write %s: %s", path, error.strerror)
 
 

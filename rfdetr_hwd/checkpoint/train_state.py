@@ -1,4 +1,4 @@
-"""What the loop must remember, as one object."""
+"""The state of the training loop, as one object."""
 
 import re
 from collections.abc import Mapping
@@ -8,20 +8,20 @@ from typing import Any, Self
 
 @dataclass
 class TrainState:
-    """What the loop must remember, beside weights, optimizer and random generators.
+    """The state of the training loop, except for weights, optimizer and random generators.
 
     Attributes:
-        step: Steps made.
-        epoch: Epochs completed.
-        step_in_epoch: Steps made of the current epoch.
-        is_evaluation_due: Whether the epoch that was completed last is to be evaluated first.
-        micro_batch: Images of one forward pass where memory has decided; 0: as it is configured.
+        step: Completed steps.
+        epoch: Completed epochs.
+        step_in_epoch: Completed steps of the current epoch.
+        is_evaluation_due: Whether the last completed epoch is still to be evaluated.
+        micro_batch: Images of one forward pass, if memory has limited them; 0: as configured.
         best_ap: Highest AP so far; `None` before the first evaluation.
         best_step: The step that reached it.
         best_weights: The weights that reached it, `ema` or `raw`.
-        evaluations_since_best: Evaluations since.
+        evaluations_since_best: Evaluations since then.
         metrics: Metrics of the last evaluation, by name; `None` where there was nothing to measure.
-        metrics_step: The step it was made at.
+        metrics_step: The step of that evaluation.
     """
 
     step: int = 0
@@ -38,10 +38,10 @@ class TrainState:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the state that `dataclasses.asdict` was made of.
+        """Return the state from its `dataclasses.asdict`.
 
         Up to format 5 of the checkpoints, metrics were called figures, steps updates, and raw weights plain. Up to
-        format 4, -1 stood for a metric that there is none of.
+        format 4, -1 stood for an undefined metric.
 
         Raises:
             ValueError: A field is missing, unknown, of another type, or a negative count.
@@ -63,11 +63,11 @@ class TrainState:
 
     @property
     def current_metrics(self) -> dict[str, float | None]:
-        """Metrics of the weights as they are now; empty if they were not measured."""
+        """Metrics of the current weights; empty if they were not evaluated."""
         return self.metrics if self.metrics_step == self.step else {}
 
     def record_metrics(self, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
-        """Enter what was measured of the weights as they are now.
+        """Record the metrics of the current weights.
 
         Args:
             metrics: Metrics by name, `AP` among them, of the weights `ema` and `raw`; `None`: nothing to measure.
@@ -75,7 +75,7 @@ class TrainState:
         self.metrics = {f"{kind}/{name}": value for kind, values in metrics.items() for name, value in values.items()}
         self.metrics_step, self.is_evaluation_due = self.step, False
         measured = {kind: ap for kind, values in metrics.items() if (ap := values["AP"]) is not None}
-        if not measured:  # what is none is no AP to compare with
+        if not measured:  # no AP to compare
             return
         weights = max(measured, key=measured.__getitem__)
         is_best = self.best_ap is None or measured[weights] > self.best_ap
@@ -86,7 +86,7 @@ class TrainState:
     def total_steps(self, epochs: int, steps_per_epoch: int) -> int:
         """Return the steps of the run until its last epoch is done.
 
-        That is `epochs * steps_per_epoch`, unless the epochs so far had other steps: an accepted change.
+        That is `epochs * steps_per_epoch`, unless an accepted change altered the steps of an epoch.
         """
         return self.step - self.step_in_epoch + (epochs - self.epoch) * steps_per_epoch
 
@@ -109,5 +109,5 @@ def _is_metric(value: Any) -> bool:
 
 
 def _without_sentinel(value: float | None) -> float | None:
-    """Return a metric as it is recorded today: up to format 4 of the checkpoints, -1 stood for one that is none."""
+    """Return a metric as it is recorded today: up to format 4 of the checkpoints, -1 stood for an undefined one."""
     return None if value == -1 else value

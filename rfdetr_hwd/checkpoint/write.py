@@ -1,4 +1,4 @@
-"""Write checkpoints: whole or not at all; see `rfdetr_hwd.checkpoint.read` for what is in them."""
+"""Write checkpoints, completely or not at all. `rfdetr_hwd.checkpoint.read` describes their files."""
 
 import json
 import os
@@ -43,26 +43,26 @@ def save_checkpoint(
     training: Mapping[str, Any] | None = None,
     inputs: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Write a checkpoint folder, whole or not at all.
+    """Write a checkpoint directory, completely or not at all.
 
     Args:
-        folder: Where it will be; its parent is made.
+        folder: Its final path. The parent is created.
         state: Position in the run.
-        record: What rebuilds the model; JSON values.
+        record: JSON values to rebuild the model.
         weights: State dicts by kind, `raw` and `ema`.
         training: Tensors and plain values that a resumed run needs; `None` for weights alone.
-        inputs: Tensors of a step that failed.
+        inputs: Tensors of a failed step.
 
     Returns:
-        The folder.
+        The directory.
 
     Raises:
-        CheckpointError: It cannot be written; what was there before still is.
+        CheckpointError: It cannot be written. A former checkpoint is unchanged.
     """
     partial = folder.parent / f"{_PARTIAL}{folder.name}-{os.getpid()}"
     replaced = partial.with_name(f"{partial.name}-replaced")
     try:
-        # Write every file beside the place, and flush it; the manifest comes last.
+        # Write and flush every file next to the final path, the manifest last.
         partial.mkdir(parents=True)
         _write_files(partial, record, weights, training)
         if inputs is not None:
@@ -70,7 +70,7 @@ def save_checkpoint(
         files = _flush_files(partial)
         _write_manifest(partial / MANIFEST, state, files)
         flush(partial)
-        # Put it there by one rename; what was there goes aside, and comes back if that fails.
+        # Move it there by one rename. A former checkpoint goes aside, and comes back if that fails.
         if folder.exists():  # written before, perhaps corrupt since
             folder.rename(replaced)
         try:
@@ -90,7 +90,7 @@ def save_checkpoint(
             "limits and quotas too. Existing checkpoints are untouched. A resumed run starts from them"
         ) from None
     finally:
-        # Leave no strays.
+        # Clean up.
         for path in (partial, replaced):
             shutil.rmtree(path, ignore_errors=True)
     return folder
@@ -111,10 +111,10 @@ def _write_files(
 
 
 def record_in_manifest(folder: Path, state: TrainState) -> None:
-    """Replace the state that a checkpoint records: that of the same step, when its metrics are known.
+    """Replace the state in a checkpoint by one of the same step with metrics.
 
     Raises:
-        CheckpointError: It cannot be written; what was there before still is.
+        CheckpointError: It cannot be written. The former manifest is unchanged.
     """
     manifest = read_manifest(folder)
     partial = folder.parent / f"{_PARTIAL}manifest-{os.getpid()}"
@@ -142,7 +142,7 @@ def _write_manifest(path: Path, state: TrainState, files: Mapping[str, Mapping[s
 
 
 def remove_partial(parent: Path) -> None:
-    """Remove what interrupted saves left behind; a checkpoint that was about to be replaced is put back."""
+    """Remove the remains of interrupted saves. A checkpoint that was about to be replaced is put back."""
     for path in parent.glob(f"{_PARTIAL}*"):
         replaced = _REPLACED.fullmatch(path.name)
         if replaced and not (parent / replaced[1]).exists():
@@ -154,5 +154,5 @@ def remove_partial(parent: Path) -> None:
 
 
 def _existing(path: Path) -> Path:
-    """Return the nearest folder that is there."""
+    """Return the nearest existing directory."""
     return next(parent for parent in path.absolute().parents if parent.is_dir())

@@ -1,1 +1,1 @@
-"""What can be configured: the schema, its loading, and what may change on resume. Imports no torch."""
+"""The configuration: its schema, its loading, and the changes allowed on resume. Imports no torch."""

@@ -1,4 +1,4 @@
-"""What may differ between a run and its continuation, or a model and a later measurement, and what it entails."""
+"""Changes allowed when a run is resumed or a model is evaluated later, and their consequences."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,35 +13,36 @@ RESUMABLE = (
     *("train.epochs", "train.early_stop", "train.log_every"),
     *("train.micro_batch", "train.max_hours", "train.deterministic"),
 )
-"""What may change when a run is resumed: nothing that its steps are made of."""
+"""Keys that may change when a run is resumed. Its steps do not depend on them."""
 
 ACCEPTABLE = ("data.", "train.", "amp", "model.dropout", "model.drop_path", "model.gradient_checkpointing")
-"""What may change besides, if whoever resumes says so: the run continues, as another one than it was."""
+"""Keys that may also change, with `--accept`. The steps of the run then change."""
 
 ANNOTATIONS = "annotations"
-"""What `--accept` calls the training annotations. The classes are never accepted: the class head would mean others."""
+"""Name of the training annotations in `--accept`. Changed classes cannot be accepted: the class head would mean
+others."""
 
 REORDERING = (
     *("data.train", "data.format", "data.val_fraction", "data.val_seed"),
     *("train.batch_size", "train.last_batch", "train.seed", ANNOTATIONS),
 )
-"""Changes after which the current epoch is other images, so that it starts again."""
+"""Changes after which the current epoch holds other images. It is restarted."""
 
 REMEASURING = ("data.bit_depth", "data.exif")
-"""Changes after which the validation images are not what they were, so that APs cannot be compared."""
+"""Changes to the validation images. APs before and after cannot be compared."""
 
 REFITTING = ("amp", "model.gradient_checkpointing", "train.micro_batch", "train.multi_scale", "train.ema")
-"""Changes after which it is found out again how many images fit into memory."""
+"""Changes after which the micro-batch is found again."""
 
 MEASURABLE = ("data.", "evaluation.", "amp", "model.num_select")
-"""What may differ between training and a later measurement."""
+"""Keys that may differ between training and a later evaluation."""
 
 
 def check_changes(recorded: Config, wanted: Config, accepted: Sequence[str]) -> set[str]:
-    """Refuse a configuration that would make a resumed run another one; return the keys that differ.
+    """Refuse a configuration that would change the steps of a resumed run. Return the keys that differ.
 
     Raises:
-        ConfigError: A key differs that may not, and is not accepted; or what is accepted never can be.
+        ConfigError: A key differs and is neither allowed nor accepted, or an accepted key cannot be accepted.
     """
     for key in set(accepted) - {ANNOTATIONS}:
         choices = ", ".join((ANNOTATIONS, *map(_shown, ACCEPTABLE)))
@@ -79,15 +80,15 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def refuse(changed: Mapping[str, tuple[Any, Any]], allowed: Sequence[str], what: str) -> None:
-    """Refuse changes that are not among what is allowed.
+    """Refuse changes that are not allowed.
 
     Args:
         changed: From `changes`.
-        allowed: Keys; one that ends in a dot stands for a section.
-        what: Of which they would be changes.
+        allowed: Keys. A key that ends in a dot stands for a section.
+        what: The changed thing, for the message.
 
     Raises:
-        ConfigError: There are some; the message names them with both values.
+        ConfigError: There are such changes. The message names them with both values.
     """
     refused = {key: values for key, values in changed.items() if not is_among(key, allowed)}
     if not refused:
@@ -101,7 +102,7 @@ def refuse(changed: Mapping[str, tuple[Any, Any]], allowed: Sequence[str], what:
 
 
 def is_among(key: str, names: Sequence[str]) -> bool:
-    """Return whether a key is among names, of which those that end in a dot stand for a section."""
+    """Return whether a key is among names. A name that ends in a dot stands for a section."""
     return any(key == name or (name.endswith(".") and key.startswith(name)) for name in names)
 
 

@@ -1,6 +1,6 @@
 """Read a configuration: from YAML, overridden by `key=value`.
 
-Unknown keys and bad values are answered with the dotted key, the value, what is allowed and the nearest known key.
+The error for an unknown key or a bad value names the dotted key, the value, the allowed values and the nearest key.
 """
 
 import difflib
@@ -18,11 +18,11 @@ from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.files import load_yaml, read_yaml
 
 FORMER: Mapping[str, Any] = {"train.last_batch": "keep", "data.bit_depth": 16}
-"""Keys that came later, and what a configuration that was recorded without them meant."""
+"""Keys that were added later, and their value in a configuration recorded without them."""
 
 
 RENAMED: Mapping[str, str] = {"output.save_every_updates": "output.save_every_steps"}
-"""Keys by their former names."""
+"""Keys by their former names, which recorded configurations may have."""
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -57,15 +57,15 @@ def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origi
 
 
 def parse_recorded(values: Mapping[str, Any], overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
-    """Validate what a run has recorded; a key that there was not yet has the value that it then stood for."""
+    """Validate a recorded configuration. A key that was added later has its former value."""
     return parse_config(_with_former(values), overrides, origin)
 
 
 def keep_former(config: Config, recorded: Mapping[str, Any]) -> Config:
-    """Return the configuration that a run is to continue with: a later key that it does not set is as in the run.
+    """Return the configuration to resume a run with. An unset key that was added later keeps the run's value.
 
     Args:
-        config: A configuration; what it does not set has today's default.
+        config: A configuration. Its unset keys have today's defaults.
         recorded: The values that the run has recorded.
     """
     for key, former in FORMER.items():
@@ -78,7 +78,7 @@ def keep_former(config: Config, recorded: Mapping[str, Any]) -> Config:
 
 
 def with_bit_depth(config: Config, bit_depth: int | str) -> Config:
-    """Return the configuration with a number where `data.bit_depth` is to be recognised."""
+    """Return the configuration with the detected bit depth, if `data.bit_depth` is auto."""
     if config.data.bit_depth != "auto":
         return config
     return config.model_copy(update={"data": config.data.model_copy(update={"bit_depth": bit_depth})})
@@ -115,7 +115,7 @@ def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[
 
 
 def unknown_key(key: str) -> str:
-    """Return what to say of a key that is none."""
+    """Return the message about an unknown key."""
     if key in RENAMED:
         return f"{key} was renamed to {RENAMED[key]}"
     near = difflib.get_close_matches(key, [*known_keys(), *Config.model_fields], n=1, cutoff=0.5)
@@ -150,7 +150,7 @@ def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _key(detail: ErrorDetails) -> str:
-    """Return the dotted key; where a value may have one of several types, pydantic adds the type that it has tried."""
+    """Return the dotted key, without the type that pydantic adds where a value may have one of several types."""
     *parents, last = map(str, detail["loc"] or ("",))
     return key if (key := ".".join(parents)) in set(known_keys()) and not last.isdigit() else ".".join([*parents, last])
 

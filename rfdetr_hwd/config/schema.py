@@ -1,6 +1,6 @@
-"""The configuration of a run: what can be set, in frozen sections. One file describes one experiment.
+"""The configuration of a run, in frozen sections. One file describes one experiment.
 
-This module imports neither torch nor rfdetr, so a wrong configuration is answered at once.
+This module imports neither torch nor rfdetr, so a wrong configuration is reported at once.
 """
 
 from typing import Annotated, Any, Literal, Self, get_args
@@ -25,7 +25,7 @@ Level = Literal["P3", "P4", "P5"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 RESOLUTION_STEP: dict[str, int] = {"nano": 32, "small": 32, "medium": 32, "base": 56, "large": 32}
-"""Pixels that the resolution must be a multiple of: patch size times windows per side; twice that at the stem."""
+"""Pixels that the resolution must be a multiple of: patch size times windows per row. At the stem it is twice that."""
 
 
 def _takes_booleans(annotation: Any) -> bool:
@@ -119,7 +119,7 @@ class SplitSection(Section):
 
 
 def _check_split(value: object) -> object:
-    """Answer what is no split with the two forms of one, not with what each of them lacks."""
+    """Refuse an invalid split with one message that shows both forms."""
     is_known = value is None or isinstance(value, str | SplitSection)
     if isinstance(value, dict):
         is_known = isinstance(value.get("annotations"), str) and isinstance(value.get("images", ""), str | None)

@@ -1,6 +1,6 @@
-"""Find out how many images fit into a GPU's memory.
+"""Find the largest batch that fits into a GPU's memory.
 
-Meanwhile room is set aside for what AdamW does not hold yet. Weights, buffers and random generators stay as they were.
+The search reserves memory for AdamW's moments. Weights, buffers and random generators are unchanged afterwards.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,13 +17,13 @@ from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
 def largest_evaluation_pass(
     network: nn.Module, optimizer: torch.optim.Optimizer, side: int, limit: int, args: HasAmp
 ) -> int:
-    """Return the most images that a pass of an evaluation can take beside a training: `limit`, or half of it, or less.
+    """Return the largest evaluation batch that fits into memory beside a training: `limit`, half of it, or less.
 
     Args:
-        network: On its device, in any mode, which it keeps.
-        optimizer: The one that will train it, new or restored.
-        side: Of the images, in pixels.
-        limit: The most that are wanted.
+        network: On its device, in any mode. The mode is kept.
+        optimizer: Optimizer of the training, new or restored.
+        side: Resolution of the images in pixels.
+        limit: Largest size to try.
         args: Precision, for `amp_context`.
     """
     device = next(network.parameters()).device
@@ -55,7 +55,7 @@ def largest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
 
 @contextmanager
 def leaving_no_trace(network: nn.Module, is_training: bool) -> Iterator[None]:
-    """Set the mode for a while; then put mode, buffers and random generators back, and free what was allocated."""
+    """Set the mode for a while. Then restore mode, buffers and random generators, and free memory."""
     generators, was_training = random_state(), network.training
     buffers = [buffer.clone() for buffer in network.buffers()]
     network.train(is_training)
@@ -71,6 +71,6 @@ def leaving_no_trace(network: nn.Module, is_training: bool) -> Iterator[None]:
 
 
 def missing_moments(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    """Return tensors of the size of what AdamW will hold, and does not yet."""
+    """Return tensors of the size of the AdamW moments that do not exist yet."""
     parameters = [p for group in optimizer.param_groups for p in group["params"] if not optimizer.state.get(p)]
     return [torch.empty_like(parameter) for parameter in parameters for _ in range(2)]

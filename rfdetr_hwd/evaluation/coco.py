@@ -23,8 +23,8 @@ class CocoMetric:
 
     Args:
         ground_truth: COCO dictionary with `images`, `annotations` (numbered from 1) and `categories`.
-        category_ids: The dataset's category id of each label; `None` where it has none, and detections do not count.
-        max_dets: Also report AP at this many detections an image, as `AP@N`; `None` does not.
+        category_ids: The dataset's category id of each label; `None`: no such category, its detections do not count.
+        max_dets: Also report AP at this many detections an image, as `AP@N`; `None`: no such AP.
         backend: `pycocotools`, the reference, or `faster` (faster-coco-eval).
 
     Example:
@@ -57,7 +57,7 @@ class CocoMetric:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """Return what has to stand beside the metrics for them to be compared."""
+        """Return the protocol of the metrics. Metrics of one protocol can be compared."""
         package = _PACKAGES[self.backend]
         return {
             "backend": package,

@@ -1,4 +1,4 @@
-"""One pass over a dataset that measures a network, and leaves everything as it was."""
+"""One pass over a dataset that evaluates a network. The network is unchanged afterwards."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class PassSize:
-    """How many images fit into memory at once, as far as is known.
+    """The number of images that fit into memory at once, as far as is known.
 
     Attributes:
-        images: The most that are tried.
+        images: Largest number to try.
     """
 
     images: int
@@ -42,20 +42,20 @@ def evaluate(
     size: PassSize,
     stop: StopRequest | None = None,
 ) -> dict[str, float | None]:
-    """Measure a network. Training, its average and the evaluate command call this one function.
+    """Evaluate a network. Training (for raw weights and EMA) and the evaluate command call this function.
 
     Args:
-        network: Restored to its mode when the pass ends, in whatever way.
-        loader: This process's share of the images, each once.
+        network: Its mode is restored afterwards, also after an error.
+        loader: This rank's part of the images, each once.
         postprocess: Decodes float32 outputs to `boxes`, `scores` and `labels` for sizes (N, 2, 2).
         metric: Reset first; holds all detections afterwards, on rank 0.
         args: Precision, for `amp_context`.
         device: Where the network is.
-        size: Images of one forward pass; lowered where they do not fit into memory.
-        stop: Looked at after every batch.
+        size: Images of one forward pass. Lowered if they do not fit into memory.
+        stop: Checked after every batch.
 
     Returns:
-        The metrics by name, the same on every rank; `None` where there is nothing to measure.
+        The metrics by name, the same on every rank; `None`: nothing to measure.
 
     Raises:
         Interrupted: A rank was asked to stop.
@@ -63,7 +63,8 @@ def evaluate(
     """
     stop = stop or StopRequest()
     metric.reset()
-    rounds, served = max_over_ranks(len(loader)), 0  # the ranks look at `stop` equally often, whatever their share
+    rounds, served = max_over_ranks(len(loader)), 0  # every rank checks `stop` equally often
+    # Detect on this rank's images.
     with _measured(network), torch.inference_mode():
         for batch in loader:
             served += 1
@@ -72,21 +73,23 @@ def evaluate(
             stop.check()
         for _ in range(rounds - served):
             stop.check()
+    # Gather the detections on rank 0.
     gathered = gather_objects(metric.detections)
     metric.reset()
     for detections in gathered:
         metric.add(detections)
+    # Compute the metrics on rank 0, for all ranks.
     return _compute(metric, stop)
 
 
 def in_parts(
     batch: Batch, size: PassSize, run: Callable[[Batch], list[dict[str, Tensor]]]
 ) -> Iterator[tuple[tuple[int, ...], list[dict[str, Tensor]]]]:
-    """Yield image ids with results, in order; a part of the batch that does not fit into memory is halved.
+    """Yield image ids with results, in order. A part of the batch that does not fit into memory is halved.
 
     Args:
         batch: The batch.
-        size: Images of one part; lowered where they do not fit.
+        size: Images of one part. Lowered if they do not fit.
         run: Makes the results of a part.
 
     Raises:
@@ -107,7 +110,7 @@ def in_parts(
         else:
             yield part.image_ids, results
             continue
-        # Here no traceback holds the tensors of the pass any more.
+        # Out of memory. No traceback holds the tensors of the pass here.
         torch.cuda.empty_cache()
         if number == 1:
             raise MemoryShortageError(
@@ -121,10 +124,10 @@ def in_parts(
 
 @contextmanager
 def _measured(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode and its parameters into one state; afterwards both are as they were.
+    """Put a network into evaluation mode, its parameters without gradients. Restore both afterwards.
 
-    Torch multiplies by a matrix that wants a gradient in another way than by one that does not, also where gradients
-    are off, and the last bits differ: weights in training, their average and loaded ones would measure differently.
+    Torch uses another matrix product for parameters that require a gradient, even where gradients are off. The last
+    bits differ: raw weights, EMA and loaded weights would get different metrics.
     """
     was_training = network.training
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -151,7 +154,7 @@ def _pass(
 
 
 def _compute(metric: CocoMetric, stop: StopRequest) -> dict[str, float | None]:
-    """Return rank 0's metrics on every rank; on a large split this takes long, and rank 0 may be asked to stop."""
+    """Return rank 0's metrics on every rank. On a large split this takes long, and rank 0 may be asked to stop."""
     outcome: dict[str, float | None] | int = {}
     if is_main():
         try:

@@ -1,4 +1,4 @@
-"""Measure a model on a split: the one road of training, `evaluate` and `export`."""
+"""Evaluate a model on a split. Training, `evaluate` and `export` share this code."""
 
 import logging
 from dataclasses import dataclass, field
@@ -29,16 +29,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A split, a metric and a precision, ready to measure networks of one model.
+    """A split, a metric and a precision, ready to evaluate networks of one model.
 
     Attributes:
-        loader: This process's part of the images.
-        metric: Holds the detections of the last measurement, on rank 0.
+        loader: This rank's part of the images.
+        metric: Holds the detections of the last evaluation, on rank 0.
         postprocess: Decodes outputs.
         config: Precision.
         device: Where the networks are.
-        pass_size: Images of one forward pass, as they fit into memory.
-        unreadable: Images that were skipped because they cannot be read, by id.
+        pass_size: Images of one forward pass that fit into memory.
+        unreadable: Unreadable images, which were skipped, by id.
     """
 
     loader: EvalLoader
@@ -51,7 +51,7 @@ class Evaluation:
 
     @classmethod
     def build(cls, model: BuiltModel, data: DetectionData, config: Config, device: torch.device) -> "Evaluation":
-        """Prepare to measure networks of a model on a split.
+        """Prepare to evaluate networks of a model on a split.
 
         Raises:
             DatasetError: The split has none of the model's classes, or no object of them.
@@ -76,7 +76,7 @@ class Evaluation:
         )
 
     def fit_into_memory(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Find out, on a GPU, how many images one pass can take beside the training of the network."""
+        """Find, on a GPU, the largest evaluation batch that fits beside the training of the network."""
         if self.device.type != "cuda":
             return
         wanted = self.pass_size.images
@@ -89,16 +89,16 @@ class Evaluation:
             )
 
     def measure(self, network: nn.Module, stop: StopRequest | None = None) -> dict[str, float | None]:
-        """Return COCO's metrics of a network, the same on every rank; `None`: there is no such object.
+        """Return COCO's metrics of a network, the same on every rank; `None`: no such object.
 
-        The objects of an image that cannot be read count as missed; `unreadable` lists such images of all ranks.
+        The objects of an unreadable image count as missed. `unreadable` lists such images of all ranks.
 
         Args:
             network: The network, on the device.
-            stop: Looked at after every batch.
+            stop: Checked after every batch.
 
         Raises:
-            DatasetError: Too large a share of the images cannot be read for the metrics to mean anything.
+            DatasetError: Too large a fraction of the images is unreadable.
         """
         metrics = evaluate(
             network, self.loader, self.postprocess, self.metric, self.config, self.device, self.pass_size, stop
@@ -111,7 +111,7 @@ class Evaluation:
 
 
 def _refuse_nothing(data: DetectionData, classes: ClassMap) -> None:
-    """Refuse a split in which no detection could be right: its AP would be undefined, or 0 whatever is found.
+    """Refuse a split in which no detection could be correct: its AP would be undefined, or always 0.
 
     Raises:
         DatasetError: No object of a class that the model knows has an area and is no crowd region.
@@ -128,7 +128,7 @@ def _refuse_nothing(data: DetectionData, classes: ClassMap) -> None:
 
 
 def _note(unreadable: dict[int, BadImage], bad: BadImage) -> None:
-    """Note an image that is not measured, and say so once."""
+    """Record an unreadable image, with one warning."""
     if bad.image_id not in unreadable:
         logger.warning("skipped in the evaluation (its objects count as missed): %s", bad.reason)
     unreadable[bad.image_id] = bad

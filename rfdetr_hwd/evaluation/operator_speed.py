@@ -1,4 +1,4 @@
-"""Speed of the downsamplers against the stock convolution, measured in turn with each other, in one run."""
+"""Speed of the downsamplers against the stock convolution, measured alternately in one run."""
 
 import platform
 import statistics
@@ -17,7 +17,7 @@ from rfdetr_hwd.layers.cost import count_multiply_adds
 from rfdetr_hwd.layers.registry import DownsampleError, build_downsample, list_downsamples
 
 SHAPES = ((384, 384, 24), (384, 384, 44), (768, 768, 40), (3, 12, 512))
-"""(input channels, output channels, side): P5 of Nano, of Large, of the deprecated Large, and the stem."""
+"""(input channels, output channels, height and width): P5 of Nano, of Large, of the deprecated Large, and the stem."""
 
 STOCK = "conv3x3"
 LITERATURE = "hwd as pasted"
@@ -25,7 +25,7 @@ LITERATURE = "hwd as pasted"
 
 @dataclass(frozen=True)
 class Amp:
-    """Precision of the benchmark: mixed, where there is a GPU."""
+    """Precision of the benchmark: mixed on a GPU."""
 
     amp: bool = True
 
@@ -36,12 +36,12 @@ class Timing:
 
     Attributes:
         name: Downsampler, with its backend.
-        shape: (batch, input channels, side, side).
+        shape: (batch, input channels, height, width).
         forward_ms: Forward pass in inference mode, milliseconds.
         training_ms: Forward and backward pass, milliseconds.
         forward_ratio: Against the stock convolution.
         training_ratio: Against the stock convolution.
-        share_of_ceiling: Multiply-adds of the forward pass per second, as a share of the machine's matrix product.
+        share_of_ceiling: Multiply-adds of the forward pass per second, as a fraction of the machine's matrix product.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Timing:
 
 
 class LiteratureHWD(nn.Module):
-    """HWD as it is usually pasted: pytorch_wavelets' module, concatenation, 1x1 convolution; no norm, for comparison.
+    """HWD as it is usually copied: pytorch_wavelets' module, concatenation, 1x1 convolution. No norm, for comparison.
 
     It has no backward pass under mixed precision, so on a GPU it is timed in float32.
     """

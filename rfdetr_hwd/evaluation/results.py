@@ -1,4 +1,4 @@
-"""The files of an evaluation: metrics with their protocol, detections, and what the ids in these stand for."""
+"""The files of an evaluation: metrics with their protocol, detections, and the images and categories of their ids."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ def write_results(
     """Write `predictions.json`, `metrics.json` and `images.json`.
 
     Args:
-        folder: Directory of the files, which is there.
+        folder: Existing directory of the files.
         metrics: Metrics by name.
-        protocol: What they were measured with.
+        protocol: Protocol of the metrics.
         detections: In COCO's format of results.
-        data: The images they were found in.
+        data: The evaluated images.
 
     Raises:
         ConfigError: A file cannot be written.
@@ -36,7 +36,7 @@ def write_results(
 
 
 def _describe_images(data: DetectionData) -> dict[str, Any]:
-    """Return what the ids in `predictions.json` stand for: COCO's format of results names neither file nor class."""
+    """Return the files and classes of the ids in `predictions.json`, which COCO's results format lacks."""
     truth = data.ground_truth()
     pairs = zip(truth["images"], data.file_names.tolist(), strict=True)
     images = [{**image, "file_name": str(name)} for image, name in pairs]

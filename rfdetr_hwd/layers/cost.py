@@ -1,4 +1,4 @@
-"""What a module costs."""
+"""The cost of a module."""
 
 import torch
 from torch import nn

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 class Fixed(nn.Module):
     """A fixed tensor, kept in the type of a layer's weight and on its device.
 
-    It is copied from the host when the layer is moved or cast, and not in every forward pass: a copy makes the host
-    wait for the GPU, and a CUDA graph refuses it. It is no buffer: it stays out of the state dict, and a cast of the
-    layer cannot round it for good, because each copy is made from the exact values.
+    It is copied from the host when the layer is moved or cast, not in every forward pass: a copy makes the host wait
+    for the GPU, and a CUDA graph refuses it. It is not a buffer, so it stays out of the state dict. A cast of the layer
+    cannot round it for good, because each copy is made from the exact values.
 
     Args:
         exact: The values, float64, on the CPU.
@@ -24,15 +24,15 @@ class Fixed(nn.Module):
 
     def __init__(self, exact: Tensor) -> None:
         super().__init__()
-        self._exact: list[float] = exact.tolist()  # of Python's floats, which no cast and no copy touches
+        self._exact: list[float] = exact.tolist()  # Python floats, which no cast and no copy touches
         self._kept = exact.to(torch.get_default_dtype())
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the tensor in the type and on the device of a weight."""
         if self._kept.dtype == weight.dtype and self._kept.device == weight.device:
             return self._kept
-        copy = self._copy(weight)  # the weight was exchanged, not moved
-        if not torch.compiler.is_compiling():  # where it would have no values
+        copy = self._copy(weight)  # the weight was replaced, not moved
+        if not torch.compiler.is_compiling():  # a traced tensor has no values
             self._kept = copy
         return copy
 

@@ -95,7 +95,7 @@ class DWT(nn.Module):
         weight: Shape (O, 4C, 1, 1), band-major, bands in PyWavelets' order LL, cH, cV, cD.
 
     Raises:
-        DownsampleError: Unknown wavelet or backend, or a mode that is not right.
+        DownsampleError: Unknown wavelet or backend, or an unsupported mode.
     """
 
     needs_even_sizes = True
@@ -163,7 +163,7 @@ def _library_bands(x: Tensor, filters: Fixed, mode: str) -> Tensor:
     backward runs outside it, and casting the input, because switching off does not cast. The library is called by its
     function rather than its module, so that no filter buffer enters a state dict or follows a module to bfloat16.
     """
-    if not len(x):  # which the library cannot reshape
+    if not len(x):  # the library cannot reshape an empty batch
         return x[..., ::2, ::2].repeat(1, 4, 1, 1)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     height, width = x.shape[-2:]

@@ -49,7 +49,7 @@ class LinearDownsample(nn.Module):
             kernel: Shape (O, C, 3, 3).
 
         Returns:
-            The share of the kernel's energy that is kept, in [0, 1].
+            The fraction of the kernel's energy that is kept, in [0, 1].
         """
         kernel = kernel.double()
         basis = self.basis.to(kernel.device).flatten(1)  # (B, 9)

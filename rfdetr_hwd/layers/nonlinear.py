@@ -1,4 +1,4 @@
-"""Downsamplers that are not linear in their input, and therefore fold into no convolution."""
+"""Downsamplers that are not linear in their input, so they do not fold into a convolution."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -11,7 +11,7 @@ from rfdetr_hwd.layers.wavelet import haar_bands, pad_to_even
 
 @register_downsample("maxpool", mathematics="2x2 maximum, 1x1", reference="-")
 class MaxPool(nn.Module):
-    """The maximum of 2x2 blocks and a 1x1 convolution; the last row and column of odd sizes stand alone."""
+    """The maximum of 2x2 blocks and a 1x1 convolution; the last row and column of odd sizes are pooled alone."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -29,8 +29,8 @@ class ADown(nn.Module):
     """YOLOv9's downsampling (Wang et al., ECCV 2024), its norms and activations left to the site.
 
     A 2x2 mean at stride 1; one half of the channels then goes through a 3x3 convolution at stride 2, the other
-    through a 3x3 maximum at stride 2 and a 1x1 convolution. Zeros are appended at odd sizes, where it is usually
-    written to floor.
+    through a 3x3 maximum at stride 2 and a 1x1 convolution. Zeros are appended at odd sizes, where other
+    implementations round down.
 
     Raises:
         DownsampleError: The input or output channels are odd.
@@ -55,7 +55,7 @@ class ADown(nn.Module):
 class GatedHWD(nn.Module):
     """HWD whose bands are weighed by the image: a gate of each band from the mean magnitudes of the four.
 
-    The gates are 2 sigmoid(G m) with m the mean magnitude of each band, so with G = 0, where it starts, it is HWD.
+    The gates are 2 sigmoid(G m) with m the mean magnitude of each band, so at its start, with G = 0, it is HWD.
 
     Attributes:
         weight: Shape (O, 4C, 1, 1), band-major.

@@ -47,7 +47,7 @@ def register_downsample(name: str, mathematics: str = "", reference: str = "-") 
     """Register a downsampler under a name; use as a decorator of its class.
 
     Args:
-        name: What `downsample.name` calls it.
+        name: Its name in `downsample.name`.
         mathematics: What it computes, in a line.
         reference: Where it comes from.
 
@@ -86,8 +86,8 @@ def build_downsample(name: str, in_channels: int, out_channels: int, **options: 
         options: The downsampler's own, for example `backend` of hwd.
 
     Raises:
-        DownsampleError: The name is unknown, an option is not accepted, or the contract is not kept; the message says
-            which.
+        DownsampleError: The name is unknown, an option is not accepted, or the contract is not kept. The message names
+            the cause.
     """
     module = _find_builder(name, options)(in_channels, out_channels, **options)
     _check_contract(module, name, in_channels, out_channels)
@@ -112,7 +112,7 @@ def check_downsample(name: str, **options: object) -> None:
 
 
 def list_downsamples() -> dict[str, Registered]:
-    """Return what is registered, in order of registration."""
+    """Return the registered downsamplers, in order of registration."""
     return dict(_REGISTRY)
 
 

@@ -59,7 +59,7 @@ class DownsampledPatchEmbedding(nn.Module):
 
     @torch.no_grad()
     def start_from(self, kernel: Tensor, bias: Tensor) -> None:
-        """Take over a patch embedding of size p: what it computes on the 2x2-averaged image, exactly for 2x2 families.
+        """Start from a patch embedding of size p on the 2x2-averaged image. The start is exact for 2x2 families.
 
         The LL rows become half the old kernel (LL is twice the mean), the detail rows zero.
 
@@ -73,7 +73,7 @@ class DownsampledPatchEmbedding(nn.Module):
 
 
 def _start_as_haar_analysis(module: nn.Module, channels: int) -> None:
-    """Set a downsampler C -> 4C to the four Haar bands of each channel, band-major; leave what cannot be set."""
+    """Set a downsampler C -> 4C to the four Haar bands of each channel, band-major. Leave others as drawn."""
     weight = getattr(module, "weight", None)
     if isinstance(module, LinearDownsample):
         bands = (

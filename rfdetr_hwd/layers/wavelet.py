@@ -70,7 +70,7 @@ def blocks_to_channels(x: Tensor) -> Tensor:
 def space_to_depth(x: Tensor) -> Tensor:
     """Move the four positions of 2x2 blocks to channels `c * 4 + i * 2 + j`, zeros appended at odd sizes.
 
-    What `torch.nn.functional.pixel_unshuffle` does, which leaves an empty batch as it is.
+    As `torch.nn.functional.pixel_unshuffle`, which does not reshape an empty batch.
 
     Args:
         x: Shape (N, C, H, W).
@@ -145,7 +145,7 @@ def analysis_kernels(wavelet: str) -> Tensor:
 
 
 def pad_circular(x: Tensor, margin: int) -> Tensor:
-    """Continue (N, C, H, W) circularly by a margin on every side, as often around as it takes."""
+    """Pad (N, C, H, W) circularly by a margin on every edge, wrapping around several times if needed."""
     height, width = x.shape[-2:]
     if margin <= min(height, width):
         return F.pad(x, (margin, margin, margin, margin), mode="circular") if margin else x

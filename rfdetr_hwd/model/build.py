@@ -1,4 +1,5 @@
-"""From configuration to model: the stock network, then the swap; weights come last, into the swapped network."""
+"""From configuration to model: build the stock network, then swap. Weights are loaded last, into the swapped
+network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def downsample_options(downsample: DownsampleSection) -> dict[str, str | int | f
 def load_model(
     model: ModelSection, downsample: DownsampleSection, class_names: Sequence[str], state: dict[str, Tensor]
 ) -> BuiltModel:
-    """Rebuild a trained model from what its checkpoint records.
+    """Rebuild a trained model from its checkpoint's record.
 
     Args:
         model: The `model` section it was trained with.

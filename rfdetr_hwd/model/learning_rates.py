@@ -36,9 +36,9 @@ def learning_rates(
 
 
 def rate_name(parameter: str) -> str:
-    """Return what the learning rate of a parameter is called: `lr_encoder`, `lr_decoder`, or `lr` of everything else.
+    """Return the name of a parameter's learning rate: `lr_encoder`, `lr_decoder`, or `lr` of everything else.
 
-    The rates of the encoder fall from layer to layer; the metrics show the highest, of its last norm.
+    The rates of the encoder fall from layer to layer; the metrics show the highest, which its last norm has.
     """
     if parameter.startswith("backbone.0.encoder."):
         return "lr_encoder"

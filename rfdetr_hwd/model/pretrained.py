@@ -8,10 +8,10 @@ from rfdetr_hwd.model.source_weights import SourceWeights, WeightsError, read_pt
 
 
 def find_source(model: ModelSection) -> SourceWeights | None:
-    """Return the pretrained weights of a model, fetched if they are the published ones; `None` for a random start.
+    """Return the pretrained weights of a model; `None`: random weights. The published ones are downloaded.
 
     Raises:
-        WeightsError: They are missing, cannot be fetched or cannot be read.
+        WeightsError: They are missing, could not be downloaded, or cannot be read.
     """
     if model.pretrain_weights is None:
         return None

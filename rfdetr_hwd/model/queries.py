@@ -1,15 +1,15 @@
 """Give a model the queries of weights that have fewer or more of them, or other numbers of query groups (Group DETR).
 
-A group is as many queries as find the objects of an image, and four small heads that propose boxes for them. Groups are
-trained side by side, each matched to all objects; evaluation uses the first. Known queries and groups are kept in their
-places and what is too many is dropped. What is missing starts like this:
+A group is a full set of queries for an image, with four small heads that propose boxes for them. Groups are
+trained side by side, each matched to all objects; evaluation uses the first. Known queries and groups keep their
+places. Surplus ones are dropped. Missing ones start like this:
 
-- A query of a known group starts fresh, as RF-DETR draws it. What it finds comes from the proposal that it is given, so
-  it needs to be nothing in particular: a model that was trained on the built-in dataset with 30 queries (AP 0.172) had
-  an AP of 0.182 with 30 fresh ones more, and of 0.181 with 30 copies (2026-11-26).
-- An added group has the heads of a known one, in turn, and fresh queries. Fresh heads would propose boxes at random,
-  and their loss would disturb the encoder, which all groups share. Copied queries would keep the group a copy for ever,
-  because equal groups take equal steps.
+- A query of a known group is drawn at random, as RF-DETR draws it. Its detections depend on its proposal, so its start
+matters little: a model that was trained on the built-in dataset with 30 queries (AP 0.172) had an AP of 0.182 with 30
+random ones added, and of 0.181 with 30 copies (2026-11-26).
+- An added group has copies of the heads of known groups, in turn, and random queries. Random heads would propose boxes
+at random, and their loss would disturb the encoder, which all groups share. Copied queries would keep the group a copy
+for ever, because equal groups take equal steps.
 """
 
 import re
@@ -50,20 +50,20 @@ class QueryMap:
     queries: int
 
     def source_key(self, key: str) -> str:
-        """Return the key of the head that the head of a group starts from."""
+        """Return the key in the source that a tensor of the model starts from."""
         match = _HEAD.fullmatch(key)
         return f"{match[1]}{int(match[2]) % self.old_groups}{match[3]}" if match else key
 
     def fits(self, old: Tensor, fresh: Tensor) -> bool:
-        """Return whether the queries of the weights are equal groups, and such as the model has."""
+        """Return whether the queries of the weights are equal groups, of the model's width."""
         return old.shape[1:] == fresh.shape[1:] and len(old) % self.old_groups == 0
 
     def fill(self, old: Tensor, fresh: Tensor) -> tuple[Tensor, str]:
-        """Return the queries of the model, (groups * queries, D), and what was done.
+        """Return the queries of the model, (groups * queries, D), and a description of the changes.
 
         Args:
             old: Queries of the weights, which `fits`.
-            fresh: Queries of the model as it was built.
+            fresh: Queries of the model as built.
         """
         known = old.unflatten(0, (self.old_groups, -1))[: self.groups, : self.queries]  # (groups, queries, D)
         value = fresh.clone().unflatten(0, (self.groups, self.queries))
@@ -71,7 +71,7 @@ class QueryMap:
         return value.flatten(0, 1), "; ".join(self._changes(len(old) // self.old_groups))
 
     def _changes(self, old_queries: int) -> list[str]:
-        """Return what became of the queries of a group, and of the groups; nothing of what stayed."""
+        """Return the changes to the number of queries and to the number of groups."""
         pairs = (("queries", old_queries, self.queries), ("query groups", self.old_groups, self.groups))
         return [
             f"{what} reduced from {old} to {new}"

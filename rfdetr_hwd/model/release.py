@@ -1,4 +1,4 @@
-"""A trained model as `rfdetr` has it: written as its checkpoint, loaded by its loader, exported by its exporter."""
+"""A trained model in `rfdetr`'s own form: its checkpoint, its loader, its exporter."""
 
 import warnings
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def save_rfdetr(model: StockModel, class_names: Sequence[str], path: Path) -> No
     Args:
         model: The stock model.
         class_names: Class names in label order.
-        path: The `.pth`; written beside its place first, then renamed.
+        path: The `.pth`. It is written to a partial file first, then renamed.
 
     Raises:
         OSError: It cannot be written.
@@ -46,11 +46,11 @@ def loading_line(path: Path) -> str:
 
 @dataclass(frozen=True)
 class BatchSize:
-    """How many images a graph takes at once.
+    """The number of images that a graph takes at once.
 
     Attributes:
-        images: How many; where it is dynamic, the most that it is made for.
-        is_dynamic: Also any smaller number, and in formats without a limit a larger one.
+        images: The number; for a dynamic graph, the largest.
+        is_dynamic: Accept also any smaller number, and a larger one in formats without a limit.
     """
 
     images: int = 1
@@ -74,7 +74,7 @@ class ReleasedModel:
         """Write the model in another format with upstream's exporter and return the file.
 
         Raises:
-            ImportError: The packages that the format needs are not installed; the message says which.
+            ImportError: The packages that the format needs are not installed. The message names them.
             ValueError: The format is unknown.
         """
         options: dict[str, Any] = {"batch_size": batch.images}

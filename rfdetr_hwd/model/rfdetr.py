@@ -66,12 +66,12 @@ class StockModel:
 
     @property
     def resolution(self) -> int:
-        """Side of the square input in pixels."""
+        """Input resolution in pixels (square)."""
         return int(self.config.resolution)
 
     @property
     def resolution_step(self) -> int:
-        """Pixels that every input side must be a multiple of."""
+        """Pixels that every input resolution must be a multiple of."""
         return int(self.config.patch_size * self.config.num_windows)
 
     @property
@@ -101,7 +101,7 @@ def build_stock_model(
     Args:
         variant: nano, small, medium, base or large.
         num_classes: Classes of the dataset, labelled 0 to `num_classes - 1`; upstream adds one unused logit.
-        doubled_stem: Twice the patch size, and by default twice the resolution: the tokens stay what they are.
+        doubled_stem: Twice the patch size, and by default twice the resolution. The number of tokens is unchanged.
         dropout: Dropout of the decoder.
         drop_path: Stochastic depth of the encoder.
         overrides: Fields of `rfdetr`'s model configuration; `None` leaves the variant's own.
@@ -176,7 +176,7 @@ class DetectionLoss(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Upstream's decoder of outputs, and boxes that end where the image ends.
+    """Upstream's decoder of outputs, with boxes clipped to the image.
 
     Args:
         num_select: Pairs of query and class that are selected in each image; the last class is upstream's unused one.
@@ -208,13 +208,13 @@ def build_postprocess(model: StockModel) -> nn.Module:
 
 
 def position_grid_side(position_embeddings: Tensor) -> int:
-    """Return the side of the square grid of position embeddings (1, side**2 + 1, D), without the class token."""
+    """Return the height of the square grid of position embeddings (1, height**2 + 1, D), without the class token."""
     return math.isqrt(position_embeddings.shape[1] - 1)
 
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """A published checkpoint: where it is kept, where it comes from, what it hashes to."""
+    """A published checkpoint: its path on this machine, its URL, its MD5."""
 
     path: Path
     url: str
@@ -230,7 +230,7 @@ class PublishedWeights:
         if not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             logger.info("downloading %s", self.url)
-            # Its progress bar, which is for a terminal, is drawn on whatever standard error is.
+            # Its progress bar would be drawn even where standard error is not a terminal.
             with contextlib.nullcontext() if is_terminal(sys.stderr) else contextlib.redirect_stderr(io.StringIO()):
                 download_pretrain_weights(str(self.path))
         digest = hashlib.md5(self.path.read_bytes(), usedforsecurity=False).hexdigest()

@@ -1,4 +1,4 @@
-"""Trained weights to start from: reading them, and what their keys say about the model that they are of."""
+"""Trained weights to start from: read them, and derive levels and query groups from their keys."""
 
 import argparse
 import re
@@ -15,7 +15,7 @@ from rfdetr_hwd.model import rfdetr as upstream
 from rfdetr_hwd.model.queries import count_groups
 
 STAGE = re.compile(r"(.*projector\.stages(?:_sampling)?\.)(\d+)(\..*)")
-"""Key of a tensor of the projector: what comes before its stage, the stage, what comes behind it."""
+"""Key of a tensor of the projector: prefix, stage, suffix."""
 
 
 class WeightsError(UserError):
@@ -56,7 +56,7 @@ class SourceWeights:
 
 
 def read_pth(path: Path) -> SourceWeights:
-    """Read an RF-DETR `.pth` without running any code that it may carry.
+    """Read an RF-DETR `.pth` without running code from it.
 
     Args:
         path: Checkpoint of `rfdetr`, with the state dict under `model`.

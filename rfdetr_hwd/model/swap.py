@@ -24,7 +24,7 @@ Site = Literal["projector", "stem"]
 
 
 class SwapError(UserError):
-    """A swap that would replace nothing, or a start that a downsampler does not have."""
+    """A swap would replace nothing, or a downsampler has no equal start."""
 
     exit_code = 2
 
@@ -71,12 +71,12 @@ def swap_downsample(
     Args:
         network: Stock RF-DETR network; for the stem, of twice the patch size that the bands are embedded with.
         name: Registered downsampler; `conv3x3` at the projector keeps the stock convolutions and replaces nothing.
-        site: Where.
+        site: Where the convolutions are.
         init: `equal` starts `hwd`, `spd` and `conv2x2` from the same folded kernels, given the same random generator.
         options: The downsampler's own.
 
     Returns:
-        What was replaced, in module order.
+        The replacements, in module order.
 
     Raises:
         SwapError: The network has no such convolution, or the downsampler has no equal start.
@@ -84,12 +84,14 @@ def swap_downsample(
     """
     if name == STOCK and site == "projector":
         return []
+    # Find the convolutions.
     sites = find_sites(network, site)
     if not sites:
         raise SwapError(
             f"downsample.name={name} would replace nothing: the only stride-2 convolutions of the projector are in its "
             "P5 branch, and this model has none. Set model.levels=[P4,P5], or downsample.name=conv3x3 for stock RF-DETR"
         )
+    # Replace each by a downsampler, from an equal start if asked.
     kernels = _draw_equal_kernels(sites) if init == "equal" else {}
     replacements = []
     for path, conv in sites.items():

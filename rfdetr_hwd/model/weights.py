@@ -1,8 +1,8 @@
 """Put trained weights into a network whose levels, classes, queries or resolution differ, and account for every key.
 
-Each tensor of the network ends in one row of the report: loaded as it is, mapped by a rule that is named, or new for a
-reason that is named. Each tensor of the source that is not used is skipped for a reason that is named. Anything else
-is an error, because a silently half-loaded model costs days.
+Each tensor of the network has one row in the report: loaded unchanged, mapped by a named rule, or new for a named
+reason. Each unused tensor of the source is skipped for a named reason. Anything else is an error, because a half-loaded
+model that goes unnoticed costs days.
 """
 
 import math
@@ -34,7 +34,7 @@ _PROPOSAL_SIZE = re.compile(r"transformer\.enc_out_bbox_embed\.\d+\.layers\.2\.b
 
 @dataclass
 class LoadReport:
-    """What became of every tensor, by key, with the rule or the reason."""
+    """How each tensor was loaded, by key, with the rule or the reason."""
 
     loaded: list[str] = field(default_factory=list)
     mapped: dict[str, str] = field(default_factory=dict)
@@ -50,25 +50,28 @@ class LoadReport:
 
 
 def load_weights(model: StockModel, class_names: Sequence[str], source: SourceWeights, strict: bool) -> LoadReport:
-    """Load weights into a network, mapping what differs, and report on every tensor.
+    """Load weights into a network, map what differs, and report how each tensor was loaded.
 
     Args:
-        model: The model to fill, downsampler swapped already; what stays new keeps its values.
+        model: The model to fill, after the swap. New tensors keep their values.
         class_names: Class names of the model's own labels, in label order.
         source: The weights.
-        strict: Refuse tensors that no rule explains; otherwise they stay new or are skipped, and the report says so.
+        strict: Refuse tensors that no mapping covers. Otherwise they stay new or are skipped, and are reported.
 
     Raises:
         WeightsError: The weights do not fit (with `strict`), or are not RF-DETR's at all.
     """
+    # Fill every tensor of the model, and account for the rest of the source.
     mapper = _Mapper(model, class_names, source)
     report = LoadReport()
     state = {key: mapper.fill(key, value, report) for key, value in model.network.state_dict().items()}
     for key in source.state.keys() - mapper.used:
         report.left_out[key] = mapper.why_left_out(key)
+    # Refuse a misfit.
     unexplained = [key for reasons in (report.new, report.left_out) for key, why in reasons.items() if why == _UNFIT]
     if not report.loaded or (strict and unexplained):
         raise WeightsError(mapper.misfit(unexplained, state))
+    # Load.
     model.network.load_state_dict(state)
     return report
 
@@ -123,7 +126,7 @@ class _Mapper:
         return "downsampler" if stage and "stages_sampling" in key else _UNFIT
 
     def misfit(self, keys: Sequence[str], state: Mapping[str, Tensor]) -> str:
-        """Return what to say of tensors that no rule explains: how they differ, and what to do."""
+        """Return the message about tensors that no mapping covers: how they differ, and what to do."""
         shown = ", ".join(self._difference(key, state) for key in keys[:4]) + (", ..." if len(keys) > 4 else "")
         advice = "Choose the variant and downsampler they were trained with"
         if keys and set(keys) <= set(QUERY_KEYS):

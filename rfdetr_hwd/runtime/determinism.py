@@ -1,4 +1,4 @@
-"""Deterministic kernels, and where a GPU has none. On a CPU two runs are the same to the bit anyway."""
+"""Deterministic kernels, and operators without one on a GPU. On a CPU two runs are bit-identical anyway."""
 
 import os
 
@@ -9,7 +9,7 @@ NONDETERMINISTIC_ON_CUDA = {
     "interpolate (bicubic), backward": "position embeddings of the encoder, at resolutions other than the model's own "
     "(not used with train.multi_scale=false)",
 }
-"""Operators of this model that have no deterministic kernel on a GPU: what they compute, and where they are.
+"""Operators of this model that have no deterministic kernel on a GPU: their place in the model.
 
 From the list of `torch.use_deterministic_algorithms` (torch 2.14), against the operators of rfdetr 1.11.
 """

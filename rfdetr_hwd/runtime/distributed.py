@@ -2,8 +2,8 @@
 
 `torchrun` is the launcher; NCCL carries tensors of GPUs, gloo those of CPUs and every small agreement.
 
-Every exchange begins with a small agreement, in which a rank that has failed says so, and so the others learn of it
-where they would wait for it: none enters a message of NCCL that another one will not take part in.
+Every exchange begins with a small agreement, in which a failed rank reports its failure. So no rank enters an NCCL
+message that another rank will not take part in.
 """
 
 import functools
@@ -20,13 +20,13 @@ from rfdetr_hwd.errors import Interrupted, UserError
 from rfdetr_hwd.runtime.memory import OutOfMemoryError, is_out_of_memory
 
 _BUCKET_ELEMENTS = 1 << 23
-"""Elements that are reduced in one message: 32 MiB of float32."""
+"""Elements reduced in one message: 32 MiB of float32."""
 
 _FAREWELL = timedelta(seconds=10)
-"""Time that a rank which has failed waits for the others to hear of it: they may be in the middle of something."""
+"""Time that a failed rank waits for the others to learn of it. They may be busy."""
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "Broken pipe", "Socket Timeout")
-"""What gloo says when another process has died."""
+"""Messages of gloo when another process has died."""
 
 
 class RankError(UserError):
@@ -34,14 +34,14 @@ class RankError(UserError):
 
 
 class OtherRankError(RankError):
-    """Another rank failed or died, so that this one cannot continue."""
+    """Another rank failed or died, so this rank cannot continue."""
 
 
 class SharedError(Exception):
-    """An error of one rank or more that every rank knows of here, so that they can still do something together.
+    """An error on one or more ranks that every rank knows of, so that all can still act together.
 
     Attributes:
-        original: What this rank is to raise in the end: its own error, or an `OtherRankError` that names the rank.
+        original: The error that this rank raises in the end: its own, or an `OtherRankError` that names the rank.
     """
 
     def __init__(self, original: Exception) -> None:
@@ -76,23 +76,23 @@ def agree(error: Exception | None) -> None:
 
 
 def give_up(error: BaseException, status: int) -> None:
-    """Take part in the next agreement of the others, if they come to one soon, and tell them that this rank ends.
+    """Tell the other ranks in their next agreement, if it comes soon, that this rank ends.
 
     Args:
-        error: Why.
-        status: Exit status; that of a request to stop is passed on.
+        error: The reason.
+        status: Exit status. The status of a stop request is passed on.
     """
     is_asked = isinstance(error, Interrupted)
     told = torch.tensor([0 if is_asked else rank() + 1, status if is_asked else 0, 0])
-    with suppress(Exception):  # they have gone, or do not come
+    with suppress(Exception):  # they have ended, or do not come
         work = dist.all_reduce(told, op=dist.ReduceOp.MAX, async_op=True)
         if work is not None:
             work.wait(_FAREWELL)
 
 
 def outlast() -> None:
-    """Wait a little until the rank that failed has gone: launchers name the process that ends first as the cause."""
-    with suppress(Exception):  # which says that it has gone
+    """Wait a little until the failed rank has ended: launchers name the process that ends first as the cause."""
+    with suppress(Exception):  # it has ended
         for _ in range(2):  # it may take part in one, as it gives up
             work = dist.all_reduce(torch.zeros(3, dtype=torch.int64), op=dist.ReduceOp.MAX, async_op=True)
             if work is not None:
@@ -146,7 +146,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
     `DistributedDataParallel` would do it within the backward pass, where a process that has run out of memory cannot
     take part: the others would wait for it. Here every process first says whether its passes succeeded, and whether it
-    has room for the messages. The price is that these do not overlap with the last backward pass.
+    has room for the messages. The cost: these messages do not overlap with the last backward pass.
 
     Raises:
         OutOfMemoryError: A rank has no room for the messages.
@@ -191,7 +191,7 @@ def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
 
 
 def _room_for(buckets: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Return memory that the largest bucket fits into, so that all of them need no more."""
+    """Return a buffer that fits the largest bucket. All buckets share it."""
     gradients = [gradient for bucket in buckets for gradient in bucket] or [torch.empty(0)]
     dtype = functools.reduce(torch.promote_types, (gradient.dtype for gradient in gradients))
     return gradients[0].new_empty(max(map(_num_elements, buckets), default=0), dtype=dtype)

@@ -1,4 +1,4 @@
-"""What a run ran on: versions and devices, for the run folder and for `rfdetr-hwd doctor`."""
+"""The environment of a run: versions and devices, for run.json and for `rfdetr-hwd doctor`."""
 
 import importlib.metadata
 import os
@@ -26,7 +26,7 @@ PACKAGES = (
     "numpy",
     "pillow",
 )
-"""The packages whose versions a result depends on."""
+"""Packages whose versions affect a result."""
 
 VARIABLES = (
     "ATEN_CPU_CAPABILITY",
@@ -37,7 +37,7 @@ VARIABLES = (
     "OMP_NUM_THREADS",
     "ONEDNN_MAX_CPU_ISA",
 )
-"""Environment variables that its last bits depend on."""
+"""Environment variables that affect the last bits of a result."""
 
 
 def describe_environment() -> dict[str, Any]:
@@ -79,7 +79,7 @@ def describe_git() -> dict[str, Any] | None:
 
 
 def _git(*arguments: str) -> str:
-    # neither a program that the repository names is run, nor its index written
+    # run no program that the repository names, and do not write its index
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
 
@@ -108,7 +108,7 @@ def describe_devices() -> list[dict[str, Any]]:
 
 
 def _describe_libraries() -> dict[str, Any]:
-    """Return what torch was built with, the kind of CPU that it computes for, and how many threads it uses."""
+    """Return torch's libraries, its CPU capability and its number of threads."""
     try:
         import torch
     except ImportError:

@@ -1,4 +1,4 @@
-"""Being asked to stop: a signal or a time limit sets a flag, and the loop looks at it where it can stop well."""
+"""Stop requests: a signal or a time limit sets a flag, and the loop checks it where it can stop cleanly."""
 
 import os
 import signal
@@ -19,17 +19,17 @@ TIME_LIMIT_CODE = 124
 
 
 REPEAT_SECONDS = 1.0
-"""Signals within this time of the first are the same request: a scheduler signals a rank, and so does its launcher."""
+"""Signals within this time are one request: a scheduler signals a rank, and so does its launcher."""
 
 
 class StopRequest:
     """The flag.
 
-    The first signal sets it. A later one ends the process at once, wherever it is: a thread sees it even while the main
-    thread waits in native code, for another rank for instance.
+    The first signal sets it. A later one ends the process at once: a thread sees it even while the main thread waits in
+    native code, for example for another rank.
 
     Args:
-        max_hours: Hours after which the run is to stop, since the launcher started if there is one; `None`: never.
+        max_hours: Hours until the run stops, counted from the start of the launcher if there is one; `None`: never.
     """
 
     def __init__(self, max_hours: float | None = None) -> None:
@@ -39,17 +39,17 @@ class StopRequest:
 
     @property
     def code(self) -> int:
-        """Exit status asked for in this process; 0: none."""
+        """Exit status requested in this process; 0: none."""
         if self._signal:
             return 128 + self._signal
         return TIME_LIMIT_CODE if time.monotonic() >= self._deadline else 0
 
     def code_on_any_rank(self) -> int:
-        """Return the exit status that any rank was asked for; every rank calls it in the same place."""
+        """Return the exit status requested on any rank. Every rank calls it in the same place."""
         return max_over_ranks(self.code)
 
     def raise_if_requested_here(self) -> None:
-        """End what this process waits for; whoever catches it tells the other ranks.
+        """End a wait of this process. The caller that catches the exception tells the other ranks.
 
         Raises:
             Interrupted: This process was asked to stop.
@@ -58,7 +58,7 @@ class StopRequest:
             raise Interrupted(self.code)
 
     def check(self) -> None:
-        """End the process if any rank was asked to; every rank calls it in the same place.
+        """Stop if any rank was asked to. Every rank calls it in the same place.
 
         Raises:
             Interrupted: A rank was asked to stop.
@@ -69,7 +69,7 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals; afterwards the handlers are as they were."""
+        """Handle the signals. The former handlers are restored afterwards."""
         if threading.current_thread() is not threading.main_thread():
             yield  # signals belong to the main thread
             return
@@ -88,7 +88,7 @@ class StopRequest:
 
     @contextmanager
     def raise_immediately(self) -> Iterator[None]:
-        """Where nothing needs saving: a signal to this process ends it from the inside, without waiting for a check."""
+        """Raise from the signal handler, without waiting for a check. For code where nothing needs saving."""
         self._raises = True
         try:
             if self._signal:
@@ -104,7 +104,7 @@ class StopRequest:
                 raise Interrupted(self.code)
 
     def _watch(self, signals: socket.socket) -> None:
-        """Leave at once at a repeated signal; the interpreter writes the number of each signal as it arrives."""
+        """Exit at once on a repeated signal. The interpreter writes the number of each signal as it arrives."""
         with signals:
             while received := signals.recv(1):
                 now = time.monotonic()
@@ -122,6 +122,6 @@ def _started() -> float:
         return now
     try:
         ticks = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):  # where the system does not tell
+    except (OSError, ValueError, IndexError):  # the system does not say
         return now
     return min(now, now - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK"))

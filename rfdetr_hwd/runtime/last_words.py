@@ -1,4 +1,4 @@
-"""What a command ends with when it fails or is stopped: its last words and its exit status."""
+"""The last message and the exit status of a command that fails or is stopped."""
 
 import shlex
 import sys
@@ -11,8 +11,8 @@ from rfdetr_hwd.runtime.launch import is_first, launcher
 def say_last_words(error: BaseException) -> int:
     """Print why a command ends, and return its exit status.
 
-    An error that is meant for the user is one message; a request to stop is answered by the command that continues, on
-    the first of several processes; anything else is a defect, and has a traceback.
+    A `UserError` is one message. A stop request prints the command to resume with, on rank 0 alone. Anything else is a
+    defect and has a traceback.
     """
     if isinstance(error, UserError):
         message = "\n".join([str(error), *getattr(error, "__notes__", [])])

@@ -1,4 +1,4 @@
-"""How this process was started: which of several processes it is, and the command that starts as many again."""
+"""How this process was started: its rank, and the command that starts as many ranks again."""
 
 import os
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rfdetr_hwd.errors import ConfigError
 
 _TOGETHER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What a launcher sets in each process, all of them."""
+"""Variables that a launcher sets in each process."""
 _LARGEST_PORT = 2**16 - 1
 
 
@@ -30,10 +30,10 @@ class Place:
 
 
 def find_place() -> Place | None:
-    """Return the place that a launcher gave this process; `None` where it is on its own.
+    """Return the place that a launcher gave this process; `None` for a single process.
 
-    A variable that was left in the environment makes no ranks: without a rank, or with one process in all, there is
-    one. SLURM's own variables mean nothing: `scripts/slurm.sbatch` calls torchrun.
+    A leftover variable is ignored: without RANK, or with WORLD_SIZE=1, there is a single process. SLURM's own variables
+    mean nothing: `scripts/slurm.sbatch` calls torchrun.
 
     Raises:
         ConfigError: The variables say that this is one of several processes, but not how they find each other.
@@ -54,7 +54,7 @@ def find_place() -> Place | None:
 
 
 def leftover() -> str:
-    """Return what to say of variables in the environment that make no ranks; empty if there is nothing to say."""
+    """Return a warning about leftover variables in the environment; empty if there are none."""
     if find_place() is not None or _number("WORLD_SIZE", 1, 1) == 1:
         return ""
     return (
@@ -64,7 +64,7 @@ def leftover() -> str:
 
 
 def is_first() -> bool:
-    """Return whether this process is the one that speaks for all; it is where nothing clear is said of others."""
+    """Return whether this process prints for all ranks, which it also does in an unclear environment."""
     try:
         place = find_place()
     except ConfigError:
@@ -73,7 +73,7 @@ def is_first() -> bool:
 
 
 def is_under_torchrun() -> bool:
-    """Return whether torchrun started this process, which started its ranks again if one of them failed."""
+    """Return whether torchrun started this process. torchrun restarts its ranks if one of them fails."""
     return bool(_text("TORCHELASTIC_RUN_ID"))
 
 
@@ -93,7 +93,7 @@ def num_nodes() -> int:
 
 
 def launcher() -> str:
-    """Return what to type before a verb; on several nodes it is given on each."""
+    """Return the command in front of a verb. On several nodes it is run on each."""
     if not is_under_torchrun():
         return "rfdetr-hwd"
     nodes, restarts = num_nodes(), _number("TORCHELASTIC_MAX_RESTARTS", 0, 0)

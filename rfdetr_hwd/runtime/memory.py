@@ -1,4 +1,4 @@
-"""Running out of memory: how it is told from other errors, and what is raised for it."""
+"""Out of memory: how it is recognised, and the errors raised for it."""
 
 import logging
 
@@ -11,14 +11,14 @@ _SAID = (
     *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
     *("CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED", "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
 )
-"""What CUDA, cuBLAS, cuDNN and the CPU's allocator say, each in an error of its own kind."""
+"""Messages of CUDA, cuBLAS, cuDNN and the CPU allocator, each in its own kind of error."""
 
 RUN_REMEDIES = (
     "Check what else uses the memory, or resume with --accept model.gradient_checkpointing "
     "model.gradient_checkpointing=true, with --accept train.multi_scale train.multi_scale=false, or with "
     "--accept train.ema train.ema=false"
 )
-"""What saves memory when a run is resumed, besides a smaller `train.micro_batch`."""
+"""Ways to save memory when a run is resumed, other than a smaller `train.micro_batch`."""
 
 _MAY_MEAN_IT = (
     *("CUBLAS_STATUS_NOT_INITIALIZED", "CUBLAS_STATUS_INTERNAL_ERROR", "CUBLAS_STATUS_EXECUTION_FAILED"),
@@ -26,18 +26,18 @@ _MAY_MEAN_IT = (
     *("CUDNN_STATUS_SUBLIBRARY_LOADING_FAILED", "unable to find an engine to execute this computation"),
     "Unable to find a valid cuDNN algorithm",
 )
-"""What cuBLAS and cuDNN say where they find no memory for a handle, a kernel or a library of theirs, outside torch's
-allocator; and on other occasions: an index out of range, a driver that does not fit, a defective card.
+"""Messages of cuBLAS and cuDNN when they find no memory for a handle, a kernel or a library, outside torch's allocator.
+They have other causes too: an index out of range, an unsuitable driver, a defective card.
 """
 
 _LITTLE = 1 << 30
-"""Free bytes below which it is memory that they lack: cuDNN loads libraries of up to half a gibibyte."""
+"""Free bytes below which such a message means out of memory: cuDNN loads libraries of up to half a gibibyte."""
 
 logger = logging.getLogger(__name__)
 
 
 class OutOfMemoryError(Exception):
-    """A forward or backward pass did not fit into memory, on any rank; raised on every rank, nothing was changed."""
+    """A forward or backward pass did not fit into memory on any rank. Raised on every rank; nothing has changed."""
 
 
 class HalfUpdatedError(UserError):
@@ -45,13 +45,13 @@ class HalfUpdatedError(UserError):
 
 
 class MemoryShortageError(UserError):
-    """What does not fit into memory, in parts neither."""
+    """Something does not fit into memory, not even in parts."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error of torch says that a device, or the machine, has no memory left.
 
-    cuBLAS and cuDNN also have errors that say no such thing and often mean it: they count where the GPU is nearly full.
+    Some errors of cuBLAS and cuDNN do not mention memory but often mean it. They count if the GPU is nearly full.
     """
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _SAID):
@@ -60,7 +60,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _is_nearly_full(text: str) -> bool:
-    """Return whether the GPU has little memory free, and say so."""
+    """Return whether the GPU has little free memory, and log it."""
     if not torch.cuda.is_available():
         return False
     try:

@@ -1,4 +1,4 @@
-"""Join the other ranks, and leave them: together when all is done, at once when something went wrong on one of them.
+"""Join the other ranks, and leave them: together when all are done, at once when one fails.
 
 Destroying a process group waits for the other ranks with NCCL, and these may wait for this one. A rank that fails
 therefore prints why, tells the others where they expect to hear from it, and ends its process.
@@ -37,11 +37,10 @@ logger = logging.getLogger(__name__)
 def process_group() -> Iterator[torch.device]:
     """Join the launcher's process group, if there is one, and yield the device of this process.
 
-    In a process group, an error that leaves the context ends the process: it is printed as the command line would
-    print it, and nothing is waited for.
+    In a process group, an error that leaves the context is printed and ends the process at once.
 
     Raises:
-        ConfigError: What the environment says of a launcher cannot be.
+        ConfigError: The launcher variables in the environment are invalid.
         RankError: The other ranks cannot be reached.
     """
     place = find_place()
@@ -55,7 +54,7 @@ def process_group() -> Iterator[torch.device]:
         device = find_device(place.local_rank)
         _check_kinds(device)
         yield device
-        barrier()  # whoever fails until now is heard of here
+        barrier()  # a failure of another rank is raised here
     except BaseException as error:
         _leave(error)
     dist.destroy_process_group()
@@ -80,7 +79,7 @@ def find_device(local_rank: int) -> torch.device:
 
 
 def _check_kinds(device: torch.device) -> None:
-    """Refuse ranks of which some have a GPU and some have none: their messages would miss each other."""
+    """Refuse ranks some of which have a GPU and some have none: their messages would not match."""
     kinds = all_gather_objects(device.type)
     without = [number for number, kind in enumerate(kinds) if kind != "cuda"]
     if without and len(without) < len(kinds):
@@ -101,7 +100,7 @@ def _join(place: Place) -> None:
     try:
         store = _open_store(place)
         if num_nodes() == 1:
-            # The launcher may keep its store over restarts: ranks would look for each other where the dead ones were.
+            # The launcher may keep its store over restarts: ranks would find the entries of dead ones.
             # On several nodes the count differs, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives each attempt its own.
             store = dist.PrefixStore(f"attempt {num_restarts()}", store)  # type: ignore[attr-defined]
         _await_all(store, place)
@@ -124,7 +123,7 @@ def _open_store(place: Place) -> Any:
     """Return the store that the ranks find each other in; rank 0 serves it, where torchrun does not.
 
     Raises:
-        RuntimeError: It cannot be served, or nobody serves it.
+        RuntimeError: It cannot be served, or does not answer.
     """
     is_served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
     is_host = place.rank == 0 and not is_served
@@ -136,7 +135,7 @@ def _open_store(place: Place) -> Any:
 
 
 def _answers(place: Place) -> bool:
-    """Return whether something listens; torch would not look up from waiting for it, and print its stack."""
+    """Return whether something listens there. torch's own wait ignores signals and prints its stack."""
     try:
         with socket.create_connection((place.host, place.port), timeout=1):
             return True
@@ -145,10 +144,10 @@ def _answers(place: Place) -> bool:
 
 
 def _await_all(store: Any, place: Place) -> None:
-    """Wait until every rank is there.
+    """Wait until every rank has joined.
 
     Raises:
-        RuntimeError: Some have not come.
+        RuntimeError: Some have not joined.
     """
     store.set(f"rank {place.rank}", "here")
     for number in range(place.world_size):
@@ -159,10 +158,10 @@ def _await_all(store: Any, place: Place) -> None:
 
 
 def _await(has_come: Callable[[], bool], otherwise: str) -> None:
-    """Wait for something, and look up now and then, so that a signal is answered meanwhile.
+    """Poll for something, so that signals are answered meanwhile.
 
     Raises:
-        RuntimeError: It did not come.
+        RuntimeError: It did not happen in time.
     """
     end = time.monotonic() + _JOINING.total_seconds()
     while not has_come():
@@ -172,7 +171,7 @@ def _await(has_come: Callable[[], bool], otherwise: str) -> None:
 
 
 def _leave(error: BaseException) -> NoReturn:
-    """Print why this rank ends, tell the others, and end its process and those that it started."""
+    """Print why this rank ends, tell the others, and end this process and its children."""
     status = 1
     try:
         with suppress(ValueError):  # signals belong to the main thread

@@ -77,7 +77,6 @@ def build(config: Config, held_out: HeldOut | None, device: torch.device, stop: 
         device: Device of this rank.
         stop: Stop requests of the run.
 
-
     Raises:
         UserError: The data cannot be trained or evaluated on, or the model cannot be built.
     """
