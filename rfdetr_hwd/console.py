@@ -1,4 +1,4 @@
-"""Printing, to a terminal or a pipe that may be gone: that costs the lines, not the run."""
+"""Print to a terminal or a pipe. If it is closed, the output is lost and the run continues."""
 
 import os
 import sys
@@ -13,12 +13,12 @@ _FILE_WIDTH = 140
 
 
 def printable(text: str) -> str:
-    """Escape what could command a terminal or cannot be written: names and messages may come from anyone's files."""
+    """Escape control characters and unprintable text: names and messages may come from untrusted files."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def say(text: str) -> None:
-    """Print a line, at once; see `printable`."""
+    """Print a line and flush it; see `printable`."""
     try:
         print(printable(text), flush=True)
     except OSError:
@@ -26,7 +26,7 @@ def say(text: str) -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a small table under a title. The cells are plain text: a class may be called `car [rear]`."""
+    """Print a small table under a title. The cells have no markup: a class may be called `car [rear]`."""
     from rich.table import Table  # late: `--help` does without
     from rich.text import Text
 
@@ -38,7 +38,7 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def watch(what: str, total: int, steps: Iterator[Any]) -> Iterator[Any]:
-    """Return what is done step by step, and show its progress on a terminal."""
+    """Yield the items of an iterator, with a progress bar on a terminal."""
     from rich.progress import track
 
     console = open_console(sys.stderr)
@@ -46,16 +46,16 @@ def watch(what: str, total: int, steps: Iterator[Any]) -> Iterator[Any]:
 
 
 def digits(value: float | None) -> str:
-    """Return a metric with four digits; a dash where there is nothing to measure it by."""
+    """Return a metric with four digits, or a dash if it is undefined."""
     return "-" if value is None else f"{value:.4f}"
 
 
 def open_console(stream: TextIO) -> "Console":
-    """Return rich's console of a stream; every use of rich comes through here.
+    """Return rich's console of a stream. Every use of rich goes through this function.
 
     Only a real terminal gets colours, live lines and its own width. By itself rich would also take FORCE_COLOR,
-    TTY_COMPATIBLE and TTY_INTERACTIVE for a terminal, and COLUMNS for its width: variables of whoever started the
-    command, which fill a log file with progress bars. On a terminal they count as ever, like NO_COLOR and TERM=dumb.
+    TTY_COMPATIBLE and TTY_INTERACTIVE for a terminal, and COLUMNS for its width. These environment variables of the
+    caller would fill a log file with progress bars. On a terminal they work as usual, like NO_COLOR and TERM=dumb.
     """
     from rich.console import Console  # late: `--help` does without
 
@@ -65,7 +65,7 @@ def open_console(stream: TextIO) -> "Console":
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Return whether a stream is a terminal; one that is closed is none."""
+    """Return whether a stream is a terminal, which a closed stream is not."""
     try:
         return stream.isatty()
     except ValueError:
@@ -73,7 +73,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def silence() -> None:
-    """Send nowhere what is still printed: nobody is there to read it, and the interpreter would end with an error."""
+    """Discard further output: nobody can read it, and the interpreter would end with an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.__stdout__.fileno() if sys.__stdout__ else 1)
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""A trained model ready to use: rebuilt from its checkpoint alone, images in, detections out."""
+"""A trained detector for inference, rebuilt from its checkpoint alone."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ from rfdetr_hwd.model.build import BuiltModel, load_model
 from rfdetr_hwd.model.rfdetr import build_postprocess
 
 _BATCH = 8
-"""Images of one forward pass."""
+"""Images per forward pass."""
 
 
 class Detector:
@@ -30,9 +30,9 @@ class Detector:
     Attributes:
         config: The configuration it was trained with.
         class_names: Class names in label order.
-        weights: Which weights it runs, `ema` or `raw`.
-        checkpoint: Where it comes from.
-        options: How it reads images, which is how it was trained on them.
+        weights: The weights in use, `ema` or `raw`.
+        checkpoint: The checkpoint it was loaded from.
+        options: How images are read, as in its training.
 
     Example:
         >>> detector = Detector.load("runs/demo")  # doctest: +SKIP
@@ -49,15 +49,15 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path, which: str = "auto", overrides: Sequence[str] = ()) -> Self:
-        """Rebuild a detector from a run folder (its best weights) or a checkpoint folder.
+        """Rebuild a detector from a run directory (its best weights) or a checkpoint directory.
 
         Args:
-            path: The folder.
-            which: `ema`, `raw`, or `auto`: what the training found better.
-            overrides: `key=value` assignments on the recorded configuration; the model stays as recorded.
+            path: The directory.
+            which: `ema`, `raw`, or `auto`, the weights with the better validation AP.
+            overrides: `key=value` assignments on the recorded configuration. The model stays as recorded.
 
         Raises:
-            CheckpointError: The path is not such a folder, is corrupt, or has no such weights.
+            CheckpointError: The path is no run or checkpoint directory, is corrupt, or lacks these weights.
         """
         checkpoint = find_checkpoint(Path(path))
         config, class_names = read_record(checkpoint, overrides)
@@ -67,7 +67,7 @@ class Detector:
 
     @property
     def resolution(self) -> int:
-        """Side of the square input in pixels."""
+        """Input resolution, the width and height in pixels."""
         return self.model.stock.resolution
 
     @overload
@@ -82,17 +82,17 @@ class Detector:
         Args:
             images: One image, or any number of them, also of different kinds: a list, a generator, a batch as an array
                 (N, H, W, 3) or a tensor (N, 3, H, W). An image is a path, a PIL image, a NumPy array or a tensor; RGB,
-                of any size; `rfdetr_hwd.data.image_input.ImageLike` says more. Images are taken one after the other
-                and not kept, so a generator may yield more than fit into memory.
-            threshold: Lowest score to keep, in [0, 1].
+                of any size. See `rfdetr_hwd.data.image_input.ImageLike`. Images are processed in small batches and
+                not kept, so a generator may yield more than fit into memory.
+            threshold: Confidence threshold, in [0, 1].
 
         Returns:
-            The detections of the image; for several images, a list of them in the same order. `xyxy` (K, 4) in pixels
-            of the upright image, or of the stored one for a model with `data.exif=ignore`, within it; `confidence`
-            (K,), `class_id` (K,) as label and `data["class_name"]` (K,), by falling confidence.
+            The detections of the image. For several images, a list of detections in the same order. Each has `xyxy`
+            (K, 4), `confidence` (K,), `class_id` (K,) and `data["class_name"]` (K,), by descending confidence. Boxes
+            are in pixels and clipped to the image, which is upright, or as stored with `data.exif=ignore`.
 
         Raises:
-            ImageError: An image cannot be read, or is of another kind, type, shape or range; the message names it.
+            ImageError: An image cannot be read, or has an unsupported kind, type, shape or range. The message names it.
             ConfigError: The threshold is not in [0, 1].
         """
         if not 0 <= threshold <= 1:

@@ -1,4 +1,4 @@
-"""What ends a command: errors whose message is written for the user, without a traceback, and requests to stop."""
+"""Errors whose message is shown to the user without a traceback, and requests to stop."""
 
 import signal
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def answered_signals() -> list[signal.Signals]:
 
 
 class UserError(Exception):
-    """Something the user can fix. The message says what was wrong, where, and what to do."""
+    """An error that the user can fix. The message says what is wrong, where, and what to do."""
 
     exit_code = 1
     """Exit status of the command that ends with this error: 1 failed, 2 usage or configuration."""
@@ -31,10 +31,10 @@ class ConfigError(UserError):
 
 @contextmanager
 def writing(option: str, path: Path, error: type[UserError] = ConfigError) -> Iterator[None]:
-    """Turn an `OSError` of the block into one message: which option or key, which path, and why.
+    """Turn an `OSError` of the block into one message that names the option or key, the path and the reason.
 
     Args:
-        option: What named the path: `--out`, `output.dir`.
+        option: The option or key that gives the path: `--out`, `output.dir`.
         path: The file or directory that is written.
         error: The error that is raised.
 
@@ -50,11 +50,11 @@ def writing(option: str, path: Path, error: type[UserError] = ConfigError) -> It
 class Interrupted(SystemExit):
     """A request to stop, answered: by a signal (exit status 128 + signal) or by a time limit (124).
 
-    It is an exit and no `Exception`, so that nothing which handles errors holds it up.
+    It is a `SystemExit` and no `Exception`, so that error handlers do not catch it.
 
     Args:
         status: Exit status.
-        advice: The last line to print: how to continue; empty: as it was started.
+        advice: The last line to print, the command that resumes the run. Empty if the same command does.
     """
 
     def __init__(self, status: int, advice: str = "") -> None:

@@ -1,6 +1,6 @@
-"""Files of a run and files from anyone: written whole or not at all, read so that nothing in them runs.
+"""Write files atomically, and read untrusted files without running code from them.
 
-Writing never goes through somebody's link. Reading is bounded: JSON, YAML, and tensors without objects.
+Writing does not follow symbolic links. Reading is bounded, for JSON, YAML and files of tensors.
 """
 
 import json
@@ -22,10 +22,10 @@ MAX_CONFIG_BYTES = 1 << 20
 
 
 def check_new_directory(option: str, path: Path) -> None:
-    """Refuse a directory that holds something or cannot be written, before anything long is done, and leave no trace.
+    """Refuse a directory that is not empty or cannot be written, before anything long is done, without creating it.
 
     Args:
-        option: What named it: `--out`.
+        option: The option that gives it: `--out`.
         path: The directory, which need not exist.
 
     Raises:
@@ -33,19 +33,19 @@ def check_new_directory(option: str, path: Path) -> None:
     """
     with writing(option, path):
         if path.is_dir() and any(path.iterdir()):
-            raise ConfigError(f"{option}: {path} is not empty; choose a new directory")
+            raise ConfigError(f"{option}: {path} is not empty: choose a new directory")
         existing = next(above for above in (path, *path.absolute().parents) if os.path.lexists(above))
         if not existing.is_dir():
-            raise NotADirectoryError(0, f"{existing} is no directory")
+            raise NotADirectoryError(0, f"{existing} is not a directory")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise PermissionError(0, f"no permission to write to {existing}")
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file beside its place and put it there in one step.
+    """Replace a text file atomically.
 
     Raises:
-        OSError: It cannot be written; the old file is as it was.
+        OSError: It cannot be written. The old file is unchanged.
     """
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
@@ -61,12 +61,12 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def open_without_links(path: Path, mode: str) -> IO[str]:
-    """Open a text file for writing; where the path is a link, which a hostile run folder may hold, it is an error."""
+    """Open a text file for writing. A symbolic link, which a hostile run directory may hold, is an error."""
     return open(path, mode, encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o644))
 
 
 def flush(path: Path) -> None:
-    """Make a file, or the names in a folder, last."""
+    """Flush a file, or the entries of a directory, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -75,40 +75,40 @@ def flush(path: Path) -> None:
 
 
 class UntrustedFileError(ValueError):
-    """A file that is not what it should be. The message is the reason alone; the caller knows what the file was for."""
+    """An invalid file. The message is the reason alone, because the caller knows what the file is for."""
 
 
 def read_json_object(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """Read a JSON object from a file of bounded size; NaN and Infinity, which JSON has not, are refused.
+    """Read a JSON object from a file of bounded size. NaN and Infinity, which are not JSON, are refused.
 
     Raises:
         FileNotFoundError: There is no such file.
-        UntrustedFileError: It is too large, cannot be read, or holds something else.
+        UntrustedFileError: It is too large, cannot be read, or is not a JSON object.
     """
     try:
         size = path.stat().st_size
         if size > max_bytes:
-            raise UntrustedFileError(f"it has {size} bytes, and at most {max_bytes} are read")
+            raise UntrustedFileError(f"it has {size} bytes, more than the limit of {max_bytes}")
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
     except (FileNotFoundError, UntrustedFileError):
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise UntrustedFileError(f"it is not valid JSON: {error}") from None
     if not isinstance(content, dict):
-        raise UntrustedFileError("it holds no JSON object")
+        raise UntrustedFileError("it is not a JSON object")
     return content
 
 
 def load_tensors(path: Path, allowed: Sequence[type] = ()) -> Any:
-    """Read a file of `torch.save` that holds tensors and plain values; an object of another kind is refused.
+    """Read a file of `torch.save` with tensors and plain values. Other objects are refused.
 
     Args:
         path: The file.
-        allowed: Further classes, which are rebuilt from plain values without running code of theirs.
+        allowed: Further classes, which are rebuilt from plain values without running their code.
 
     Raises:
         FileNotFoundError: There is no such file.
-        UntrustedFileError: It holds anything else, or its archive does not look like one of torch's.
+        UntrustedFileError: It contains other objects, or its archive does not look like one of torch's.
     """
     import torch  # late: configurations are read without it
 
@@ -120,9 +120,9 @@ def load_tensors(path: Path, allowed: Sequence[type] = ()) -> Any:
         raise
     except Exception as error:  # the unpickler raises many kinds, all of them about the file
         named = re.search(r"GLOBAL (\S+)", str(error))
-        if named:  # torch's own message advises how to run it all the same
-            raise UntrustedFileError(f"it holds {named[1]}, not tensors and plain values alone") from None
-        raise UntrustedFileError(f"it holds something else than tensors and plain values ({_first(error)})") from None
+        if named:  # torch's own message explains how to run it anyway
+            raise UntrustedFileError(f"it contains {named[1]}, but only tensors and plain values are read") from None
+        raise UntrustedFileError(f"it contains other objects than tensors and plain values ({_first(error)})") from None
 
 
 def _check_archive(path: Path) -> None:
@@ -132,17 +132,19 @@ def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED:
-                raise UntrustedFileError(f"its member {member.filename!r} is compressed, which torch never does")
+                raise UntrustedFileError(
+                    f"its member {member.filename!r} is compressed, but torch writes uncompressed members"
+                )
             if member.filename.startswith("/") or ".." in Path(member.filename).parts:
-                raise UntrustedFileError(f"its member {member.filename!r} points elsewhere")
+                raise UntrustedFileError(f"its member {member.filename!r} points outside the archive")
 
 
 def _refuse_constant(name: str) -> None:
-    raise UntrustedFileError(f"it holds {name}, which JSON has not")
+    raise UntrustedFileError(f"it contains {name}, which is not JSON")
 
 
 def _finite(text: str) -> float:
-    """Return a number; one too large to be one would become infinite."""
+    """Return a number, and refuse one that overflows to infinity."""
     value = float(text)
     if not math.isfinite(value):
         _refuse_constant(text)
@@ -164,7 +166,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         size = path.stat().st_size
         if size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path} has {size} bytes; it may have at most {MAX_CONFIG_BYTES}")
+            raise ConfigError(f"{path} has {size} bytes, more than the limit of {MAX_CONFIG_BYTES}")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
@@ -175,12 +177,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping, of key: value")
+        raise ConfigError(f"{path} must be a mapping of key: value pairs")
     return values
 
 
 def load_yaml(text: str) -> Any:
-    """Return the value of a YAML text; `yaml.YAMLError`, `ValueError` or `RecursionError` if it is none."""
+    """Return the value of a YAML text. Raises `yaml.YAMLError`, `ValueError` or `RecursionError` for invalid text."""
     return _StrictLoader(text).get_single_data()
 
 
@@ -197,6 +199,6 @@ class _StrictLoader(yaml.SafeLoader):
         for key, _ in node.value:
             if str(key.value) in seen:
                 line = node.start_mark.line + 1
-                raise yaml.YAMLError(f"the key {key.value!r} stands twice in one mapping (line {line})")
+                raise yaml.YAMLError(f"duplicate key {key.value!r} in the mapping at line {line}")
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)

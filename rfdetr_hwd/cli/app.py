@@ -44,7 +44,7 @@ GROUPS: Mapping[str, tuple[str, Verbs]] = {
 
 
 class _Table(TyperGroup):
-    """The whole table: what any verb raises for the user becomes one message and an exit status, here alone."""
+    """The root command: a user error of any verb becomes one message and an exit status here."""
 
     def invoke(self, ctx: Any) -> Any:
         import logging
@@ -91,7 +91,7 @@ app = _build_table()
 
 
 def _leave(number: int, _: object) -> None:
-    """End from the inside, so that nothing is left half written; a second signal ends the process at once."""
+    """Raise `Interrupted`, so that no file is left half written. A second signal kills the process."""
     for other in STOP_SIGNALS:
         signal.signal(other, signal.SIG_DFL)
     raise Interrupted(128 + number)
@@ -106,12 +106,12 @@ def main() -> None:
         )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file name need not be writable text
+            stream.reconfigure(errors="backslashreplace")  # a file name may not be valid text
     signals = answered_signals()
     for number in signals:
         signal.signal(number, _leave)
     try:
         app(prog_name="rfdetr-hwd")
     finally:
-        for number in signals:  # the status is decided: what the interpreter still does at its end must not raise
+        for number in signals:  # the exit status is decided: the shutdown of the interpreter must not change it
             signal.signal(number, signal.SIG_DFL)

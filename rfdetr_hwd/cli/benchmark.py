@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 def op(
     batch: Annotated[int, typer.Option(help="Batch size.", min=1)] = 8,
-    rounds: Annotated[int, typer.Option(help="Measurements of each downsampler; the median counts.", min=1)] = 15,
-    out: Annotated[Path | None, typer.Option(help="Directory of the dated JSON file.")] = None,
+    rounds: Annotated[
+        int, typer.Option(help="Measurements per downsampler, of which the median is reported.", min=1)
+    ] = 15,
+    out: Annotated[Path | None, typer.Option(help="Directory for the dated JSON file.")] = None,
 ) -> None:
     """Time the downsamplers against the stock convolution."""
     import json
@@ -27,7 +29,7 @@ def op(
     from rfdetr_hwd.evaluation import operator_speed
     from rfdetr_hwd.runtime.environment import describe_environment
 
-    # Measure what the machine can do at most
+    # Measure the peak throughput of the machine
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ceiling = operator_speed.measure_ceiling(device)
     machine = operator_speed.describe_machine(device)

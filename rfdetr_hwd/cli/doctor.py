@@ -1,4 +1,4 @@
-"""`rfdetr-hwd doctor`: what is here, what is missing, and what fixes it."""
+"""`rfdetr-hwd doctor`: show versions and devices, and check for missing packages."""
 
 import importlib
 import sys
@@ -20,7 +20,7 @@ _IMPORTS = {
     "safetensors": "safetensors.torch",
     **({"triton": "torch_linear_assignment._triton"} if sys.platform == "linux" else {}),
 }
-"""What the package and a step on a GPU import, where they are needed and no sooner."""
+"""Modules by package, which the harness and a step on a GPU import only where they are needed."""
 _FIXES = {
     "pytorch_wavelets": "pip install 'setuptools<81' PyWavelets pytorch_wavelets",
     "torch-hungarian": "pip install 'torch-hungarian>=0.1.0rc0,<0.2'",
@@ -28,81 +28,83 @@ _FIXES = {
 
 
 class DoctorError(UserError):
-    """Something that the package needs is missing."""
+    """A required package is missing or broken."""
 
 
 def doctor() -> None:
-    """Show versions and devices, and what is missing."""
+    """Show versions and devices, and check for missing packages."""
     import shutil
     import tempfile
 
     from rfdetr_hwd.data.shared_memory import describe_room
     from rfdetr_hwd.runtime.environment import describe_devices, describe_environment
 
-    # What is installed
+    # Installed packages
     described = describe_environment()
     rows = [("rfdetr-hwd", described["rfdetr_hwd"]), ("python", described["python"])]
     rows += [(name, version or "missing") for name, version in described["packages"].items()]
     print_table("versions", ("package", "version"), rows)
 
-    # What the machine has
+    # Devices, disk and shared memory
     devices = describe_devices()
     if not devices:
-        say("devices: no CUDA device; training runs on the CPU in float32 (mixed precision is off)")
+        say("devices: no CUDA device. Training runs on the CPU in float32, without mixed precision")
     for device in devices:
-        precision = "native bfloat16" if device["native_bfloat16"] else "emulates bfloat16, slowly: set amp=false"
+        precision = (
+            "native bfloat16" if device["native_bfloat16"] else "emulated bfloat16, which is slow: set train.amp=false"
+        )
         capability = f"compute capability {device['compute_capability']}"
         say(f"device: {device['name']}, {device['memory_gib']} GiB, {capability}, {precision}")
-    say(
-        f"free disk space here: {shutil.disk_usage('.').free / 2**30:.0f} GiB; temporary files: {tempfile.gettempdir()}"
-    )
+    say(f"free disk space: {shutil.disk_usage('.').free / 2**30:.0f} GiB, temporary files: {tempfile.gettempdir()}")
     if room := describe_room():
         say(room)
 
-    # What a run on it can promise
+    # Determinism
     _say_determinism()
 
-    # What is missing
+    # Missing packages
     problems = [problem for name, module in _IMPORTS.items() if (problem := _problem(name, module))]
     if problems:
-        raise DoctorError("\n  ".join(["this installation is not complete:", *problems]))
+        raise DoctorError("\n  ".join(["the installation is incomplete:", *problems]))
     if devices:
         _say_solver()
-    say("everything that is needed is here")
+    say("all required packages are installed")
 
 
 def _say_solver() -> None:
-    """Say where the assignments of the loss are solved on this machine's GPU."""
+    """Report where the box matching of the loss runs on a machine with a GPU."""
     import torch
 
     from rfdetr_hwd.training.assignment import SOLVER_ADVICE, solver_problem
 
     problem = solver_problem(torch.device("cuda"))
     say(
-        f"matching boxes: on the CPU, slower than the GPU would ({problem}); to have it there, {SOLVER_ADVICE}"
+        f"box matching: on the CPU, which is slower ({problem}). To run it on the GPU, {SOLVER_ADVICE}"
         if problem
-        else "matching boxes: on the GPU"
+        else "box matching: on the GPU"
     )
 
 
 def _say_determinism() -> None:
-    """Say where two runs on a GPU may differ in the last bits."""
+    """Report the operators that are not deterministic on a GPU."""
     try:
         from rfdetr_hwd.runtime.determinism import DETERMINISTIC_ON_REQUEST, NONDETERMINISTIC_ON_CUDA
-    except ImportError:  # torch is missing, which is said below
+    except ImportError:  # torch is missing, which is reported below
         return
     rows = [(name, where, "not deterministic") for name, where in NONDETERMINISTIC_ON_CUDA.items()]
     rows += [(name, where, "with train.deterministic=true") for name, where in DETERMINISTIC_ON_REQUEST.items()]
-    print_table("the same bits in every run: on a kind of CPU, on a GPU", ("operator", "where", "deterministic"), rows)
+    print_table(
+        "operators that are not deterministic by default on a GPU", ("operator", "where", "deterministic"), rows
+    )
 
 
 def _problem(package: str, module: str) -> str | None:
-    """Return what is wrong with a package and the command that fixes it, or `None`."""
+    """Return why a package cannot be imported and the command that fixes it, or `None`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             importlib.import_module(module)
     except Exception as error:  # a broken installation raises anything
         fix = _FIXES.get(package, f"pip install {package}")
-        return f"{package} cannot be imported ({type(error).__name__}: {error}); fix it with: {sys.executable} -m {fix}"
+        return f"{package} cannot be imported ({type(error).__name__}: {error}). Fix it with: {sys.executable} -m {fix}"
     return None

@@ -1,4 +1,4 @@
-"""`rfdetr-hwd downsample`: what can stand in for the stride-2 convolution."""
+"""`rfdetr-hwd downsample`: list the modules that can replace the stride-2 convolution."""
 
 from rfdetr_hwd.console import print_table, say
 
@@ -9,7 +9,7 @@ SIDE = 24
 def list_all() -> None:
     """List the registered downsamplers.
 
-    Each with its mathematics, parameters, multiply-adds, whether it folds, and its reference.
+    Shows the mathematics, parameters, multiply-adds, foldability and reference of each.
     """
     from rfdetr_hwd.layers.cost import count_multiply_adds
     from rfdetr_hwd.layers.linear import LinearDownsample
@@ -23,7 +23,7 @@ def list_all() -> None:
         macs = count_multiply_adds(module, CHANNELS, SIDE)
         row = (name, registered.mathematics, f"{parameters:,}", f"{macs / 1e6:.1f} M", folds, registered.reference)
         rows.append(row)
-    title = f"downsamplers, {CHANNELS} channels in and out, multiply-adds of one {SIDE}x{SIDE} map"
+    title = f"downsamplers, {CHANNELS} channels in and out, multiply-adds for a {SIDE}x{SIDE} map"
     print_table(title, ("name", "mathematics", "parameters", "multiply-adds", "folds", "reference"), rows)
-    say("folds: into the stock 3x3 convolution, exactly. hwd, spd and conv2x2 span the same functions.")
-    say("your own: downsample.name=package.module:Class, see `register_downsample`.")
+    say("Folds: exactly into the stock 3x3 convolution. hwd, spd and conv2x2 span the same functions.")
+    say("Custom modules: downsample.name=package.module:Class, see `register_downsample`.")

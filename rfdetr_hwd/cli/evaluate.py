@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 def evaluate(
     weights: WeightsPath,
     overrides: Overrides = None,
-    config: Annotated[Path | None, typer.Option(help="Read data from this YAML file, not from the checkpoint.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of the data settings, instead of the checkpoint's.")
+    ] = None,
     split: Annotated[Literal["val", "test"], typer.Option(help="Split to evaluate on.")] = "val",
     which: WeightsKind = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(help="Directory of metrics and detections.", show_default="evaluate-SPLIT in the run directory"),
+        typer.Option(help="Directory for metrics and detections.", show_default="evaluate-SPLIT in the run directory"),
     ] = None,
 ) -> None:
     """Evaluate a checkpoint with COCO metrics."""
@@ -46,20 +48,20 @@ def evaluate(
 
     overrides = overrides or []
     with process_group() as device:
-        # Load the checkpoint; a configuration file says nothing of its model
+        # Load the checkpoint, whose model a configuration file does not change
         of_model = [text for text in overrides if text.startswith("model.")]
         detector = Detector.load(weights, which, of_model if config else overrides)
         settings = load_config(config, overrides) if config else detector.config
         settings = with_bit_depth(settings, detector.config.data.bit_depth)
 
-        # Read the split as the model was trained to see it
+        # Read the split with the preprocessing of the training
         if split == "val":
             data = read_validation(settings.data, detector.checkpoint)
         else:
             data = read_split(find_data(settings.data).split(split), settings.data.allow, read_options(settings.data))
         classes = data.map_classes(detector.class_names)
 
-        # Evaluate, with the output directory made before anything long is done
+        # Evaluate, after the output directory is made, so that an error there comes early
         evaluation = Evaluation.build(detector.model, data, settings, device)
         folder = out or _default_folder(weights, split)
         with writing("--out", folder):
@@ -70,7 +72,7 @@ def evaluate(
         if not distributed.is_main():
             return
 
-        # Write the files, and say what limits the metrics
+        # Write the files, and report what limits the metrics
         protocol = {
             **evaluation.metric.protocol,
             "images_unreadable": sorted(evaluation.unreadable),
@@ -85,21 +87,21 @@ def evaluate(
         for _, reason in describe(measure_split(data, settings.train.seed), data.options.bit_depth):
             say(f"{data.name}: {reason}")
         if (trained := recorded_config(detector.checkpoint).data.exif) != settings.data.exif:
-            say(f"data.exif is {settings.data.exif} here, and was {trained} in training")
+            say(f"data.exif is {settings.data.exif} here, but was {trained} in training")
         _say_classes(classes)
         say_ap_limit(data, settings.evaluation.max_dets)
         if evaluation.unreadable:
-            say(f"images that cannot be read, their objects counted as missed: {len(evaluation.unreadable)}")
+            say(f"unreadable images, whose objects count as missed: {len(evaluation.unreadable)}")
 
         # Print the metrics
         title = f"{data.images}, {data.name}\n{detector.weights} weights of {detector.checkpoint.path}"
         _print_metrics(title, metrics)
         say(f"metrics: {folder / 'metrics.json'}\ndetections: {folder / 'predictions.json'}")
-        say(f"their images and categories, by id: {folder / 'images.json'}")
+        say(f"images and categories by id: {folder / 'images.json'}")
 
 
 def _default_folder(weights: Path, split: str) -> Path:
-    """Return `evaluate-SPLIT` in the run directory, or beside a lone checkpoint's data."""
+    """Return `evaluate-SPLIT` in the run directory, or in the checkpoint directory without a run."""
     resolved = weights.resolve()
     run = weights if (weights / "config.yaml").exists() else resolved.parent.parent
     return (run if (run / "config.yaml").exists() else weights) / f"evaluate-{split}"
@@ -118,11 +120,11 @@ def _describe_model(detector: "Detector") -> dict[str, Any]:
 
 
 def _say_classes(classes: "ClassMap") -> None:
-    """Say which classes only one side has, and what that does to the metrics."""
+    """Report classes that the model or the dataset lacks, and the effect on the metrics."""
     if classes.only_model:
-        say(f"classes that only the model has, not measured: {', '.join(classes.only_model)}")
+        say(f"classes only in the model, not evaluated: {', '.join(classes.only_model)}")
     if classes.only_dataset:
-        say(f"classes that only the dataset has, with an AP of 0 in the mean: {', '.join(classes.only_dataset)}")
+        say(f"classes only in the dataset, with an AP of 0 in the mean: {', '.join(classes.only_dataset)}")
 
 
 def _print_metrics(title: str, metrics: Mapping[str, float | None]) -> None:

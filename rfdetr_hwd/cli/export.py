@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def export(
     weights: WeightsPath,
-    out: Annotated[Path, typer.Option(help="File to write.")],
+    out: Annotated[Path, typer.Option(help="Output file.")],
     overrides: Overrides = None,
-    format: Annotated[Format, typer.Option(help="A checkpoint of rfdetr, or a graph.")] = "rfdetr",
+    format: Annotated[Format, typer.Option(help="Format: a checkpoint of rfdetr, or a graph.")] = "rfdetr",
     which: WeightsKind = "auto",
     images: Annotated[
         Path | None,
@@ -28,7 +28,7 @@ def export(
     batch: Annotated[int, typer.Option(help="Batch size of the graph.", min=1)] = 1,
     dynamic_batch: Annotated[
         bool,
-        typer.Option("--dynamic-batch", help="Any batch size: onnx, openvino; tensorrt: up to --batch."),
+        typer.Option("--dynamic-batch", help="Accept any batch size (onnx, openvino) or up to --batch (tensorrt)."),
     ] = False,
     check_ap: Annotated[bool, typer.Option("--check-ap", help="Also compare AP over the validation split.")] = False,
 ) -> None:
@@ -38,7 +38,7 @@ def export(
     from rfdetr_hwd.export.export import sample_images
     from rfdetr_hwd.model.release import BatchSize, loading_line
 
-    # Refuse what cannot be exported so, before anything long is done
+    # Check the options before anything long is done
     size = BatchSize(batch, dynamic_batch)
     check_format(format, size)
     make_room(format, out)
@@ -51,11 +51,11 @@ def export(
     # Fold, write and verify
     export_model(detector, out, sample, format, size, measured_on)
 
-    # Say how to use the file
+    # Print how to use the file
     _say_preprocessing(detector)
     say(f"written: {out} ({detector.weights} weights of {detector.checkpoint.path})")
     if format == "rfdetr":
-        say(f"to load it:\n{loading_line(out)}")
+        say(f"load it with:\n{loading_line(out)}")
 
 
 def _read_validation(detector: "Detector") -> "DetectionData":
@@ -71,17 +71,17 @@ def _read_validation(detector: "Detector") -> "DetectionData":
 
 
 def _say_preprocessing(detector: "Detector") -> None:
-    """Say what the released model does not do by itself, unlike this package."""
+    """Print the preprocessing that users of the exported model have to do themselves."""
     if detector.model.resize == "letterbox":
-        say("the model was trained on letterboxed images: give the released one such images, for it stretches others")
+        say("the model was trained on letterboxed images: letterbox the inputs of the exported model yourself")
     bits = detector.options.bit_depth
     if bits < 16:
         say(
-            f"the model was trained on values of {bits} bits (data.bit_depth={bits}): scale those of 16-bit files by "
-            f"255/{(1 << bits) - 1} before you give them to the released one"
+            f"the model was trained on {bits}-bit values (data.bit_depth={bits}): scale the values of 16-bit files by "
+            f"255/{(1 << bits) - 1} for the exported model"
         )
     if detector.options.exif == "ignore":
         say(
-            "the model was trained on images as they are stored (data.exif=ignore): do not rotate the images of the "
-            "released one as EXIF says"
+            "the model was trained on images as stored (data.exif=ignore): do not apply EXIF orientations to the "
+            "inputs of the exported model"
         )

@@ -11,8 +11,6 @@ Overrides = Annotated[
 WeightsPath = Annotated[Path, typer.Option(help="Run directory (its best checkpoint) or checkpoint directory.")]
 WeightsKind = Annotated[
     Literal["auto", "ema", "raw"],
-    typer.Option(help="Which weights: ema, plain (raw, non-EMA), or auto: those with the better validation AP."),
+    typer.Option(help="Weights to use: ema, raw (non-EMA), or auto for the better validation AP."),
 ]
-CheckpointPath = Annotated[
-    Path, typer.Argument(help="Run directory (each of its checkpoints) or checkpoint directory.")
-]
+CheckpointPath = Annotated[Path, typer.Argument(help="Run directory (all its checkpoints) or checkpoint directory.")]

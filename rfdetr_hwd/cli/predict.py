@@ -11,19 +11,21 @@ from rfdetr_hwd.errors import UserError, writing
 
 
 class PredictionError(UserError):
-    """Images that could not be read or drawn; what could be is written."""
+    """Some images could not be read or drawn. The results of the others are written."""
 
 
 def predict(
     source: Annotated[Path, typer.Argument(help="An image, or a directory of images.")],
     weights: WeightsPath,
     overrides: Overrides = None,
-    out: Annotated[Path, typer.Option(help="Directory of the drawn images and detections.json.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Directory for the drawn images and detections.json.")] = Path(
+        "predictions"
+    ),
     threshold: Annotated[float, typer.Option(help="Confidence threshold.", min=0, max=1)] = 0.5,
 ) -> None:
     """Detect objects in images and draw them.
 
-    Images that cannot be read or drawn are named, and the others are done; then the exit status is 1.
+    Images that cannot be read or drawn are reported and skipped, and the exit status is 1.
     """
     from rfdetr_hwd.data.deep_images import describe
     from rfdetr_hwd.data.image_batches import find_images, measure_depths, read_batches
@@ -48,11 +50,11 @@ def predict(
         gallery.write_overview()
         write_legend(out, detector.class_names)
 
-    # Say what images of more than 8 bits are read as
+    # Report how images with more than 8 bits are read
     for _, reason in describe(measure_depths(paths), detector.options.bit_depth):
         say(f"{source}: {reason}")
 
-    # Say what was found, and what could not be read or drawn
+    # Report the detections and the failures
     if not gallery.images:
         raise ImageError(f"none of the {len(paths)} images of {source} can be decoded")
     counts = f"{gallery.detections} detections in {gallery.images} of {len(paths)} images"
@@ -60,4 +62,4 @@ def predict(
     say(f"pictures: {out}\noverview: {out / 'overview.png'}\ndetections: {out / 'detections.json'}")
     if gallery.failed:
         failed = f"{gallery.failed} of {len(paths)} images could not be read or drawn"
-        raise PredictionError(f"{failed}; they are named above")
+        raise PredictionError(f"{failed}: see the messages above")

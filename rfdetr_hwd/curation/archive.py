@@ -1,4 +1,4 @@
-"""Unpack archives that nobody vouches for: zip and tar, within limits, whole or absent."""
+"""Unpack untrusted zip and tar archives, within limits and atomically."""
 
 import bz2
 import gzip
@@ -26,18 +26,18 @@ _DAMAGE = (
     *(EOFError, ValueError, OverflowError, RuntimeError, OSError),
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
 )
-"""What the standard library raises about archives that are cut short, corrupt or of a kind it cannot read."""
+"""Errors of the standard library about archives that are truncated, corrupt or unsupported."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold; beyond it, it is refused.
+    """Limits of an archive. It is refused if it exceeds one.
 
     Attributes:
-        max_members: Files and folders.
+        max_members: Files and directories.
         max_bytes: Bytes of all files together, counted as they are written.
-        max_ratio: Unpacked bytes for each byte of the archive. Images hardly shrink, annotations to a tenth.
-        ratio_from: Unpacked bytes below which the ratio is not looked at: a few lines of text may shrink a lot.
+        max_ratio: Unpacked bytes per byte of the archive. Images hardly shrink, annotations to a tenth.
+        ratio_from: Unpacked bytes below which the ratio is not checked: a few lines of text may shrink a lot.
     """
 
     max_members: int = 5_000_000
@@ -47,26 +47,26 @@ class Limits:
 
 
 class Unpacked(NamedTuple):
-    """What an archive held."""
+    """The number of files of an archive, and their bytes."""
 
     files: int
     bytes: int
 
 
 def unpack(archive: Path, target: Path, limits: Limits = Limits()) -> Unpacked:
-    """Unpack a zip or tar (plain, gzip, bzip2, xz) into a new folder.
+    """Unpack a zip or tar (plain, gzip, bzip2, xz) into a new directory.
 
-    Only plain files and folders come out, with ordinary permissions; the archive's own are not taken over. Headers are
-    not believed: bytes are counted as they are written.
+    Only regular files and directories are unpacked, with default permissions instead of the archive's. Sizes in headers
+    are not trusted: bytes are counted as they are written.
 
     Args:
-        archive: The file; its kind is found in its first bytes, not in its name.
-        target: Folder that does not exist yet. It appears when everything is unpacked.
-        limits: What the archive may hold.
+        archive: The file. Its format is recognised by its first bytes, not by its name.
+        target: Directory that does not exist yet. It appears when everything is unpacked.
+        limits: Limits of the archive.
 
     Raises:
-        DatasetError: The archive is corrupt or of another kind; or a member is encrypted, a link, a device, stands
-            twice or would land outside; or a limit is passed; or the target exists or cannot be written.
+        DatasetError: The archive is corrupt or unsupported, exceeds a limit, or has a member that is encrypted, a link,
+            a device, a duplicate or outside the target. Or the target exists or cannot be written.
     """
     try:
         file = archive.open("rb")
@@ -80,19 +80,21 @@ def unpack(archive: Path, target: Path, limits: Limits = Limits()) -> Unpacked:
             return (_unpack_zip if magic.startswith(b"PK") else _unpack_tar)(file, magic, folder, meter)
         except _DAMAGE as error:
             if getattr(error, "errno", None) is not None:
-                raise  # the disk's, not the archive's
-            raise DatasetError(f"{archive} is corrupt or not a zip or tar archive: {error}. Fetch it again") from None
+                raise  # an error of the disk, not of the archive
+            raise DatasetError(
+                f"{archive} is corrupt or not a zip or tar archive: {error}. Download it again"
+            ) from None
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target` that becomes `target` when the block ends well, and is removed when not.
+    """Yield an empty directory that is renamed to `target` when the block succeeds, and removed when it raises.
 
     Raises:
         DatasetError: The target exists, or a file cannot be written.
     """
     if os.path.lexists(target):
-        raise DatasetError(f"{target} exists already: choose a new folder")
+        raise DatasetError(f"{target} already exists: choose a new directory")
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         with writing("--out", target, DatasetError):
@@ -114,7 +116,7 @@ def refuse_inside(target: Path, source: Path) -> None:
 
 
 def safe_parts(name: str) -> tuple[str, ...]:
-    """Return the parts of a relative path that stays below the folder it is joined to.
+    """Return the parts of a relative path that stays below the directory it is joined to.
 
     Args:
         name: A path with forward slashes, from an archive, an annotation file or the like.
@@ -125,11 +127,11 @@ def safe_parts(name: str) -> tuple[str, ...]:
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     tricks = {
         "is absolute": name.startswith("/") or re.match(r"[A-Za-z]:", name),
-        "leads upwards": ".." in parts,
-        "holds a backslash": "\\" in name,
-        "holds a control character": any(ord(character) < 32 or ord(character) == 127 for character in name),
-        f"is deeper than {_MAX_DEPTH} folders": len(parts) > _MAX_DEPTH,
-        "names nothing": not parts,
+        "contains ..": ".." in parts,
+        "contains a backslash": "\\" in name,
+        "contains a control character": any(ord(character) < 32 or ord(character) == 127 for character in name),
+        f"is deeper than {_MAX_DEPTH} directories": len(parts) > _MAX_DEPTH,
+        "is empty": not parts,
     }
     for what, is_so in tricks.items():
         if is_so:
@@ -138,7 +140,7 @@ def safe_parts(name: str) -> tuple[str, ...]:
 
 
 class _Meter:
-    """Counts members and bytes of one archive, and refuses what goes past the limits."""
+    """Counts members and bytes of one archive, and refuses an archive that exceeds the limits."""
 
     def __init__(self, archive: Path, limits: Limits, archive_bytes: int) -> None:
         self.archive, self.limits, self.archive_bytes = archive, limits, archive_bytes
@@ -153,23 +155,23 @@ class _Meter:
             raise DatasetError(f"{self.archive} unpacks to more than {self.limits.max_ratio:g} times its size")
 
     def place(self, folder: Path, name: str, is_folder: bool) -> Path:
-        """Return where a member goes, with the folders above it made."""
+        """Return the path of a member, after its parent directories are made."""
         self.members += 1
         if self.members > self.limits.max_members:
             raise DatasetError(f"{self.archive} has more than {self.limits.max_members} members")
-        if is_folder and name in (".", "./"):  # with which many tars begin
+        if is_folder and name in (".", "./"):  # the first member of many tar files
             return folder
         try:
             parts = safe_parts(name)
         except DatasetError as error:
             raise self.refusal(name, str(error)) from None
         if not is_folder and parts in self.files:
-            raise self.refusal(name, "it stands twice in the archive")
+            raise self.refusal(name, "it is in the archive twice")
         path = folder.joinpath(*parts)
         try:
             (path if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            raise self.refusal(name, "its folder is also a file of the archive") from None
+            raise self.refusal(name, "its directory is also a file of the archive") from None
         if not is_folder:
             self.files.add(parts)
         return path
@@ -185,7 +187,7 @@ def _unpack_zip(file: IO[bytes], magic: bytes, folder: Path, meter: _Meter) -> U
             if member.flag_bits & 1:
                 raise meter.refusal(name, "it is encrypted")
             if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise meter.refusal(name, "it is neither a file nor a folder")
+                raise meter.refusal(name, "it is neither a file nor a directory")
             path = meter.place(folder, name, member.is_dir())
             if not member.is_dir():
                 with contents.open(member) as source:
@@ -201,19 +203,19 @@ def _unpack_tar(file: IO[bytes], magic: bytes, folder: Path, meter: _Meter) -> U
         with tarfile.open(fileobj=pieces, mode="r:", tarinfo=_StrictHeader) as contents:
             for member in contents:
                 if member.issparse() or not (member.isreg() or member.isdir()):
-                    raise meter.refusal(member.name, "it is neither a file nor a folder")
+                    raise meter.refusal(member.name, "it is neither a file nor a directory")
                 path = meter.place(folder, member.name, member.isdir())
                 source = contents.extractfile(member)
                 if source is not None:
                     _write(source, path, meter, member.name)
         unpacked = Unpacked(len(meter.files), meter.bytes)
-        while rest := stream.read(_CHUNK):  # gzip's checksum stands at the very end
+        while rest := stream.read(_CHUNK):  # the checksum of gzip is at the very end
             meter.add_bytes(len(rest))
         return unpacked
 
 
 class _Pieces:
-    """What `tarfile` reads from. It reads a long name or extended attributes in one piece, whatever their size."""
+    """A stream for `tarfile`, which reads long names and extended attributes at once, whatever their size."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self.seek, self.tell = stream, stream.seek, stream.tell
@@ -225,7 +227,7 @@ class _Pieces:
 
 
 class _StrictHeader(tarfile.TarInfo):
-    """A header of a tar. The library takes a corrupt header, or none at all, for the end of the archive."""
+    """A header of a tar file. The library takes a corrupt or missing header for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
@@ -243,5 +245,5 @@ def _write(source: IO[bytes], path: Path, meter: _Meter, name: str) -> None:
             while chunk := source.read(_CHUNK):
                 meter.add_bytes(len(chunk))
                 file.write(chunk)
-    except FileExistsError:  # a folder of that name, or the same name on a disk that ignores case
-        raise meter.refusal(name, "the archive has it already under that name") from None
+    except FileExistsError:  # a directory of that name, or the same name on a disk that ignores case
+        raise meter.refusal(name, "the archive already has a file of that name") from None

@@ -1,4 +1,4 @@
-"""The dataset doctor: everything in a dataset that would break or distort training, and what is worth a look."""
+"""Check a dataset: errors that would break or distort training, and notices."""
 
 import hashlib
 import io
@@ -24,13 +24,13 @@ _LEARNED = ("train", "val")
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What a split holds.
+    """The contents of a split.
 
     Attributes:
         name: Name of the split.
         images: Number of images that can be used.
         objects: Number of objects of each class, by name.
-        account: What it had, and why the rest is not used.
+        account: Listed and used entries, and the reasons for skipped ones.
     """
 
     name: str
@@ -39,7 +39,7 @@ class SplitReport:
     account: Account
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report for a machine to read."""
+        """Return the report as JSON values."""
         account = self.account
         listed = {"listed_images": account.listed_images, "listed_objects": account.listed_objects}
         return {"name": self.name, "images": self.images, "objects": self.objects, **listed, "skipped": account.skipped}
@@ -47,11 +47,11 @@ class SplitReport:
 
 @dataclass
 class Report:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         splits: The splits that could be read.
-        findings: What was found in all of them.
+        findings: The findings in all of them.
         unlisted: Image files that no split lists.
     """
 
@@ -60,7 +60,7 @@ class Report:
     unlisted: list[Path] = field(default_factory=list)
 
     def as_json(self, layout: Layout) -> dict[str, Any]:
-        """Return the report for a machine to read."""
+        """Return the report as JSON values."""
         return {
             "root": str(layout.root),
             "format": layout.format,
@@ -70,7 +70,7 @@ class Report:
 
 
 class _Look(NamedTuple):
-    """What decoding one image showed."""
+    """The result of decoding one image."""
 
     problem: str
     rotation: tuple[str, str]
@@ -91,19 +91,21 @@ def check_dataset(
 
     Args:
         layout: The dataset.
-        decode: Also decode every image: is it readable, of the annotated size, and in one split only?
-        num_queries: Object queries of the model, the most objects that it can find in an image.
-        watch: Given (what is done, number of images, images), returns the images, and may show progress.
-        bit_depth: Bits that the values of 16-bit files use; `None`: what the first split shows, as training takes it.
+        decode: Also decode every image, to find unreadable images, wrong sizes and duplicates across splits.
+        num_queries: Object queries of the model, the largest number of objects that it can find in an image.
+        watch: Given (title, number of images, images), returns the images, and may show progress.
+        bit_depth: Bit depth of the values in 16-bit files. `None` detects it in the first split, as training does.
         exif: As `data.exif`.
 
     Raises:
-        DatasetError: The dataset has no split that is used, or one that is named is not there.
+        DatasetError: The dataset has no split that is used, or a named split does not exist.
     """
     report = Report()
     splits = list(layout.splits())
     if not splits:
-        raise DatasetError(f"{layout.root} has no split whose use is known. {' '.join(layout.remarks())}")
+        raise DatasetError(
+            f"{layout.root} has no split that is recognised as train, val or test. {' '.join(layout.remarks())}"
+        )
     found: list[tuple[DetectionData, list[_Look]]] = []
     accounts: list[tuple[DetectionData, Account]] = []
     options = ReadOptions(exif=exif)
@@ -128,7 +130,7 @@ def check_dataset(
     _check_classes([data for data, _ in found], report.findings)
     report.unlisted += unlisted_images(layout.root, accounts)
     for path in report.unlisted:
-        report.findings.add("unlisted_image", path, "", "is listed in no annotations")
+        report.findings.add("unlisted_image", path, "", "is not listed in any annotation file")
     if decode:
         _check_similar(found, report.findings)
     return report
@@ -138,7 +140,7 @@ def _check_contents(data: DetectionData, num_queries: int, findings: Findings, i
     where = data.images
     lack = data.describe_lack()
     if lack and is_learned:
-        findings.add("no_boxes", where, data.name, f"{lack}: nothing to learn or to measure")
+        findings.add("no_boxes", where, data.name, f"{lack}: nothing to train on or to evaluate")
     per_image = data.objects_per_image()
     for row in np.flatnonzero(per_image > num_queries).tolist():
         reason = f"has {per_image[row]} objects, more than the model's {num_queries} queries"
@@ -153,7 +155,7 @@ def _check_contents(data: DetectionData, num_queries: int, findings: Findings, i
     table = table[np.lexsort(table.T)]
     twice = table[1:][(table[1:] == table[:-1]).all(axis=1)]
     for row, label, *box in twice.tolist():
-        reason = f"the box {[round(value, 2) for value in box]} of {data.class_names[int(label)]!r} is there twice"
+        reason = f"the box {[round(value, 2) for value in box]} of {data.class_names[int(label)]!r} is listed twice"
         findings.add("duplicate_box", where, _name(data, int(row)), reason)
 
 
@@ -175,13 +177,13 @@ def _look(data: DetectionData, row: int) -> _Look:
 
 
 def _describe_rotation(data: DetectionData, row: int, header: Header) -> tuple[str, str]:
-    """Return the kind of finding about an image that is stored turned, and the reason; empty where others say it."""
+    """Return the kind of finding about an image that is stored rotated, and the reason, or two empty texts."""
     if header.orientation == 1 or data.size(row) != header.frame(data.options.exif):
         return "", ""
     if data.options.exif == "ignore":
         return "unrotated_image", "its EXIF orientation is not applied (data.exif=ignore)"
     is_told = header.stored != header.upright
-    return "rotated_image", f"is stored turned, and {'' if is_told else 'taken as '}annotated upright"
+    return "rotated_image", f"is stored rotated, and {'' if is_told else 'assumed to be '}annotated upright"
 
 
 def _check_images(data: DetectionData, looks: list[_Look], findings: Findings) -> None:
@@ -196,7 +198,7 @@ def _check_images(data: DetectionData, looks: list[_Look], findings: Findings) -
 def _check_depth(
     data: DetectionData, looks: list[_Look], findings: Findings, is_recognised: bool, is_first: bool
 ) -> None:
-    """Find values with other bits than they are read with: each image that is clipped, and splits that are dark."""
+    """Find values that do not fit the bit depth: images that are clipped, and splits that are dark."""
     bit_depth = data.options.bit_depth
     for row, look in enumerate(looks):
         for kind, reason in describe(look.depth, bit_depth):
@@ -215,14 +217,14 @@ def _check_classes(splits: list[DetectionData], findings: Findings) -> None:
         only_ours, only_theirs = (tuple(sorted(set(a) - set(b))) for a, b in ((ours, theirs), (theirs, ours)))
         classes = ClassMap((), only_theirs, only_ours)
         if classes.only_dataset:
-            reason = f"{data.name} has {classes.describe_difference()}; {splits[0].name} has not"
+            reason = f"{data.name} has {classes.describe_difference()}, which {splits[0].name} lacks"
             if classes.only_model:
-                reason += f", but {', '.join(map(repr, classes.only_model))}"
+                reason += f". {splits[0].name} has {', '.join(map(repr, classes.only_model))} instead"
             findings.add("classes_differ", data.images, "", reason)
 
 
 def _check_similar(found: list[tuple[DetectionData, list[_Look]]], findings: Findings) -> None:
-    """Find images that stand in several splits, or twice in one: the same bytes, or the same picture."""
+    """Find images that are in several splits, or in one twice: with the same bytes, or near-duplicates."""
     places = [(data, row, look) for data, looks in found for row, look in enumerate(looks) if not look.problem]
     by_digest: dict[bytes, int] = {}
     is_copy = set()

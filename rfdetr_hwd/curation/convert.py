@@ -1,16 +1,16 @@
-"""Convert datasets: every layout that is read, to COCO or YOLO. Nothing is lost without a word.
+"""Convert datasets of every supported layout to COCO or YOLO. Every entry that is skipped is reported.
 
-`supervision` has loaders and savers for COCO, YOLO and Pascal VOC. They were compared with what is needed here:
+`supervision` has loaders and savers for COCO, YOLO and Pascal VOC. They do not meet the requirements of this module:
 
 - YOLO: its saver writes five decimals, an error of up to 0.003 pixels in 640, 1e-3 of a small box; its loader computes
-  in float32, lists one flat folder, and closes gaps in the ids of data.yaml, so that an id after a gap is refused or
-  becomes another class. Labels are read here by the reader that training uses, and written with twelve digits.
+  in float32, lists one flat directory, and closes gaps in the ids of data.yaml, so that an id after a gap is refused or
+  becomes another class. This module reads labels with the reader of the training, and writes twelve digits.
 - COCO: its loader drops image and annotation ids and renumbers categories; crowd regions would become objects in YOLO.
 - Pascal VOC: pixels count from 1 and the maximum is inclusive, so a box begins at xmin - 1 and ends at xmax. Up to 0.30
   its loader shifts the maximum too, and loses a pixel; it numbers classes in the order in which it meets them, decodes
-  every image, and names no file in its errors. Its parser is defusedxml's, which is used here as well.
+  every image, and names no file in its errors. Its parser is defusedxml's, as in this package.
 
-The tests hold what is written against its loaders.
+The tests compare the written datasets with its loaders.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,22 +35,22 @@ from rfdetr_hwd.data.upright import turn_upright
 
 Target = Literal["coco", "yolo"]
 TARGETS: tuple[Target, ...] = get_args(Target)
-"""What can be written: Roboflow's COCO layout, and YOLO's."""
+"""Formats that can be written: Roboflow's COCO layout, and YOLO's."""
 
-_TURNED = "images with an EXIF orientation: boxes are of the upright image, and readers must turn it"
-_CHANGED = "images annotated as stored: their boxes were turned upright"
+_TURNED = "images with an EXIF orientation: boxes refer to the upright image, so readers must apply it"
+_CHANGED = "images annotated as stored: their boxes were rotated upright"
 
 FOLDERS: Mapping[Role, str] = {"train": "train", "val": "valid", "test": "test"}
-"""Directory of each role in what is written, as Roboflow names them."""
+"""Directory of each role in written datasets, as Roboflow names them."""
 
 
 class Conversion(NamedTuple):
     """A dataset that was written.
 
     Attributes:
-        accounts: What each split had, and what of it could be used.
-        written: What was written of each.
-        findings: What was found in all of them.
+        accounts: Listed, used and skipped entries of each split.
+        written: Written entries of each split.
+        findings: The findings in all of them.
         unlisted: Image files that no split lists.
     """
 
@@ -65,30 +65,32 @@ def convert(
 ) -> Conversion:
     """Write all splits of a dataset in another format, or in the usual layout of the same.
 
-    Single entries that are wrong are skipped, and are findings. Errors that cast doubt on the rest end the conversion
-    before anything is written, unless they are allowed.
+    Single invalid entries are skipped and become findings. Errors that affect the rest of the dataset abort the
+    conversion before anything is written, unless they are allowed.
 
     Args:
         layout: The dataset.
         to: The format.
         out: Directory that does not exist yet. It appears when everything is written.
         allow: Kinds of error to accept.
-        options: How its images are read; what is written refers to the upright images.
+        options: How its images are read. Written boxes refer to the upright images.
 
     Raises:
-        DatasetError: The dataset has errors, which are named; there is nothing to convert; or `out` cannot be written.
+        DatasetError: The dataset has errors, there is nothing to convert, or `out` cannot be written.
     """
     check_allowed(allow, "--allow")
     refuse_inside(out, layout.root)
     findings = Findings()
     read = [(split.role, *scan_counted(split, findings, options, every_header=True)) for split in layout.splits()]
     if not read:
-        raise DatasetError(f"{layout.root} has no split whose use is known. {' '.join(layout.remarks())}")
+        raise DatasetError(
+            f"{layout.root} has no split that is recognised as train, val or test. {' '.join(layout.remarks())}"
+        )
     has_objects = any(len(data.labels) for _, data, _ in read)
     findings.refuse_errors(allow, by_option=True, later=SKIPPED_ENTRIES if has_objects else ())
     if not has_objects:
         num_images = sum(len(data) for _, data, _ in read)
-        raise DatasetError(f"{layout.root} has {num_images} images and no object in them: there is nothing to convert")
+        raise DatasetError(f"{layout.root} has {num_images} images without any object: there is nothing to convert")
     with new_folder(out) as folder:
         written = write_dataset(
             folder, {FOLDERS[role]: rooted(data) for role, data, _ in read if role}, to, layout.root
@@ -100,7 +102,7 @@ def convert(
 def write_dataset(folder: Path, parts: Mapping[str, DetectionData], to: Target, home: Path) -> list[Written]:
     """Write splits as the directories of a dataset.
 
-    Image files are as they were, with their EXIF orientations, and boxes refer to the upright images.
+    Image files are unchanged, with their EXIF orientations, and boxes refer to the upright images.
 
     Args:
         folder: Directory of the dataset.
@@ -109,8 +111,8 @@ def write_dataset(folder: Path, parts: Mapping[str, DetectionData], to: Target, 
         home: Directory of the dataset that they come from.
 
     Raises:
-        DatasetError: A split has classes that the first lacks, which YOLO cannot hold; two images would share a file;
-            an image is missing or lies outside; or what was written is not what there was.
+        DatasetError: A split has classes that the first lacks, which YOLO does not support. Two images would share a
+            file. An image is missing or outside the dataset. Entries were lost.
     """
     is_yolo = to == "yolo"
     parts = unify_classes(parts) if is_yolo else parts
@@ -124,7 +126,9 @@ def write_dataset(folder: Path, parts: Mapping[str, DetectionData], to: Target, 
         )
         lost = len(data) - result.images, len(data.labels) - result.objects - sum(result.skipped.values())
         if any(lost):
-            raise DatasetError(f"{lost[0]} images and {lost[1]} objects of {data.name} were not written, for no reason")
+            raise DatasetError(
+                f"{lost[0]} images and {lost[1]} objects of {data.name} were lost. This is a bug: report it"
+            )
         notes = {_TURNED: num_turned, _CHANGED: num_changed}
         written.append(result._replace(notes=result.notes | {note: count for note, count in notes.items() if count}))
     if is_yolo:
@@ -134,7 +138,7 @@ def write_dataset(folder: Path, parts: Mapping[str, DetectionData], to: Target, 
 
 
 def _write_coco(folder: Path, data: DetectionData, homes: Sequence[Path], first_id: int) -> Written:
-    """Write a split as Roboflow's COCO. Classes of YOLO, which count from 0, get the ids 1 to N; others keep theirs."""
+    """Write a split as Roboflow's COCO. Class ids of YOLO, which start at 0, become 1 to N. Others stay."""
     if 0 in data.category_ids:
         data = replace(data, category_ids=tuple(range(1, len(data.class_names) + 1)))
     write_coco(folder, data, homes, first_id)
@@ -142,7 +146,7 @@ def _write_coco(folder: Path, data: DetectionData, homes: Sequence[Path], first_
 
 
 def rooted(data: DetectionData) -> DetectionData:
-    """Return the same images named from the deepest folder that holds them all."""
+    """Return the same images, named relative to their deepest common directory."""
     paths = [PurePosixPath(str(name)) for name in data.file_names]
     shared = paths[0].parent
     while not all(path.is_relative_to(shared) for path in paths):

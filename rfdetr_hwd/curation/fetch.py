@@ -1,4 +1,4 @@
-"""Fetch a file from an address: bounded, whole or absent, and checked against its sha256."""
+"""Download a file from a URL, with a size limit, atomically, and checked against its sha256."""
 
 import hashlib
 import os
@@ -24,26 +24,26 @@ _LIMITS = Limits()
 def fetch(url: str, target: Path, sha256: str | None = None, max_bytes: int = 1 << 40) -> str:
     """Download a file.
 
-    Messages name host and path of the address only: what follows them may be a key.
+    Messages show host and path of the URL only, because its query may contain a key.
 
     Args:
-        url: An https, http or file address. A redirection may not lead away from https.
-        target: File that does not exist yet. It appears when it is complete and its sum is right.
-        sha256: What the file must hash to, 64 hexadecimal digits; `None` accepts any.
+        url: An https, http or file URL. Redirects from https to other schemes are refused.
+        target: File that does not exist yet. It appears when it is complete and its checksum matches.
+        sha256: The expected sha256, 64 hexadecimal digits. `None` accepts any.
         max_bytes: Largest file that is accepted.
 
     Returns:
         The sha256 of the file.
 
     Raises:
-        DatasetError: The address is not understood or does not answer; the file is too large, incomplete or has another
-            sum; the target exists or cannot be written.
+        DatasetError: The URL is invalid or the server does not answer. The file is too large, incomplete or has another
+            checksum. The target exists or cannot be written.
     """
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise DatasetError(f"{sha256!r} is not a sha256: it must have 64 hexadecimal digits")
     where = _shown(url)
     if os.path.lexists(target):
-        raise DatasetError(f"{target} exists already: choose another name")
+        raise DatasetError(f"{target} already exists: choose a new file")
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         with (
@@ -52,22 +52,22 @@ def fetch(url: str, target: Path, sha256: str | None = None, max_bytes: int = 1 
         ):
             found = _receive(response, file, where, max_bytes)
         if sha256 is not None and found != sha256.lower():
-            raise DatasetError(f"{where} has the sha256 {found}, not {sha256.lower()}: it was deleted")
+            raise DatasetError(f"checksum mismatch of {where}: its sha256 is {found}, not {sha256.lower()}")
         partial.rename(target)
     except (OSError, HTTPException, ValueError) as error:
-        # The text of HTTP errors may repeat an address with what follows its path.
+        # The text of HTTP errors may repeat a URL with its query.
         is_plain = isinstance(error, OSError) and not isinstance(error, urllib.error.HTTPError)
         reason = f"the server answers {error.code}" if hasattr(error, "code") else type(error).__name__
-        raise DatasetError(f"cannot fetch {where}: {error if is_plain else reason}") from None
+        raise DatasetError(f"cannot download {where}: {error if is_plain else reason}") from None
     finally:
         partial.unlink(missing_ok=True)
     return found
 
 
 def fetch_and_unpack(url: str, target: Path, sha256: str | None = None, limits: Limits = _LIMITS) -> Unpacked:
-    """Download an archive and unpack it into a new folder; see `fetch` and `unpack`. The archive is not kept."""
+    """Download an archive and unpack it into a new directory; see `fetch` and `unpack`. The archive is not kept."""
     if os.path.lexists(target):
-        raise DatasetError(f"{target} exists already: choose a new folder")
+        raise DatasetError(f"{target} already exists: choose a new directory")
     with writing("--out", target, DatasetError):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as scratch:
@@ -76,19 +76,19 @@ def fetch_and_unpack(url: str, target: Path, sha256: str | None = None, limits: 
 
 
 class _KeepScheme(urllib.request.HTTPRedirectHandler):
-    """Follows redirections to http and https, and never from https to anything less."""
+    """Follows redirects to http and https, but not from https to http."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         scheme = urllib.parse.urlsplit(newurl).scheme
         if scheme not in ("http", "https") or (req.type == "https" and scheme != "https"):
-            raise DatasetError(f"cannot fetch {_shown(req.full_url)}: it redirects from {req.type} to {scheme}")
+            raise DatasetError(f"cannot download {_shown(req.full_url)}: it redirects from {req.type} to {scheme}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _receive(response: Any, file: IO[bytes], where: str, max_bytes: int) -> str:
-    """Copy an answer to a file and return its sha256."""
+    """Copy a response to a file and return its sha256."""
     announced = response.headers.get("Content-Length")
     expected = int(announced) if announced and announced.isascii() and announced.isdigit() else None
     digest, count = hashlib.sha256(), 0
@@ -99,23 +99,23 @@ def _receive(response: Any, file: IO[bytes], where: str, max_bytes: int) -> str:
         digest.update(chunk)
         file.write(chunk)
     if expected is not None and count != expected:
-        raise DatasetError(f"cannot fetch {where}: it ended after {count} of {expected} bytes. Try again")
+        raise DatasetError(f"cannot download {where}: it ended after {count} of {expected} bytes. Try again")
     return digest.hexdigest()
 
 
 def _shown(url: str) -> str:
-    """Return an address without user, password and query.
+    """Return a URL without user, password and query.
 
     Raises:
-        DatasetError: It is not an address that can be fetched.
+        DatasetError: It is not a URL that can be downloaded.
     """
     try:
         parts = urllib.parse.urlsplit(url)
         place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     except ValueError:
-        raise DatasetError("the address is not a valid URL") from None
+        raise DatasetError("the URL is not valid") from None
     if parts.scheme not in ("https", "http", "file"):
-        raise DatasetError(f"cannot fetch {place!r}: the address must begin with https://, http:// or file://")
+        raise DatasetError(f"cannot download {place!r}: the URL must begin with https://, http:// or file://")
     if any(character.isspace() or not character.isprintable() for character in url):
-        raise DatasetError(f"cannot fetch {place!r}: the address holds a space or a control character")
+        raise DatasetError(f"cannot download {place!r}: the URL contains a space or a control character")
     return place

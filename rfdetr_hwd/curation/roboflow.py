@@ -1,10 +1,10 @@
 """Download a dataset version from Roboflow. The key comes from the environment and appears in no message.
 
-Relied on, read in the `roboflow` package 1.7.3: `roboflow.adapters.rfapi.get_version_export(api_key, workspace_url,
-project_url, version, format)` starts an export if there is none, returns `{"ready": False, "progress": share}` while it
-is made, then the server's answer with the link to the zip under `["export"]["link"]`. `Version.download` takes the same
-link and unpacks it without limits, so only the link is taken from the package. It is no documented interface: if it is
-gone, the message says so.
+This module uses `get_version_export(api_key, workspace_url, project_url, version, format)` of
+`roboflow.adapters.rfapi`, as in version 1.7.3 of the `roboflow` package. It starts an export if there is none, and
+returns `{"ready": False, "progress": fraction}` until the export is complete. Then it returns the response of the
+server, with the URL of the zip under `["export"]["link"]`. `Version.download` unpacks that file without limits, so this
+module takes only the link. The interface is undocumented: if it is missing, the message says so.
 """
 
 import importlib
@@ -26,13 +26,13 @@ _MAX_WAIT_S = 1800.0
 
 
 def download(workspace: str, project: str, version: str, target: Path) -> Unpacked:
-    """Download a version in COCO format into a new folder.
+    """Download a version in COCO format into a new directory.
 
     Args:
-        workspace: Name of the workspace, as in the address of the project.
-        project: Name of the project, as in its address.
+        workspace: Name of the workspace, as in the URL of the project.
+        project: Name of the project, as in its URL.
         version: Number of the version.
-        target: Folder that does not exist yet. It appears when everything is there.
+        target: Directory that does not exist yet. It appears when the dataset is complete.
 
     Raises:
         DatasetError: There is no key or no `roboflow` package, Roboflow refuses or does not answer, or the archive or
@@ -45,14 +45,14 @@ def download(workspace: str, project: str, version: str, target: Path) -> Unpack
     if not key:
         raise DatasetError(f"{KEY_VARIABLE} is not set: export the key of your Roboflow account in it")
     if os.path.lexists(target):
-        raise DatasetError(f"{target} exists already: choose a new folder")
+        raise DatasetError(f"{target} already exists: choose a new directory")
     where = f"{workspace}/{project}/{version}"
     try:
         link = _export_link(_import_api(), key, workspace, project, version)
     except DatasetError:
         raise
-    except Exception as error:  # the package raises its own kinds and those of requests, with the key in their address
-        raise DatasetError(f"Roboflow does not give {where}: {_scrub(str(error), key)}") from None
+    except Exception as error:  # the package raises its own kinds and those of requests, with the key in their URL
+        raise DatasetError(f"cannot download {where} from Roboflow: {_scrub(str(error), key)}") from None
     return fetch_and_unpack(link, target)
 
 
@@ -81,7 +81,7 @@ def _export_link(api: Any, key: str, workspace: str, project: str, version: str)
 
 
 def _scrub(text: str, key: str) -> str:
-    """Return one line of at most 500 characters without the key, plain or as it stands in an address."""
+    """Return one line of at most 500 characters without the key, plain or as quoted in a URL."""
     for form in (key, quote(key, safe="")):
         text = text.replace(form, "***")
     return " ".join(re.sub(r"(api_key=)[^&\s'\"]+", r"\1***", text).split())[:500]

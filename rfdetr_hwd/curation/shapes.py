@@ -21,7 +21,7 @@ _SUPERSAMPLING = 3
 
 @dataclass(frozen=True)
 class ShapesSpec:
-    """What is drawn.
+    """The contents of the dataset.
 
     Attributes:
         train: Images of the training split.
@@ -29,8 +29,8 @@ class ShapesSpec:
         test: Images of the test split.
         width: Image width in pixels.
         height: Image height in pixels.
-        max_objects: Most objects in an image.
-        seed: Seed of everything.
+        max_objects: Largest number of objects in an image.
+        seed: Random seed.
     """
 
     train: int = 432
@@ -48,8 +48,8 @@ def write_shapes(root: Path, spec: ShapesSpec = ShapesSpec()) -> None:
     The same spec writes the same files, byte for byte, with the same version of Pillow.
 
     Args:
-        root: Folder of the dataset; made if it is missing.
-        spec: What is drawn.
+        root: Directory of the dataset, which is made if it is missing.
+        spec: The contents.
     """
     for number, (split, count) in enumerate((("train", spec.train), ("valid", spec.valid), ("test", spec.test))):
         folder = root / split
@@ -74,7 +74,7 @@ def draw_scene(rng: Generator, spec: ShapesSpec) -> tuple[PIL.Image.Image, list[
     """Draw one image.
 
     Args:
-        rng: Source of everything random.
+        rng: Random generator.
         spec: Size of the image and number of objects.
 
     Returns:
@@ -107,7 +107,7 @@ def _categories() -> list[dict[str, object]]:
 
 
 def _background(rng: Generator, spec: ShapesSpec) -> PIL.Image.Image:
-    """Return greyish noise: smooth at two scales, a tint, and a fine grain."""
+    """Return a greyish texture: noise at two scales, a tint, and a fine grain."""
     size = (spec.width, spec.height)
     texture = np.zeros((spec.height, spec.width))
     for cells, strength in ((3, 40.0), (20, 20.0)):
@@ -121,7 +121,7 @@ def _background(rng: Generator, spec: ShapesSpec) -> PIL.Image.Image:
 
 
 def _outline(label: int, rng: Generator, side: float) -> np.ndarray:
-    """Return the polygon of a shape, shape (n, 2), within a square of that side."""
+    """Return the polygon of a shape, shape (n, 2), within a square of `side` pixels."""
     turn, corners = float(rng.uniform(-0.35, 0.35)), {0: 48, 1: 4, 2: 3, 3: 10}[label]
     angles = turn + 2 * np.pi * np.arange(corners) / corners + (np.pi / 4 if label == 1 else -np.pi / 2)
     radius = np.where(np.arange(corners) % 2 == 0, 1.0, 0.42) if label == 3 else np.ones(corners)
@@ -130,7 +130,7 @@ def _outline(label: int, rng: Generator, side: float) -> np.ndarray:
 
 
 def _colour(label: int, rng: Generator) -> tuple[int, int, int]:
-    """Return a colour that hints at the class, and does not settle it."""
+    """Return a colour that correlates with the class, but does not determine it."""
     hue = (_HUES[label] + float(rng.normal(0, 0.04))) % 1
     pixel = PIL.Image.new("HSV", (1, 1), (int(hue * 255), int(rng.integers(150, 256)), int(rng.integers(130, 256))))
     red, green, blue = pixel.convert("RGB").getpixel((0, 0))  # type: ignore[misc]
@@ -148,7 +148,7 @@ def _paint(image: PIL.Image.Image, outline: np.ndarray, colour: tuple[int, int, 
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
-    """Return the intersection of two xywh boxes as a share of the smaller one."""
+    """Return the intersection of two xywh boxes as a fraction of the smaller one."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return max(0.0, width) * max(0.0, height) / min(a[2] * a[3], b[2] * b[3])

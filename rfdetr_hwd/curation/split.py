@@ -1,4 +1,4 @@
-"""Divide one annotated split into train, valid and test: stratified, seeded, with near-duplicates on one side."""
+"""Divide one annotated split into train, valid and test: stratified, seeded, with near-duplicates in one part."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,12 +20,12 @@ SPLIT_NAMES = ("train", "valid", "test")
 
 
 class SplitResult(NamedTuple):
-    """How a dataset was divided.
+    """The parts of a dataset.
 
     Attributes:
         rows: For each split its rows of the data, ascending.
-        groups: Rows of images that nearly look the same; each group lies in one split.
-        written: What was written of each split.
+        groups: Rows of near-duplicate images. Each group lies in one split.
+        written: Written entries of each split.
     """
 
     rows: dict[str, NDArray[np.intp]]
@@ -38,21 +38,21 @@ def split_dataset(
 ) -> SplitResult:
     """Divide a split and write the parts as a dataset.
 
-    In COCO image ids, category ids, boxes, areas and crowd flags are kept; annotations are numbered from 1 over all
-    parts. What detection does not use (segmentations, licences, the grouping category) is not carried over. Images are
-    hard links where the disk allows it, else copies. The same data, shares and seed give the same parts.
+    In COCO image ids, category ids, boxes, areas and crowd flags are kept, and annotations are numbered from 1 over all
+    parts. Segmentations, licences and the grouping category are dropped. Images are hard links where the disk allows
+    it, or else copies. The same data, fractions and seed give the same parts.
 
     Args:
         data: The annotated images.
         hashes: Of these images, from `rfdetr_hwd.data.near_duplicates.hash_images`.
-        shares: Of train, valid and test.
+        shares: Fractions of train, valid and test.
         out: Directory that does not exist yet. It appears when all parts are complete.
         home: Directory of the dataset.
-        to: Format of what is written.
+        to: Format to write.
 
     Raises:
-        DatasetError: A part would have no image, an image lies outside, or the directory cannot be written.
-        ValueError: The fractions are no shares.
+        DatasetError: A part would be empty, an image is outside the dataset, or the directory cannot be written.
+        ValueError: The fractions are not valid.
     """
     check_fractions(shares.fractions)
     refuse_inside(out, home)
@@ -62,8 +62,8 @@ def split_dataset(
     empty = [name for name in rows if not len(rows[name])]
     if empty:
         raise DatasetError(
-            f"{len(data)} images, {len(groups)} groups of near-duplicates among them, are too few for these fractions: "
-            f"{' and '.join(empty)} would be empty. To make no such part, give it the fraction 0: --fractions 0.8,0.2,0"
+            f"{len(data)} images, with {len(groups)} groups of near-duplicates, are too few for these fractions: "
+            f"{' and '.join(empty)} would be empty. Give a part that is not wanted the fraction 0: --fractions 0.8,0.2,0"
         )
     data = rooted(data)
     with new_folder(out) as folder:
@@ -72,17 +72,17 @@ def split_dataset(
 
 
 def check_fractions(fractions: Sequence[float]) -> None:
-    """Raise a ValueError unless there are three shares, not negative, whose sum is 1, the first of them not 0."""
+    """Raise a ValueError unless there are three fractions with the sum 1, none negative, and the first above 0."""
     if len(fractions) != len(SPLIT_NAMES) or not all(0 <= share <= 1 for share in fractions):
-        raise ValueError(f"must be three shares (train, valid, test) between 0 and 1, not {list(fractions)}")
+        raise ValueError(f"must be three fractions (train, valid, test) between 0 and 1, not {list(fractions)}")
     if abs(sum(fractions) - 1) > 1e-6 or fractions[0] == 0:
-        raise ValueError(f"must have the sum 1 and leave something to train, not {list(fractions)}")
+        raise ValueError(f"must have the sum 1 and a train fraction above 0, not {list(fractions)}")
 
 
 def without_unreadable(
     data: DetectionData, hashes: Hashes, account: Account, findings: Findings
 ) -> tuple[DetectionData, Hashes, Account]:
-    """Return a split without the images that cannot be decoded, each of which becomes a finding."""
+    """Return a split without the images that cannot be decoded. Each of those becomes a finding."""
     if not hashes.unreadable:
         return data, hashes, account
     for row, reason in hashes.unreadable.items():
@@ -93,7 +93,7 @@ def without_unreadable(
 
 
 def count_images(data: DetectionData, parts: Mapping[str, NDArray[np.intp]]) -> list[Sequence[object]]:
-    """Return table rows: a name, images in the data, images in each part; for all images, then those with each class.
+    """Return table rows (name, images in the data, images in each part) for all images, then for each class.
 
     Args:
         data: The annotated images.

@@ -21,8 +21,8 @@ class Written(NamedTuple):
         name: Its directory.
         images: Images in it.
         objects: Boxes in it.
-        skipped: Objects that the format cannot hold, by the reason.
-        notes: What is worth a look, with how often.
+        skipped: Numbers of objects that the format does not support, by the reason.
+        notes: Further facts to report, with their counts.
     """
 
     name: str
@@ -39,7 +39,7 @@ def write_coco(folder: Path, data: DetectionData, homes: Sequence[Path], first_i
         folder: New directory of the split.
         data: The annotations.
         homes: Directories of the dataset, from `rfdetr_hwd.data.listing.find_homes`: images lie in them.
-        first_id: Id of the first annotation; the others follow.
+        first_id: Id of the first annotation. The others follow.
 
     Raises:
         DatasetError: An image is missing, lies outside the dataset, or has the name of the annotation file or of
@@ -69,11 +69,10 @@ def num_without_objects(data: DetectionData) -> dict[str, int]:
 def place_image(
     data: DetectionData, row: int, folder: Path, homes: Sequence[Path], new_name: str | None = None
 ) -> None:
-    """Link or copy an image to a new name below `folder`, or else to its own; from a shard, write it.
+    """Link or copy an image into `folder`, under a new name or its own. An image in a shard is extracted.
 
     Raises:
-        DatasetError: The name leads out of the directory, itself or through a link; there is no such file; or another
-            image has the name.
+        DatasetError: The name leads out of the directory, there is no such file, or another image has the name.
     """
     root, name = data.images, str(data.file_names[row])
     parts = safe_parts(name)
@@ -83,7 +82,7 @@ def place_image(
     if data.shards is None:
         source = root.joinpath(*parts).resolve()
         if not any(source.is_relative_to(home) for home in homes):
-            raise DatasetError(f"the image {name!r} is a link out of {homes[0]}")
+            raise DatasetError(f"the image {name!r} is a link to a file outside of {homes[0]}")
         if not source.is_file():
             raise DatasetError(f"the image {name!r} is missing from {root}")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +97,7 @@ def place_image(
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make a hard link, or a copy on another disk, or on one without links."""
+    """Make a hard link, or a copy if the disk does not allow links."""
     try:
         os.link(source, target)
     except FileExistsError:

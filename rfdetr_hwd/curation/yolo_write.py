@@ -16,11 +16,11 @@ from rfdetr_hwd.data.images import read_format
 from rfdetr_hwd.data.yolo.names import flat_names
 
 _MIN_SIDE = 10
-"""Ultralytics ignores smaller images."""
+"""Ultralytics ignores images with a smaller width or height."""
 
 
 def unify_classes(parts: Mapping[str, DetectionData]) -> dict[str, DetectionData]:
-    """Return splits whose labels refer to the classes of the first, found by name: YOLO has one list of them.
+    """Return splits whose labels refer to the classes of the first, matched by name: YOLO has one class list.
 
     Raises:
         DatasetError: A split has a class that the first lacks.
@@ -32,8 +32,8 @@ def unify_classes(parts: Mapping[str, DetectionData]) -> dict[str, DetectionData
         missing = [name for name in data.class_names if name not in labels]
         if missing:
             raise DatasetError(
-                f"YOLO has one list of classes, and {data.name} has {', '.join(map(repr, missing))} beside those of "
-                f"{first.name}: {', '.join(map(repr, first.class_names))}"
+                f"YOLO has one class list, but {data.name} has {', '.join(map(repr, missing))}, which {first.name} "
+                f"lacks. The classes of {first.name}: {', '.join(map(repr, first.class_names))}"
             )
         own = np.array([labels[name] for name in data.class_names], dtype=np.int64)
         unified[part] = replace(
@@ -47,8 +47,8 @@ def write_description(folder: Path, places: Mapping[str, str], class_names: tupl
 
     Args:
         folder: Directory of the dataset.
-        places: By `train`, `val` and `test` the directory of the images, below `folder`.
-        class_names: The classes; labels refer to them by their place.
+        places: The image directories below `folder`, by `train`, `val` and `test`.
+        class_names: The classes in label order.
     """
     content = {**places, "nc": len(class_names), "names": list(class_names)}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
@@ -58,9 +58,9 @@ def write_description(folder: Path, places: Mapping[str, str], class_names: tupl
 def write_yolo(folder: Path, data: DetectionData, homes: Sequence[Path]) -> Written:
     """Write a split.
 
-    YOLO knows classes by their place in data.yaml, and boxes. Crowd regions are skipped, since they would become
-    objects; so are boxes without area in the image. Boxes are clipped to the image. Ids, areas and the like are lost,
-    and images get the names of `rfdetr_hwd.data.yolo.names`.
+    A YOLO label is a class number and a box. Crowd regions are skipped, because they would become objects. Boxes
+    without area in the image are also skipped. Boxes are clipped to the image. Ids and areas are lost, and images get
+    the names of `rfdetr_hwd.data.yolo.names`.
 
     Args:
         folder: New directory of the split.
@@ -84,10 +84,10 @@ def write_yolo(folder: Path, data: DetectionData, homes: Sequence[Path]) -> Writ
         num_objects += len(lines)
         label_file = folder / "labels" / PurePosixPath(name).with_suffix(".txt")
         label_file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    notes["images renamed: YOLO has one directory, a label file for each stem, and few suffixes"] = sum(
+    notes["images renamed: YOLO needs one directory, unique stems and common suffixes"] = sum(
         before != after for before, after in zip(old, new, strict=True)
     )
-    notes[f"images with a side under {_MIN_SIDE} pixels, which Ultralytics ignores"] = int(
+    notes[f"images with width or height under {_MIN_SIDE} pixels, which Ultralytics ignores"] = int(
         (data.sizes < _MIN_SIDE).any(axis=1).sum()
     )
     return Written(folder.name, len(data), num_objects, dict(+skipped), dict(+notes) | num_without_objects(data))

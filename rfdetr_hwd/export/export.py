@@ -1,4 +1,4 @@
-"""Fold a trained model into stock RF-DETR, write it, and verify that the written file is the same model."""
+"""Fold a trained model into stock RF-DETR, write it, and verify the numerical parity of the written file."""
 
 import shutil
 import tempfile
@@ -24,7 +24,7 @@ _NUM_IMAGES = 8
 
 
 class ExportError(UserError):
-    """An export that cannot be made."""
+    """An export that failed."""
 
 
 def export(
@@ -42,7 +42,7 @@ def export(
         out: The file to write.
         images: Images to compare raw outputs on, (N, 3, R, R), from `sample_images`.
         format: `rfdetr`, or a format of upstream's exporter: `onnx`, `openvino`, `tensorrt`, ...
-        size: How many images a graph takes at once.
+        size: Batch size of a graph.
         measured_on: Also compare AP over these data.
 
     Raises:
@@ -52,7 +52,7 @@ def export(
     check_format(format, size)
     make_room(format, out)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
-        # Fold, write, and load as a stranger would
+        # Fold, write, and load the file as users of rfdetr do
         checkpoint = Path(scratch) / "stock.pth"
         stock = fold_model(detector.model)
         save_rfdetr(stock, detector.class_names, checkpoint)
@@ -64,13 +64,13 @@ def export(
         if format in RUNTIMES:
             check_runtime(format, written, released, images, size)
         elif format != "rfdetr":
-            say(f"{format}: written by upstream's exporter; not compared, because no runtime for it is used here")
+            say(f"{format}: written by the exporter of rfdetr, and not verified: rfdetr-hwd runs no {format} models")
         if measured_on is not None:
             compare_ap(detector, released, measured_on)
 
-        # Put the file, or the directory that some formats are, in its place
+        # Move the file, or the directory of some formats, to its place
         with writing("--out", out):
-            if format == "openvino":  # the graph's weights, which it looks for beside itself under its own name
+            if format == "openvino":  # the weights of the graph NAME.xml are NAME.bin
                 shutil.move(written.with_suffix(".bin"), out.with_suffix(".bin"))
             shutil.move(written, out)
 
@@ -93,12 +93,12 @@ def sample_images(detector: Detector, source: Path | DetectionData) -> Tensor:
         paths = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)[:_NUM_IMAGES]
         found = [read_image(path, options=detector.options) for path in paths]
     if not found:
-        raise ConfigError(f"--images {source} is no image and no directory that holds images")
+        raise ConfigError(f"--images {source} is neither an image nor a directory with images")
     return torch.stack([preprocess(image, detector.resolution, detector.model.resize) for image in found])
 
 
 def _convert(detector: Detector, released: ReleasedModel, format: Format, size: BatchSize, folder: Path) -> Path:
-    """Write the graph of a format, with what is known of it where the format has room for that."""
+    """Write the graph of a format, with metadata where the format supports it."""
     try:
         path = released.export(format, folder, size)
         if format in RUNTIMES:
@@ -108,5 +108,5 @@ def _convert(detector: Detector, released: ReleasedModel, format: Format, size: 
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(f"--format {format}: {error}") from None
     except RuntimeError as error:
-        raise ExportError(f"the model cannot be written as {format}: {error}") from None
+        raise ExportError(f"the model cannot be exported as {format}: {error}") from None
     return path

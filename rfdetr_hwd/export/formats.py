@@ -1,4 +1,4 @@
-"""The formats that a model is exported to, and what each of them takes; free of torch."""
+"""The export formats and the batch sizes that each supports. This module does not import torch."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
 Format = Literal["rfdetr", "onnx", "openvino", "tensorrt", "tflite", "litert", "executorch", "coreml", "coreai"]
 """A checkpoint of `rfdetr`, and the formats of upstream's exporter."""
 DYNAMIC_FORMATS: tuple[Format, ...] = ("onnx", "openvino", "tensorrt")
-"""Those whose graphs can take any number of images."""
+"""Formats whose graphs can take any batch size."""
 
 
 def check_format(format: Format, size: "BatchSize") -> None:
-    """Refuse a batch size that a format does not take.
+    """Refuse a batch size that a format does not support.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: The format does not support it.
     """
     if format == "rfdetr" and (size.images != 1 or size.is_dynamic):
-        raise ConfigError("a checkpoint of rfdetr takes any number of images: leave out --batch and --dynamic-batch")
+        raise ConfigError("a checkpoint of rfdetr takes any batch size: remove --batch and --dynamic-batch")
     if size.is_dynamic and format not in DYNAMIC_FORMATS:
         raise ConfigError(
-            f"--dynamic-batch: upstream's {format} graphs take one number of images, given by --batch; any number take "
-            f"{', '.join(DYNAMIC_FORMATS)}"
+            f"--dynamic-batch: {format} graphs have a fixed batch size: set it with --batch. Formats with a dynamic "
+            f"batch size: {', '.join(DYNAMIC_FORMATS)}"
         )
     if size.is_dynamic and format == "tensorrt" and size.images == 1:
-        raise ConfigError("--dynamic-batch: tensorrt builds for a largest number of images: give it as --batch")
+        raise ConfigError("--dynamic-batch: tensorrt needs the largest batch size: set it with --batch")
 
 
 def make_room(format: Format, out: Path) -> None:
@@ -38,9 +38,9 @@ def make_room(format: Format, out: Path) -> None:
         ConfigError: The file exists or has the wrong suffix, or the directory cannot be written.
     """
     if format == "openvino" and out.suffix != ".xml":
-        raise ConfigError(f"--out {out}: OpenVINO reads a graph from NAME.xml and its weights from NAME.bin")
+        raise ConfigError(f"--out {out}: OpenVINO graphs are named NAME.xml: choose a name that ends in .xml")
     for path in (out, out.with_suffix(".bin")) if format == "openvino" else (out,):
         if path.exists():
-            raise ConfigError(f"--out {path} is there already: name a new file")
+            raise ConfigError(f"--out {path} already exists: choose a new file")
     with writing("--out", out):
         out.parent.mkdir(parents=True, exist_ok=True)

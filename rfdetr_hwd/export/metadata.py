@@ -1,4 +1,4 @@
-"""What a graph says about itself: class names, and how its images are made and its outputs read."""
+"""The metadata of a graph: class names, preprocessing of its inputs, and meaning of its outputs."""
 
 import json
 
@@ -8,21 +8,21 @@ from rfdetr_hwd.model.release import BatchSize
 from rfdetr_hwd.runtime.environment import describe_environment
 
 _RESIZING = {
-    "stretch": "resize to the square of side resolution",
-    "letterbox": "resize by resolution / max(height, width), put into the top left corner of the square of side "
-    "resolution, fill the rest with the mean",
+    "stretch": "resize to resolution x resolution",
+    "letterbox": "resize by resolution / max(height, width), pad at the right and bottom with the mean to "
+    "resolution x resolution",
 }
 
 
 def describe_graph(detector: Detector, size: BatchSize) -> dict[str, str]:
     """Return the facts that a program needs to use a graph without this package; lists are JSON.
 
-    They stand in the `metadata_props` of an ONNX file, and in OpenVINO's `rt_info` under `model_info`.
+    They are in the `metadata_props` of an ONNX file, and in OpenVINO's `rt_info` under `model_info`.
     """
     config, environment = detector.config, describe_environment()
     stock = detector.model.stock
     resize, bit_depth = detector.model.resize, detector.options.bit_depth
-    turned = "as stored, whatever EXIF says" if detector.options.exif == "ignore" else "upright"
+    turned = "as stored, without the EXIF orientation" if detector.options.exif == "ignore" else "upright"
     return {
         "model": f"RF-DETR {config.model.variant}, levels {'+'.join(stock.levels)}",
         "downsampler": f"{config.downsample.name} at the {config.downsample.site}, folded",

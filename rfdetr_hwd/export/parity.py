@@ -1,4 +1,4 @@
-"""Show that an exported model is the trained one: same keys, same class names, same outputs, same AP."""
+"""Verify the parity of an exported and a trained model: keys, class names, outputs and AP."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,28 +24,28 @@ _DYNAMIC_SIZES = (1, 2, 3, 5)
 
 
 class ParityError(UserError):
-    """An exported model that is not the same model."""
+    """An exported model that differs from the trained one."""
 
 
 @torch.inference_mode()
 def check_released(detector: Detector, released: ReleasedModel, stock: nn.Module, batch: Tensor) -> None:
-    """Compare what upstream's loader made of the file with the trained model: keys, class names, raw outputs."""
+    """Compare the model as loaded by rfdetr with the trained one: keys, class names, raw outputs."""
     ours, theirs = stock.state_dict(), released.network.state_dict()
     shapes = [{key: tuple(value.shape) for key, value in state.items()} for state in (ours, theirs)]
     if shapes[0] != shapes[1] or any(not torch.equal(theirs[key].cpu(), ours[key].cpu()) for key in ours):
         raise ParityError(
-            "the file does not load key by key with rfdetr; this is a defect of rfdetr-hwd, please report it"
+            "rfdetr does not load every tensor of the file. This is a bug in rfdetr-hwd: please report it"
         )
     if released.class_names != list(detector.class_names):
         raise ParityError(f"rfdetr reads the class names {released.class_names}, not {list(detector.class_names)}")
     trained = detector.network.float().cpu().eval()(batch)
     difference = _relative_difference(trained, released.network(batch))
     say(
-        f"rfdetr: {len(ours)} tensors, every key matched; raw outputs on {len(batch)} images differ by {difference:.1e}"
+        f"rfdetr: {len(ours)} tensors, every key matched, raw outputs on {len(batch)} images differ by {difference:.1e}"
     )
     if not difference <= RELATIVE_TOLERANCE:  # NaN, too
         raise ParityError(
-            f"the released model's outputs differ by {difference:.1e}, more than {RELATIVE_TOLERANCE:.0e}"
+            f"the outputs of the exported model differ by {difference:.1e}, more than {RELATIVE_TOLERANCE:.0e}"
         )
 
 
@@ -56,9 +56,9 @@ def check_runtime(format: str, path: Path, released: ReleasedModel, images: Tens
     Args:
         format: A key of `RUNTIMES`.
         path: The graph.
-        released: What it must agree with.
+        released: The reference model.
         images: Shape (N, 3, R, R).
-        size: How many images it takes; a dynamic graph is run with several numbers of them.
+        size: Its batch size. A dynamic graph is run with several.
 
     Raises:
         ParityError: The outputs differ, or the runtime is not installed.
@@ -73,7 +73,7 @@ def check_runtime(format: str, path: Path, released: ReleasedModel, images: Tens
         difference = _relative_difference(found, {key: expected[key][: wholes[number]] for key in found})
         if not difference <= RUNTIME_TOLERANCE:
             reason = f"differ by {difference:.1e} at batch size {number}, more than {RUNTIME_TOLERANCE:.0e}"
-            raise ParityError(f"the {format} model's outputs {reason}")
+            raise ParityError(f"the outputs of the {format} model {reason}")
         worst = max(worst, difference)
     named = f"at batch size {', '.join(map(str, numbers))}"
     say(f"{format}: {RUNTIMES[format].package}'s outputs on {len(images)} images differ by {worst:.1e}, {named}")
@@ -86,7 +86,7 @@ def _run(format: str, path: Path, batches: Sequence[Tensor]) -> dict[str, Tensor
         outputs = runtime.run(path, [batch.numpy() for batch in batches])
     except ImportError:
         advice = f"pip install {runtime.package}"
-        raise ParityError(f"--format {format} is checked with {runtime.package}: {advice}") from None
+        raise ParityError(f"--format {format} is verified with {runtime.package}: {advice}") from None
     except Exception as error:  # of the runtime's own kinds
         raise ParityError(f"the {format} model does not run at batch size {len(batches[0])}: {error}") from None
     boxes, logits = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*outputs, strict=True))
@@ -94,7 +94,7 @@ def _run(format: str, path: Path, batches: Sequence[Tensor]) -> dict[str, Tensor
 
 
 def _fill_up(images: Tensor, number: int) -> Tensor:
-    """Return at least so many images; mirrored ones come first, so that no two of a small batch are the same."""
+    """Return at least `number` images. Flipped ones are added first, so that the images of a small batch differ."""
     variants = torch.cat([images, images.flip(-1), images.flip(-2), images.flip(-1, -2)])
     return variants.repeat(-(-number // len(variants)), 1, 1, 1)[:number]
 

@@ -1,4 +1,4 @@
-"""The runtimes that exported graphs are finished for and run in: onnxruntime and OpenVINO."""
+"""The runtimes that exported graphs are adapted to and verified in: onnxruntime and OpenVINO."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from rfdetr_hwd.model.release import BatchSize
 
 Array = np.ndarray[Any, Any]
 INPUT, OUTPUTS = "input", ("dets", "labels")
-"""Names that upstream gives to what an ONNX graph takes and returns: images; boxes and logits."""
+"""Names in ONNX graphs of rfdetr: the images, and the boxes and logits."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What runs the graphs of a format.
+    """The runtime of a format.
 
     Attributes:
         package: The package.
-        run: Returns boxes and logits of each of some batches (n, 3, R, R) by a graph.
+        run: Runs a graph on batches (n, 3, R, R), and returns boxes and logits of each.
         finish: Writes facts about the model into a graph, given with its batch size and resolution; returns its path.
     """
 
@@ -46,7 +46,7 @@ def _run_onnx(path: Path, batches: list[Array]) -> list[tuple[Array, Array]]:
 
 
 def _finish_openvino(path: Path, facts: Mapping[str, str], size: BatchSize, resolution: int) -> Path:
-    """Give the graph, which upstream leaves without names and with any input size, the one it is meant for."""
+    """Set names and the input shape of a graph, which the exporter of rfdetr leaves open."""
     import openvino
 
     model = openvino.Core().read_model(path)
@@ -73,4 +73,4 @@ RUNTIMES = {
     "onnx": Runtime("onnxruntime", _run_onnx, _finish_onnx),
     "openvino": Runtime("openvino", _run_openvino, _finish_openvino),
 }
-"""The formats whose graphs are run before they are handed out."""
+"""The formats whose graphs are run and verified before they are written."""

@@ -1,6 +1,6 @@
-"""Plot what a dataset holds: histograms of its labels, object sizes and positions, through matplotlib's figures.
+"""Plot statistics of a dataset: its labels, object sizes and positions, as matplotlib figures.
 
-Its global state is neither read nor changed, and what is counted is in `rfdetr_hwd.report.objects`.
+The global state of matplotlib is neither read nor changed. The counts come from `rfdetr_hwd.report.objects`.
 """
 
 import warnings
@@ -35,7 +35,7 @@ _MAX_BARS = 40
 
 
 def plot_labels(objects: Objects) -> Figure:
-    """Plot the objects of each class, at most 40 classes, by falling number."""
+    """Plot the objects of each class, at most 40 classes, by descending count."""
     counts = objects.per_class
     order = np.argsort(-counts, kind="stable")[:_MAX_BARS]
     left = f" (the {_MAX_BARS} most frequent of {len(counts)})" if len(counts) > _MAX_BARS else ""
@@ -73,7 +73,7 @@ def plot_shares(objects: Objects) -> Figure:
     """Plot the sizes of the objects in percent of the image."""
     edges = np.arange(0.0, 101, 4)
     label = "square root of box area / image area, percent"
-    figure, axes = _axes("Object sizes as share of the image", label, "objects")
+    figure, axes = _axes("Object sizes relative to the image", label, "objects")
     axes.stairs(np.histogram(objects.shares, edges)[0], edges, fill=True, color=_BAR)
     axes.set_xlim(0, 100)
     return figure
@@ -100,7 +100,7 @@ def plot_per_image(objects: Objects) -> Figure:
 
 
 def plot_aspect_ratios(objects: Objects) -> Figure:
-    """Plot the aspect ratios of the objects on a logarithmic scale; the outer bars hold what lies beyond."""
+    """Plot the aspect ratios of the objects on a logarithmic scale. The outer bars are open."""
     edges, counts = count_aspect_ratios(objects.aspect_ratios)
     figure, axes = _axes("Aspect ratios of the objects", "box width : height (outer bars: and beyond)", "objects")
     axes.bar((edges[1:] + edges[:-1]) / 2, counts, width=0.9 / ASPECT_STEPS, color=_BAR)
@@ -110,7 +110,7 @@ def plot_aspect_ratios(objects: Objects) -> Figure:
 
 
 def plot_image_sizes(objects: Objects) -> Figure:
-    """Plot the sizes of the images: a bar each while they are few, else a point each, larger for more images."""
+    """Plot the sizes of the images: as bars if there are few, or else as points whose area is the number of images."""
     sizes, counts = np.unique(objects.image_sizes, axis=0, return_counts=True)
     if len(sizes) <= 10:
         order = np.argsort(-counts, kind="stable")
@@ -155,7 +155,7 @@ def _axes(title: str, xlabel: str, ylabel: str, height: float = 3.6) -> tuple[Fi
 
 
 def _draw_sides(axes: Axes, sides: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Draw a histogram of sides on a logarithmic scale, with room for text on top, and return its edges."""
+    """Draw a histogram of object sizes on a logarithmic scale, with room for text on top, and return its edges."""
     edges = side_edges(sides)
     counts, _ = np.histogram(sides, edges)
     axes.set_xscale("log")
@@ -171,7 +171,7 @@ def _draw_sides(axes: Axes, sides: NDArray[np.float64]) -> NDArray[np.float64]:
 def _horizontal_bars(
     axes: Axes, names: Sequence[str], counts: NDArray[np.int64], total: int, colours: Sequence[str]
 ) -> None:
-    """Draw a bar a name from the top, with its number and its share of the total at its end."""
+    """Draw a bar per name from the top, with its count and its fraction of the total."""
     rows = np.arange(len(names))
     axes.barh(rows, counts, height=0.72, color=colours)
     axes.set_yticks(rows, names, parse_math=False)

@@ -1,4 +1,4 @@
-"""Arrange what is known of a dataset on one HTML page: figures in tables, sheets of images, plots."""
+"""Build the HTML page of a dataset: tables of statistics, sheets of images, plots."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _CAPTIONS = {
     "sides": "Each object's square root of box area, on a logarithmic scale. The dashed lines are COCO's boundaries "
     "between small, medium and large objects, 32 and 96 pixels.",
     "input-sides": "The same for the images as they are resized to the model's input, before augmentation.",
-    "shares": "The same sizes as a share of the image.",
+    "shares": "The same sizes relative to the image.",
     "positions": "Where the centres of the boxes lie, over all images.",
     "aspect-ratios": "Width over height of each box, on a logarithmic scale.",
     "objects-per-image": "How many objects the images have; images without objects are background.",
@@ -26,14 +26,14 @@ _CAPTIONS = {
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What is said of a split beside its figures.
+    """Texts about a split.
 
     Attributes:
         name: Names of the dataset and the split.
-        folder: Folder of the images.
-        view: How the model comes to see the images.
-        findings: Kind, level, number, effect and an example of what is wrong with the annotations.
-        left_out: Why images that were drawn are not shown.
+        folder: Directory of the images.
+        view: Description of the preprocessing.
+        findings: Kind, level, count, effect and an example of each kind of finding.
+        left_out: Reasons why images of the random sample are not shown.
     """
 
     name: str
@@ -47,7 +47,7 @@ def draw_plots(objects: Objects, input_sides: NDArray[np.float64]) -> dict[str, 
     """Return the plots by the names of their files.
 
     Args:
-        objects: What a split holds.
+        objects: The objects of a split.
         input_sides: Shape (M,), from `Objects.input_sides`.
     """
     plots = {
@@ -72,8 +72,8 @@ def build_dataset_page(
     """Return the page as HTML.
 
     Args:
-        facts: What is said of the split.
-        objects: What it holds.
+        facts: Texts about the split.
+        objects: Its objects.
         input_sides: Shape (M,), from `Objects.input_sides`.
         pictures: The plots of `draw_plots`, and sheets of images under `images-01`, ... and `model-01`, ...
     """
@@ -83,21 +83,21 @@ def build_dataset_page(
 
     sections = [
         Section("Overview", tables=[_overview(objects)]),
-        Section("Images", "Drawn at random, the same ones for the same --seed.", pictures=named("images-")),
-        Section("What the model sees", facts.view, pictures=named("model-")),
+        Section("Images", "A random sample, which --seed determines.", pictures=named("images-")),
+        Section("Model input", facts.view, pictures=named("model-")),
         Section("Labels", tables=[_class_table(objects, input_sides)], pictures=named("labels")),
         Section("Object sizes", pictures=named("sides", "input-sides", "shares")),
         Section("Positions and shapes", pictures=named("positions", "aspect-ratios")),
         Section("Images and their objects", pictures=named("objects-per-image", "image-sizes")),
     ]
     if facts.findings:
-        text = "What is wrong with the annotations, and what reading does about it. `rfdetr-hwd data check` lists all."
+        text = "Problems of the annotations and their effects. `rfdetr-hwd data check` lists all of them."
         table = Table(("kind", "level", "number", "effect", "example"), facts.findings)
         sections.insert(1, Section("Findings", text, tables=[table]))
     if facts.left_out:
         table = Table(("reason",), [(reason,) for reason in facts.left_out])
-        text = f"{len(facts.left_out)} images were drawn and cannot be shown."
-        sections.insert(1, Section("Images skipped", text, tables=[table]))
+        text = f"{len(facts.left_out)} images of the random sample cannot be read."
+        sections.insert(1, Section("Skipped images", text, tables=[table]))
     return build_page(f"Dataset: {facts.name}", facts.folder, sections)
 
 
@@ -108,17 +108,17 @@ def _overview(objects: Objects) -> Table:
     most, empty = int(objects.per_image.max()), int((objects.per_image == 0).sum())
     rows = [
         ("images", f"{num_images:,}, of which {empty:,} without objects"),
-        ("objects", f"{len(objects):,}; {len(objects) / num_images:.1f} in an image, at most {most:,}"),
-        ("annotations not learned from", f"{objects.num_ignored:,} (crowd regions, and boxes without area)"),
+        ("objects", f"{len(objects):,}, on average {len(objects) / num_images:.1f} per image, at most {most:,}"),
+        ("annotations ignored in training", f"{objects.num_ignored:,} (crowd regions, and boxes without area)"),
         ("classes", f"{len(objects.class_names):,}, of which {int((objects.per_class == 0).sum()):,} without objects"),
         ("small, medium, large objects", f"{small:,}, {medium:,}, {large:,} (boundaries 32 and 96 pixels)"),
         ("images on disk", f"width {widths}, height {heights} pixels"),
     ]
-    return Table(("what", "value"), rows)
+    return Table(("statistic", "value"), rows)
 
 
 def _class_table(objects: Objects, input_sides: NDArray[np.float64]) -> Table:
-    """Return a row a class: objects, images, median sizes."""
+    """Return a row per class: objects, images, median sizes."""
     rows = []
     drawn = drawable_names(objects.class_names)
     for label, name in enumerate(objects.class_names):
@@ -127,7 +127,7 @@ def _class_table(objects: Objects, input_sides: NDArray[np.float64]) -> Table:
         medians = _median(objects.sides[mine]), _median(input_sides[mine])
         shown = name if drawn[label] == name else f"{drawn[label]} {name}"  # as it is called in the pictures
         rows.append((shown, int(mine.sum()), images, *medians))
-    header = ("class", "objects", "images with it", "median side, pixels on disk", "at the model's input")
+    header = ("class", "objects", "images with it", "median size, pixels on disk", "at the model's input")
     return Table(header, rows)
 
 

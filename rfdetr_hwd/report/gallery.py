@@ -15,13 +15,13 @@ from rfdetr_hwd.report.lettering import drawable_names
 from rfdetr_hwd.report.pictures import draw_cell, draw_detections, tile_cells
 
 _COMPRESSION = 1
-"""Of the PNG files: of a photograph it makes files 15 % larger than Pillow's own level, in a fifth of the time."""
+"""Of the PNG files: photographs get 15 % larger than with Pillow's default level, in a fifth of the time."""
 _OVERVIEW, _COLUMNS, _SIDE = 12, 4, 320  # images of the overview, of its rows, pixels of each
 
 
 @dataclass
 class Gallery:
-    """A directory of pictures that grows image by image, and holds no more in memory than a few thumbnails.
+    """A directory of pictures that grows image by image. Only a few thumbnails are kept in memory.
 
     Attributes:
         out: The directory.
@@ -42,7 +42,7 @@ class Gallery:
         self._names = drawable_names(self.class_names)
 
     def skip(self, reason: Exception) -> None:
-        """Say why an image is not there, and count it."""
+        """Report why an image is skipped, and count it."""
         say(f"skipped: {reason}")
         self.failed += 1
 
@@ -53,7 +53,7 @@ class Gallery:
             image: RGB image.
             detections: With `data["class_name"]`, as `Detector.predict` returns them.
             path: Its file.
-            source: The file itself, or the directory above it, which the pictures are arranged as.
+            source: The file itself, or the directory above it, whose structure the pictures keep.
         """
         picture = self.out / _picture_name(path, source)
         self.images += 1
@@ -76,7 +76,7 @@ class Gallery:
 
 @contextmanager
 def json_list(path: Path) -> Iterator[Callable[[object], None]]:
-    """Write a list of JSON values one by one; whatever ends the block, the file holds those that were written."""
+    """Write a list of JSON values one by one. If the block raises, the file holds the values written before."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         separator = "[\n"
@@ -95,7 +95,7 @@ def json_list(path: Path) -> Iterator[Callable[[object], None]]:
 
 
 def _picture_name(path: Path, source: Path) -> Path:
-    """Return a path that no other image of the source has: its own below the source, and `.png`."""
+    """Return a unique path: that of the image below the source, with `.png` appended."""
     relative = path.relative_to(source) if source.is_dir() else Path(path.name)
     return relative.with_name(f"{relative.name}.png")
 

@@ -1,4 +1,4 @@
-"""The names of classes that are numbered in pictures, because no font here has their characters."""
+"""The names of classes that are numbered in pictures, because no installed font has their characters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from rfdetr_hwd.report.lettering import legend
 
 
 def write_legend(out: Path, class_names: Sequence[str]) -> None:
-    """Write `legend.txt` if any class is numbered, and say so.
+    """Write `legend.txt` if any class is numbered, and report it.
 
     Args:
         out: Directory of the pictures.
@@ -23,4 +23,4 @@ def write_legend(out: Path, class_names: Sequence[str]) -> None:
         return
     with writing("--out", out):
         (out / "legend.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    say(f"no font here has the characters of {len(lines)} class names: they are numbered, see {out / 'legend.txt'}")
+    say(f"no installed font has the characters of {len(lines)} class names. For their numbers see {out / 'legend.txt'}")

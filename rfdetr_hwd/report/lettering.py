@@ -1,4 +1,4 @@
-"""Text as it can be drawn: in a font that has its characters. A class name that no font here has goes by a number."""
+"""Draw text in fonts that have its characters. A class name that no installed font has is replaced by a number."""
 
 import functools
 import unicodedata
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 DEFAULT_FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 _AVOIDED = ("bold", "italic", "oblique", "mono", "serif", "thin", "light", "black", "condensed")
 _PRETENDING = ("lastresort", "blank")
-_JOINERS = "\u200c\u200d"  # which say how letters join, in Persian and in the scripts of India
+_JOINERS = "\u200c\u200d"  # control how letters join, in Persian and in the scripts of India
 _PLACEHOLDER = "?"
-_BESIDE = frozenset(" 0123456789.#…?")  # what stands beside a name in one label
+_BESIDE = frozenset(" 0123456789.#…?")  # characters beside a name in one label
 
 
 def plain(text: str, limit: int) -> str:
-    """Return text of at most `limit` characters that can be printed, with an ellipsis for what its middle leaves out.
+    """Return text of at most `limit` characters that can be printed, with an ellipsis for the part cut from its middle.
 
-    Accents are part of their letters; what has no width of its own, but for joiners, is taken out.
+    Accents are composed with their letters. Characters without a width are removed, except joiners.
     """
     composed = unicodedata.normalize("NFC", text)
     shown = "".join(
@@ -38,14 +38,14 @@ def plain(text: str, limit: int) -> str:
 
 
 def find_font(text: str) -> Path | None:
-    """Return a font file with a glyph for every character of a text, for digits and for what shortens it, if any."""
+    """Return a font file with a glyph for every character of a text, for digits and for the ellipsis, if any."""
     if _needs_shaping(text) and not _can_shape():
         return None
     return _find_font(frozenset(text).difference(_JOINERS) | _BESIDE)
 
 
 def drawable_names(class_names: Sequence[str]) -> list[str]:
-    """Return the class names as they are drawn: a number from 1 on, in label order, for one that no font here has."""
+    """Return the class names as they are drawn: `#` and label + 1 for a name that no installed font has."""
     return [name if find_font(plain(name, len(name))) else f"#{label}" for label, name in enumerate(class_names, 1)]
 
 
@@ -56,7 +56,7 @@ def legend(class_names: Sequence[str]) -> list[str]:
 
 
 def drawable_text(text: str) -> str:
-    """Return a text, with a question mark for each character of one that no font has and the default font lacks."""
+    """Return a text. If no font has all of it, characters that the default font lacks become question marks."""
     if find_font(text):
         return text
     return "".join(character if find_font(character) == DEFAULT_FONT else _PLACEHOLDER for character in text)
@@ -79,7 +79,7 @@ def _load_font(path: Path, size: int, layout: PIL.ImageFont.Layout) -> PIL.Image
 
 
 def _needs_shaping(text: str) -> bool:
-    """Return whether a text is more than its characters from left to right: Arabic, Hebrew, scripts of India, Thai."""
+    """Return whether a text needs a layout engine: Arabic, Hebrew, scripts of India, Thai."""
     return any(
         character in _JOINERS
         or unicodedata.bidirectional(character) in ("R", "AL")
@@ -90,7 +90,7 @@ def _needs_shaping(text: str) -> bool:
 
 @functools.cache
 def _can_shape() -> bool:
-    """Return whether Pillow and matplotlib lay out such text as it is read."""
+    """Return whether Pillow and matplotlib have a layout engine for such text."""
     return bool(PIL.features.check("raqm")) and hasattr(ft2font, "__libraqm_version__")
 
 
@@ -104,7 +104,7 @@ def _find_font(characters: frozenset[str]) -> Path | None:
 
 @functools.cache
 def _system_fonts() -> tuple[Path, ...]:
-    """Return the font files of this machine, upright sans serif first; those with a box for everything are skipped."""
+    """Return the installed font files, upright sans serif first, without fallback fonts of boxes."""
     paths = [Path(path) for path in findSystemFonts()]
     honest = [path for path in paths if not any(word in path.stem.lower() for word in _PRETENDING)]
     return tuple(sorted(honest, key=lambda path: (sum(word in path.stem.lower() for word in _AVOIDED), path)))
@@ -112,7 +112,7 @@ def _system_fonts() -> tuple[Path, ...]:
 
 @functools.cache
 def _characters(path: Path) -> NDArray[np.uint32]:
-    """Return the characters that a font has outlines for; none where it cannot be loaded."""
+    """Return the characters that a font has outlines for. There are none if it cannot be loaded."""
     try:
         font = ft2font.FT2Font(str(path))
         if not font.scalable:  # coloured bitmaps of one size

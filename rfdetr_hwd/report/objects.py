@@ -1,4 +1,4 @@
-"""The objects of a split as arrays, and what is counted of them."""
+"""The objects of a split as arrays, and their statistics."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from rfdetr_hwd.data.annotations import DetectionData
 
 COCO_SIDES = (32.0, 96.0)
-"""Sides in pixels between COCO's small, medium and large objects; see `Objects.sides`."""
+"""Bounds in pixels between COCO's small, medium and large objects; see `Objects.sides`."""
 
-ASPECT_LIMIT, ASPECT_STEPS = 3, 4  # octaves to either side, bins an octave
-_POSITION_CELLS = 20  # cells a side
+ASPECT_LIMIT, ASPECT_STEPS = 3, 4  # octaves in both directions, bins per octave
+_POSITION_CELLS = 20  # cells per axis
 
 
 @dataclass(frozen=True)
 class Objects:
-    """What a split holds to learn from, one row an object: clipped to the image, no crowds, none without area.
+    """The objects that a split is trained on, one per row: clipped to the image, without crowds and empty boxes.
 
     Attributes:
         class_names: Class names in label order.
@@ -55,7 +55,7 @@ class Objects:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Side of each object in percent of its image's: square root of the share of the image's area."""
+        """Size of each object relative to its image: square root of the area ratio, in percent."""
         shares: NDArray[np.float64] = 100 * self.sides / np.sqrt(self.image_sizes[self.image_rows].prod(axis=1))
         return shares
 
@@ -72,11 +72,11 @@ class Objects:
         return extents[:, 0] / extents[:, 1]
 
     def input_sides(self, resolution: int, keeps_aspect: bool) -> NDArray[np.float64]:
-        """Return the sides in pixels of the model's input, without augmentation.
+        """Return the sizes of the objects in pixels of the model's input, without augmentation.
 
         Args:
-            resolution: Side of the model's square input in pixels.
-            keeps_aspect: Whether the longer side of an image fills the square, and not both sides.
+            resolution: Input resolution of the model in pixels.
+            keeps_aspect: Whether images keep their aspect ratio (letterbox), instead of being stretched.
         """
         longest = self.image_sizes[self.image_rows].max(axis=1)
         return self.sides * resolution / longest if keeps_aspect else self.shares * resolution / 100
@@ -97,7 +97,7 @@ def collect_objects(data: DetectionData) -> Objects:
 
 
 def side_edges(sides: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return bin edges in pixels that hold all sides: eight bins from 32 to 96, and as wide on a logarithmic scale."""
+    """Return bin edges in pixels that cover all sizes, logarithmic, with eight bins from 32 to 96."""
     steps = 8 * np.log(np.append(sides, 32) / 32) / np.log(3)
     first, last = min(-8, int(np.floor(steps.min()))), max(16, int(np.floor(steps.max())) + 1)
     edges: NDArray[np.float64] = 32.0 * 3.0 ** (np.arange(first, last + 1) / 8)
@@ -105,13 +105,13 @@ def side_edges(sides: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def count_sizes(sides: NDArray[np.float64]) -> tuple[int, int, int]:
-    """Return how many objects are small (side below 32 pixels), medium and large (96 and above)."""
+    """Return how many objects are small (size below 32 pixels), medium and large (96 and above)."""
     small, medium, large = np.bincount(np.digitize(sides, COCO_SIDES), minlength=3).tolist()
     return small, medium, large
 
 
 def count_aspect_ratios(ratios: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return bin edges as powers of 2, a quarter octave wide and one around 1, and counts; the outer bins are open."""
+    """Return bin edges as powers of 2, a quarter octave wide and one around 1, and counts. The outer bins are open."""
     half = ASPECT_LIMIT * ASPECT_STEPS
     edges = (np.arange(-half, half + 2) - 0.5) / ASPECT_STEPS
     return edges, np.histogram(np.clip(np.log2(ratios), -ASPECT_LIMIT, ASPECT_LIMIT), edges)[0]
@@ -125,7 +125,7 @@ def count_positions(centres: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def count_per_image(per_image: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return bin edges, each a whole number less a half, and the images with as many objects; at most 40 bins."""
+    """Return bin edges, each a whole number minus a half, and counts of images. There are about 40 bins at most."""
     most = int(per_image.max(initial=0))
     step = most // 40 + 1
     edges = np.arange(0, most + step + 1, step, dtype=np.float64) - 0.5

@@ -52,8 +52,8 @@ class Picture:
 
     Attributes:
         image: RGB image.
-        caption: Text beneath; also what is read out in place of the picture.
-        is_photo: Embed as JPEG, and keep the colours on a dark page. A plot is embedded without loss and turned dark.
+        caption: Text below the picture, also its alternative text.
+        is_photo: Embed as JPEG, and keep the colours on a dark page. Plots are embedded as PNG and inverted there.
     """
 
     image: PIL.Image.Image
@@ -67,8 +67,8 @@ class Table:
 
     Attributes:
         header: Column titles.
-        rows: Cells, as many as there are titles: text, or a whole number, or `None` for one that does not exist.
-            Columns of numbers are set to the right.
+        rows: Cells, as many as there are titles: text, whole numbers, or `None` for missing values. Columns of numbers
+            are right-aligned.
     """
 
     header: Sequence[str]
@@ -90,8 +90,8 @@ def build_page(title: str, text: str, sections: Sequence[Section]) -> str:
 
     Args:
         title: Title of the page.
-        text: What is said first.
-        sections: Parts of the page, which also get a table of contents.
+        text: Text below the title.
+        sections: Parts of the page, which are listed in a table of contents.
     """
     links = "\n".join(
         f'<a href="#section-{number}">{_escape(section.heading)}</a>' for number, section in enumerate(sections, 1)

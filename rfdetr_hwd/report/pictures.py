@@ -60,13 +60,13 @@ def annotate_labels(
 
 
 def draw_cell(image: PIL.Image.Image, detections: sv.Detections, names: Sequence[str], side: int) -> PIL.Image.Image:
-    """Return an image with its detections as a cell of `tile_cells`: enlarged or reduced, then drawn on.
+    """Return an image with its detections as a cell of `tile_cells`: resized, then drawn on.
 
     Args:
         image: RGB image.
         detections: With `data["class_name"]`, as `Detector.predict` returns them.
         names: Class names, as in `draw_detections`.
-        side: Longer side of the cell in pixels, the gap to the next one included.
+        side: Larger of the cell's width and height in pixels, with the gap to the next one.
     """
     scale = (side - _GAP) / max(image.size)
     width, height = (max(1, round(length * scale)) for length in image.size)
@@ -76,12 +76,12 @@ def draw_cell(image: PIL.Image.Image, detections: sv.Detections, names: Sequence
 
 
 def tile_cells(cells: Sequence[PIL.Image.Image], columns: int, side: int) -> PIL.Image.Image:
-    """Put pictures of one width beside and beneath each other.
+    """Arrange pictures of one width in a grid.
 
     Args:
         cells: At least one.
         columns: Cells in a row.
-        side: Width of a cell in pixels, the gap to the next one included.
+        side: Width of a cell in pixels, with the gap to the next one.
     """
     height = max(cell.height for cell in cells) + _GAP
     rows = -(-len(cells) // columns)

@@ -33,7 +33,7 @@ class Sample:
         image: RGB image.
         boxes_xyxy: Shape (n, 4), in pixels of the image.
         labels: Shape (n,).
-        caption: What is written beneath it.
+        caption: Text below it.
     """
 
     image: PIL.Image.Image
@@ -43,7 +43,7 @@ class Sample:
 
 
 def draw_sample(sample: Sample, class_names: Sequence[str]) -> PIL.Image.Image:
-    """Return a copy of the image with its boxes; with class names where there are more of them than colours.
+    """Return a copy of the image with its boxes, and with class names if there are more classes than colours.
 
     Args:
         sample: Image and objects.
@@ -68,8 +68,8 @@ def draw_sheet(
         samples: At least one image.
         class_names: Class names in label order.
         columns: Cells in a row.
-        side: Longest side of a cell in pixels.
-        headings: What is written above each column.
+        side: Larger of a cell's width and height in pixels.
+        headings: Text above each column.
     """
     cells = [_draw_cell(sample, class_names, side - _GAP) for sample in samples]
     tiles = tile_cells(cells, columns, side)
@@ -85,7 +85,7 @@ def draw_sheet(
 
 
 def _draw_cell(sample: Sample, class_names: Sequence[str], side: int) -> PIL.Image.Image:
-    """Return the image enlarged or reduced, with its boxes, in the middle of a cell with its caption."""
+    """Return the resized image with its boxes, in the middle of a cell with its caption."""
     image = PIL.ImageOps.contain(sample.image, (side, side - _CAPTION))
     scale = np.tile([image.width / sample.image.width, image.height / sample.image.height], 2)
     left = (side - image.width) // 2

@@ -1,4 +1,4 @@
-"""Images as they lie on disk beside what the model is given of them, on sheets."""
+"""Sheets of images as stored on disk beside the input of the model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ _PAIRS = ["on disk", "model's input"] * 2
 
 @dataclass(frozen=True)
 class View:
-    """One image as it lies on disk, and as the model sees it, in one epoch or several."""
+    """One image as stored on disk, and as the model input of one epoch or several."""
 
     on_disk: Sample
     by_model: tuple[Sample, ...]
 
 
 def read_views(dataset: DetectionDataset, resolution: int, count: int, seed: int) -> tuple[list[View], list[str]]:
-    """Return images drawn at random, and why others are skipped; another takes the place of each.
+    """Return a random sample of images, and the reasons why unreadable ones were replaced by others.
 
     Args:
-        dataset: What training or evaluation reads.
+        dataset: The dataset as read by training or evaluation.
         resolution: Of the model, in pixels.
         count: Images to return, fewer where there are no more.
         seed: Of the choice.
@@ -67,7 +67,7 @@ def _read_view(data: DetectionData, dataset: DetectionDataset, row: int, resolut
 
 
 def sample_as_seen(dataset: DetectionDataset, key: SampleKey) -> Sample:
-    """Return what the model gets for a key, as a picture: the normalisation is undone, boxes are in its pixels.
+    """Return the model input of a key as a picture, without the normalisation and with boxes in pixels.
 
     Raises:
         ImageError: The image cannot be read.
@@ -85,7 +85,7 @@ def sample_as_seen(dataset: DetectionDataset, key: SampleKey) -> Sample:
 
 
 def draw_views(views: Sequence[View], class_names: Sequence[str]) -> dict[str, Picture]:
-    """Return sheets of the images on disk, and of each image beside what the model sees of it, by file name."""
+    """Return sheets of the images on disk, and of each image beside its model inputs, by file name."""
     if not views:
         return {}
     num_epochs = len(views[0].by_model)
@@ -94,8 +94,8 @@ def draw_views(views: Sequence[View], class_names: Sequence[str]) -> dict[str, P
     by_model = [[view.on_disk, *view.by_model] for view in views]
     pictures = {}
     for name, groups, headings, caption in (
-        ("images", on_disk, [""] * 4, "The images and their annotations as they lie on disk."),
-        ("model", by_model, columns, "Each image as it lies on disk, and what the model is given."),
+        ("images", on_disk, [""] * 4, "The images and their annotations as stored on disk."),
+        ("model", by_model, columns, "Each image as stored on disk, and the input of the model."),
     ):
         step = _ROWS * len(headings) // len(groups[0])
         for start in range(0, len(groups), step):
@@ -106,17 +106,18 @@ def draw_views(views: Sequence[View], class_names: Sequence[str]) -> dict[str, P
 
 
 def describe_views(settings: Config, resolution: int, is_augmented: bool, options: ReadOptions) -> str:
-    """Return in words what is done to an image before the model gets it."""
+    """Return a description of the preprocessing and augmentation."""
     fit = {"stretch": "stretched to", "letterbox": "fitted, with its aspect ratio, into"}[settings.model.resize]
     fitted = f"{fit} {resolution} x {resolution} pixels"
     deep = f" Values of 16-bit files are read as {options.bit_depth} bits." if options.bit_depth < 16 else ""
-    deep += " Images are as stored, whatever EXIF says." if options.exif == "ignore" else ""
+    deep += " EXIF orientations are not applied." if options.exif == "ignore" else ""
     if not is_augmented:
-        return f"Each image is {fitted}; this split is not augmented.{deep}"
+        return f"Each image is {fitted}. This split is not augmented.{deep}"
     augment = settings.data.augment
     varied = " The resolution of each step varies around it (train.multi_scale)." if settings.train.multi_scale else ""
     return (
-        f"What a {settings.model.variant} run with train.seed {settings.train.seed} is given: each image is flipped "
-        f"with probability {augment.flip}, cropped with probability {augment.crop} to no less than "
-        f"{augment.min_crop:.0%} of a side, and {fitted}. Each epoch draws again.{varied}{deep}"
+        f"The input of a {settings.model.variant} run with train.seed {settings.train.seed}. Each image is flipped "
+        f"with probability {augment.flip}, cropped with probability {augment.crop} to at least "
+        f"{augment.min_crop:.0%} of its width and height, and {fitted}. "
+        f"The augmentation differs in each epoch.{varied}{deep}"
     )

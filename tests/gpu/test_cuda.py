@@ -45,7 +45,7 @@ def test_the_main_job_through_the_installed_command(
 ) -> None:
     """Train with data loader workers and pinned memory, evaluate, predict, export with the AP of both models."""
     run, photos = Path(tiny_config.output.dir), Path(tiny_config.data.root) / "test"
-    assert "everything that is needed is here" in command("doctor")
+    assert "all required packages are installed" in command("doctor")
     command("train", "--config", config_file, "data.workers=2", "train.micro_batch=auto", "train.multi_scale=true")
     command("evaluate", "--weights", run, "--out", tmp_path / "evaluation")
     command("predict", photos, "--weights", run, "--out", tmp_path / "pictures", "--threshold", "0.01")

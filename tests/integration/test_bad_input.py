@@ -292,8 +292,8 @@ def test_classes_are_mapped_by_name(cli: Run, trained: Path, shapes_root: Path, 
     path.write_text(path.read_text().replace('"star"', '"comet"'))
     result = cli("evaluate", "--weights", trained, f"data.root={root}", "--out", out[1])
     assert result.returncode == 0, result.stderr
-    assert "only the model has, not measured: star" in result.stdout
-    assert "only the dataset has, with an AP of 0 in the mean: comet" in result.stdout
+    assert "classes only in the model, not evaluated: star" in result.stdout
+    assert "classes only in the dataset, with an AP of 0 in the mean: comet" in result.stdout
     for name in ("circle", "square", "triangle"):
         path.write_text(path.read_text().replace(f'"{name}"', f'"{name}s"'))
     refused(cli("evaluate", "--weights", trained, f"data.root={root}"), 1, "no class", "'star'", "'comet'")
@@ -309,7 +309,7 @@ def test_an_evaluation_says_what_it_could_not_read(cli: Run, trained: Path, shap
     refused(cli(*evaluate, "data.on_bad_image=fail"), 1, "image 3 of valid")
     result = cli(*evaluate)
     assert result.returncode == 0, result.stderr
-    assert "images that cannot be read, their objects counted as missed: 1" in result.stdout
+    assert "unreadable images, whose objects count as missed: 1" in result.stdout
     assert json.loads((out / "metrics.json").read_text())["protocol"]["images_unreadable"] == [3]
     assert {d["image_id"] for d in json.loads((out / "predictions.json").read_text())} == set(range(24)) - {3}
     (root / "valid" / "train_00004.jpg").write_bytes(b"")

@@ -116,7 +116,7 @@ def test_a_loss_that_is_not_finite_leaves_a_bundle(cli: Run, halfway: Path, monk
     assert "nan" in found["terms"].values() or "inf" in found["terms"].values()
     result = cli("checkpoint", "replay", folder)
     assert result.returncode == 0, result.stderr
-    assert "non-finite again" in result.stdout
+    assert "reproduced: non-finite" in result.stdout
     for name, value in found["terms"].items():
         (row,) = [line for line in result.stdout.splitlines() if f" {name} " in line]
         assert row.count(value) >= 2, row  # to the last digit
@@ -135,7 +135,7 @@ def test_a_finite_update_is_not_reported_as_reproduced(
     with monkeypatch.context() as patched:
         patched.setattr(DetectionLoss, "forward", broken)
         refused(cli("train", "--resume", halfway), 1, "non-finite")
-    refused(cli("checkpoint", "replay", halfway / "non-finite" / "step-00000007"), 1, "nothing was reproduced")
+    refused(cli("checkpoint", "replay", halfway / "non-finite" / "step-00000007"), 1, "the failure was not reproduced")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_check_prints_a_table_writes_json_and_exits_1_on_errors(cli: Run, shapes
 
 def test_the_demo_overwrites_nothing(cli: Run, tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
-    refused(cli("data", "demo", "--out", tmp_path), 2, "is there already")
+    refused(cli("data", "demo", "--out", tmp_path), 2, "already exists: choose a new directory")
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
 
 
@@ -56,7 +56,12 @@ def test_a_pipe_is_no_image(cli: Run, shapes_root: Path, tmp_path: Path) -> None
 def test_check_of_splits_with_other_names(cli: Run, shapes_root: Path, tmp_path: Path) -> None:
     shutil.copytree(shapes_root / "train", tmp_path / "fold 1")
     shutil.copytree(shapes_root / "valid", tmp_path / "fold 2")
-    refused(cli("data", "check", tmp_path), 1, "has no split whose use is known", "fold 1/_annotations.coco.json")
+    refused(
+        cli("data", "check", tmp_path),
+        1,
+        "has no split that is recognised as train, val or test",
+        "fold 1/_annotations.coco.json",
+    )
     result = cli("data", "check", tmp_path, "--train", "fold 1", "--no-decode")
     assert result.returncode == 0, result.stderr
     assert "fold 1: 24 images" in result.stdout

@@ -141,7 +141,7 @@ def test_a_run_records_the_key_and_uses_it(
     monkeypatch.setattr("rfdetr_hwd.export.export.check_released", lambda *_: None)
     result = cli("export", "--weights", run, "--out", tmp_path / "x.pth")
     assert result.returncode == 0, result.stderr
-    assert "trained on images as they are stored (data.exif=ignore)" in " ".join(result.stdout.split())
+    assert "trained on images as stored (data.exif=ignore)" in " ".join(result.stdout.split())
 
 
 def test_the_key_of_a_run_stays(
@@ -174,7 +174,7 @@ def test_commands_on_data_take_the_key(cli: Run, tagged: Path, tmp_path: Path) -
     assert "rotated_image:" not in text.replace("unrotated_image:", "")
     show = tmp_path / "show"
     assert cli("data", "show", tagged, "--out", show, "--count", "2", IGNORE).returncode == 0
-    assert "Images are as stored, whatever EXIF says." in (show / "index.html").read_text()
+    assert "EXIF orientations are not applied." in (show / "index.html").read_text()
     divided = ["--fractions", "0.5,0.25,0.25", "--exif", "ignore"]
     labelled = write(tmp_path / "labelled", "yolo", is_stored=True)  # whose boxes need the size of the image
     result = cli("data", "show", labelled, "--out", tmp_path / "page", "--count", "8", IGNORE)

@@ -41,7 +41,7 @@ def test_a_stranger_gets_the_same_detections(
     assert result.returncode == 0, result.stderr
     assert "every key matched" in result.stdout
     assert "gap +0.0e+00" in result.stdout
-    _, _, line = result.stdout.partition("to load it:\n")
+    _, _, line = result.stdout.partition("load it with:\n")
     images = []
     for index, path in enumerate(sorted((shapes_root / "test").glob("*.jpg"))):
         images.append(tmp_path / f"{index}.png")  # of the model's size, so that no preprocessing resizes them
@@ -127,9 +127,9 @@ def test_openvino_gives_the_same_outputs(
     assert str(model.output("labels").partial_shape) == f"[{size},10,5]"
     names = model.get_rt_info(["model_info", "class_names"]).astype(str)
     assert json.loads(names) == ["circle", "square", "triangle", "star"]
-    refused(cli(*arguments, tmp_path / "other.onnx"), 2, "NAME.xml")
+    refused(cli(*arguments, tmp_path / "other.onnx"), 2, "choose a name that ends in .xml")
     (tmp_path / "model.xml").unlink()
-    refused(cli(*arguments, tmp_path / "model.xml"), 2, "model.bin is there already")
+    refused(cli(*arguments, tmp_path / "model.xml"), 2, "model.bin already exists: choose a new file")
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_what_cannot_be_exported_says_why(trained: Path, cli: Run, config_file: 
     assert unknown.returncode == 2
     assert "'bogus' is not one of 'rfdetr', 'onnx'" in unknown.stderr
     refused(cli("export", "--weights", trained, "--out", tmp_path / "x", "data.root=nowhere"), 2, "--images DIRECTORY")
-    refused(cli("export", "--weights", trained, "--out", tmp_path), 2, "is there already")
+    refused(cli("export", "--weights", trained, "--out", tmp_path), 2, "already exists: choose a new file")
     assert not (tmp_path / "x.pth").exists()
 
 

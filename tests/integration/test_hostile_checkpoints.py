@@ -183,7 +183,7 @@ RESUME_ONLY = {
     bare_pickle: ["cannot be loaded safely"],
     numpy_pickle: ["cannot be loaded safely"],
     compressed_zip: ["cannot be loaded safely", "compressed"],
-    climbing_zip: ["cannot be loaded safely", "points elsewhere"],
+    climbing_zip: ["cannot be loaded safely", "points outside the archive"],
     script: ["cannot be loaded safely"],
 }
 

@@ -89,7 +89,7 @@ def solver() -> None:
     with pretended_cuda(), mock.patch.object(doctor, "say") as said:
         prepare_solver(steps.CUDA)
         doctor._say_solver()
-    check(said.call_args.args == ("matching boxes: on the GPU",), f"doctor says {said.call_args.args}")
+    check(said.call_args.args == ("box matching: on the GPU",), f"doctor says {said.call_args.args}")
 
 
 def process_group() -> None:

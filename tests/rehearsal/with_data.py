@@ -142,7 +142,7 @@ def replay() -> None:
     ):
         replay_command.replay(Path("bundle"))
     last = said["say"].call_args.args
-    check(last == ("non-finite again, with images [7, 8, 9]",), f"it says {last}")
+    check(last == ("reproduced: non-finite with images [7, 8, 9]",), f"it says {last}")
     terms = {name: value for name, _, value in said["print_table"].call_args.args[2]}
     check(terms["loss_bbox"] == "nan" and terms["loss_bbox_0"] != "nan", f"the terms are {terms}")
 

@@ -22,21 +22,21 @@ from rfdetr_hwd.training.trackers import JsonLinesTracker
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[1]", "holds no JSON object"),
-        ('{"a": NaN}', "holds NaN"),
-        ('{"a": -Infinity}', "holds -Infinity"),
-        ('{"a": 1e999}', "holds 1e999"),
+        ("[1]", "is not a JSON object"),
+        ('{"a": NaN}', "contains NaN"),
+        ('{"a": -Infinity}', "contains -Infinity"),
+        ('{"a": 1e999}', "contains 1e999"),
         ("{", "not valid JSON"),
         ('{"a": ' + "[" * 100_000, "not valid JSON"),
         (b"\xff\xfe", "not valid JSON"),
-        ('{"a": "' + "x" * 2000 + '"}', "at most 1000"),
+        ('{"a": "' + "x" * 2000 + '"}', "more than the limit of 1000"),
     ],
 )
 def test_json_that_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(UntrustedFileError, match=message):
-        read_json_object(path, max_bytes=1000 if "at most" in message else 1 << 20)
+        read_json_object(path, max_bytes=1000 if "more than" in message else 1 << 20)
 
 
 def test_what_is_read(tmp_path: Path) -> None:

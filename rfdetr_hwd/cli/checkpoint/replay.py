@@ -1,4 +1,4 @@
-"""`rfdetr-hwd checkpoint replay`: repeat a step that failed, as it was recorded."""
+"""`rfdetr-hwd checkpoint replay`: replay a recorded step whose loss or gradient was non-finite."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +29,7 @@ def replay(path: Annotated[Path, typer.Argument(help="Directory in RUN/non-finit
     prepare_solver(device)
     network, criterion = model.network.to(device).train(), DetectionLoss(model.stock).to(device)
 
-    # Repeat the step, up to the optimizer
+    # Replay the step, without the optimizer
     try:
         inputs, generators = stored_batches(checkpoint.inputs()), checkpoint.training()["random"]
         recorded = checkpoint.record["non_finite"]
@@ -40,14 +40,14 @@ def replay(path: Annotated[Path, typer.Argument(help="Directory in RUN/non-finit
             for name, value in outcome.terms.items()
         ]
     except OutOfMemoryError:
-        raise MemoryShortageError(f"{path}: the step does not fit into the memory of {device} here") from None
+        raise MemoryShortageError(f"{path}: the step does not fit into the memory of {device}") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise CheckpointError(f"{path}: its step cannot be replayed on {device} ({reason})") from None
+        raise CheckpointError(f"{path}: the step cannot be replayed on {device} ({reason})") from None
 
-    # Compare with what was recorded
-    print_table(f"loss terms of step {checkpoint.step + 1}", ("term", "in the run", "again"), rows)
+    # Compare with the recorded losses
+    print_table(f"loss terms of step {checkpoint.step + 1}", ("term", "in the run", "replayed"), rows)
     broken = [outcome for outcome in outcomes if not outcome.is_finite]
     if not broken:
-        raise CheckpointError(f"{path}: on {device} the loss and gradient are finite: nothing was reproduced")
-    say(f"non-finite again, with images {[image_id for outcome in broken for image_id in outcome.image_ids]}")
+        raise CheckpointError(f"{path}: the failure was not reproduced: loss and gradient are finite on {device}")
+    say(f"reproduced: non-finite with images {[image_id for outcome in broken for image_id in outcome.image_ids]}")

@@ -1,4 +1,4 @@
-"""`rfdetr-hwd checkpoint show`: print what checkpoints hold."""
+"""`rfdetr-hwd checkpoint show`: print the contents of checkpoints."""
 
 from typing import TYPE_CHECKING
 
@@ -18,21 +18,21 @@ def show(path: CheckpointPath) -> None:
 
 
 def _show(checkpoint: "Checkpoint") -> None:
-    # Where in the run it was written
+    # Its place in the run
     state, names = checkpoint.state, checkpoint.record.get("class_names", [])
     due = ", evaluation due" if state.is_evaluation_due else ""
     say(f"{checkpoint.path}\nstep {state.step}, epoch {state.epoch}, step {state.step_in_epoch} of the next{due}")
     say(f"classes: {', '.join(map(str, names))}")
 
-    # What was measured
+    # Metrics
     if state.best_ap is None:
-        say("best so far: none, nothing was evaluated yet")
+        say("best so far: none, because no evaluation has run yet")
     else:
         say(f"best so far: {state.best_weights} AP {digits(state.best_ap)} at step {state.best_step}")
     metrics = [(name, digits(value)) for name, value in state.current_metrics.items()]
     if metrics:
         print_table("metrics", ("metric", "value"), metrics)
 
-    # What was written
+    # Files
     files = [(name, f"{entry['bytes']:,}", entry["sha256"][:16]) for name, entry in checkpoint.files.items()]
     print_table("files", ("file", "bytes", "sha256"), files)

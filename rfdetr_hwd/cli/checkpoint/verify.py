@@ -7,7 +7,7 @@ from rfdetr_hwd.console import print_table, say
 def verify(path: CheckpointPath) -> None:
     """Check every file against its sha256.
 
-    The exit status is 1 if one is corrupt.
+    The exit status is 1 if a file is corrupt.
     """
     from rfdetr_hwd.checkpoint.read import MANIFEST, CheckpointError, checkpoints_of, open_checkpoint, verify_files
 
@@ -18,13 +18,13 @@ def verify(path: CheckpointPath) -> None:
             files = verify_files(folder)
         except CheckpointError as error:
             if not (folder / MANIFEST).exists() and folder == path.resolve():
-                raise  # it is something else
+                raise  # it is no checkpoint at all
             corrupt.append(str(error))
             continue
         print_table(str(folder), ("file", "state"), [(name, problem or "ok") for name, problem in files.items()])
         corrupt += [f"{folder / name} {problem}" for name, problem in files.items() if problem]
 
-        # See what the hashes do not: that the content makes sense
+        # Check the content, which the hashes do not cover
         if not any(files.values()):
             open_checkpoint(folder)
     if corrupt:

@@ -1,4 +1,4 @@
-"""What the verbs of `rfdetr-hwd data` end with: what came in, what went out, and why the rest did not."""
+"""The summary that the verbs of `rfdetr-hwd data` print: entries read, used and skipped, with the reasons."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rfdetr_hwd.data.account import Account
     from rfdetr_hwd.data.findings import Findings
 
-WITHOUT = "{} is written without the entries that are wrong:"
+WITHOUT = "{} was written without the invalid entries:"
 _HEADER = ("split", "images listed", "images used", "objects listed", "objects used")
 _WRITTEN = ("written as", "images", "objects")
 
@@ -19,13 +19,13 @@ _WRITTEN = ("written as", "images", "objects")
 def print_accounts(
     title: str, accounts: "Sequence[Account]", unlisted: Sequence[Path] = (), written: "Sequence[Written]" = ()
 ) -> None:
-    """Print what each split had and what became of it, and a line for each reason why something is missing.
+    """Print the listed and used entries of each split, and a line for each reason why entries were skipped.
 
     Args:
         title: Title of the table.
-        accounts: What was read.
+        accounts: The entries that were read.
         unlisted: Image files that no split lists.
-        written: What was written of each split, if anything was.
+        written: The entries that were written of each split, if any.
     """
     rows: list[list[object]] = [[a.name, a.listed_images, a.images, a.listed_objects, a.objects] for a in accounts]
     for row, split in zip(rows, written, strict=False):
@@ -37,19 +37,19 @@ def print_accounts(
         for reason, count in account.skipped.items():
             say(f"{account.name}: {reason}: {count}")
     if unlisted:
-        say(f"images in no split, not used: {len(unlisted)}, the first: {unlisted[0]}")
+        say(f"images in no split, ignored: {len(unlisted)}, the first: {unlisted[0]}")
     print_written(written)
 
 
 def print_written(written: "Sequence[Written]") -> None:
-    """Print what is to be said about splits that were written."""
+    """Print the notes about splits that were written."""
     for split in written:
         for reason, count in {**split.skipped, **split.notes}.items():
             say(f"{split.name}: {reason}: {count}")
 
 
 def print_findings(findings: "Findings") -> None:
-    """Print how often each kind of finding was met that did not end the verb, with the first of them."""
+    """Print the count of each kind of finding, with its effect and the first example."""
     from rfdetr_hwd.data.findings import KINDS
 
     for kind in (*findings.kinds("error"), *findings.kinds("notice")):

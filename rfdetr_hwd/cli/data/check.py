@@ -1,4 +1,4 @@
-"""`rfdetr-hwd data check`: find what would break or distort training."""
+"""`rfdetr-hwd data check`: find problems that would break or distort training."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -23,19 +23,20 @@ def check(
     decode: Annotated[bool, typer.Option(help="Decode every image.")] = True,
     queries: Annotated[int, typer.Option(help="Object queries of the model.", min=1)] = 300,
     allow: Allow = None,
-    json: Annotated[Path | None, typer.Option(help="Also write the report to this file.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write the report to this JSON file.")] = None,
     train: TrainSplit = None,
     val: ValSplit = None,
     test: TestSplit = None,
     bit_depth: Annotated[
         Literal["auto", "8", "10", "12", "14", "16"],
-        typer.Option(help="Bits that the values of 16-bit files use."),
+        typer.Option(help="Bit depth of the values in 16-bit files."),
     ] = "auto",
     exif: Exif = "auto",
 ) -> None:
     """Find errors in a dataset.
 
-    Reports what would break or distort training. The exit status is 1 if there are errors that are not accepted.
+    Reports problems that would break or distort training. The exit status is 1 if there are errors that are not
+    accepted.
     """
     from json import dumps
 
@@ -43,7 +44,7 @@ def check(
     from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
     from rfdetr_hwd.data.open import find_named, say_remarks
 
-    # Find the dataset, and read it whole
+    # Find and read the dataset
     allow = allow or []
     check_allowed(allow, "--allow")
     layout = find_named(root, format, {"train": train, "val": val, "test": test})
@@ -64,7 +65,7 @@ def check(
         accepted = " ".join(f"--allow {kind}" for kind in errors if KINDS[kind].can_allow)
         advice = f". Fix them, or accept with {accepted}" if accepted else ""
         raise DatasetError(f"{root}: {count} errors of {len(errors)} kinds ({', '.join(errors)}){advice}")
-    say("no errors" + (" that are not accepted" if report.findings.kinds("error") else ""))
+    say("no errors" + (" other than the accepted ones" if report.findings.kinds("error") else ""))
 
 
 def _print_report(report: "Report") -> None:

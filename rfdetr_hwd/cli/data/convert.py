@@ -28,8 +28,8 @@ def convert(
 ) -> None:
     """Convert a dataset to another format.
 
-    Entries that are wrong are skipped, and the exit status is 1 unless their kind is accepted. Errors that cast doubt
-    on the rest end the conversion before anything is written.
+    Invalid entries are skipped, and the exit status is 1 unless their kind is accepted. Errors that affect the rest
+    of the dataset abort the conversion before anything is written.
     """
     from rfdetr_hwd.curation.convert import convert as convert_dataset
     from rfdetr_hwd.data.images import ReadOptions

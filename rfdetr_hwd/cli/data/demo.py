@@ -11,7 +11,7 @@ def demo(out: NewDirectory, seed: Seed = 0) -> None:
 
     spec = ShapesSpec(seed=seed)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out} is there already: name a new directory")
+        raise ConfigError(f"--out {out} already exists: choose a new directory")
     with writing("--out", out):
         write_shapes(out, spec)
     say(f"dataset: {out} ({spec.train} training, {spec.valid} validation, {spec.test} test images)")

@@ -1,4 +1,4 @@
-"""`rfdetr-hwd data download`: fetch a dataset from Roboflow or a URL."""
+"""`rfdetr-hwd data download`: download a dataset from Roboflow or a URL."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def download(
-    what: Annotated[str, typer.Argument(help="WORKSPACE/PROJECT/VERSION of Roboflow, or the URL of a zip or tar.")],
+    what: Annotated[str, typer.Argument(help="WORKSPACE/PROJECT/VERSION of Roboflow, or URL of a zip or tar archive.")],
     out: NewDirectory,
     sha256: Annotated[str | None, typer.Option(help="Expected sha256 of the archive at a URL.")] = None,
 ) -> None:
@@ -34,7 +34,7 @@ def _fetch(what: str, out: Path, sha256: str | None) -> "Unpacked":
     if len(names) != 3 or not all(names):
         raise ConfigError(f"{what!r} is neither WORKSPACE/PROJECT/VERSION of Roboflow nor a URL with https://")
     if sha256 is not None:
-        raise ConfigError("--sha256 goes with a URL: Roboflow makes the archive when it is asked for it")
+        raise ConfigError("--sha256 works with a URL only: Roboflow creates its archives on request. Remove --sha256")
     workspace, project, version = names
     return download_export(workspace, project, version, out)
 

@@ -23,12 +23,12 @@ _MAX_COUNT = 200
 
 def show(
     root: Source,
-    out: Annotated[Path, typer.Option(help="New directory of the pictures and the page.")],
+    out: Annotated[Path, typer.Option(help="New directory for the pictures and the page.")],
     overrides: Overrides = None,
     split: Annotated[Role, typer.Option(help="Split to show.")] = "train",
     count: Annotated[int, typer.Option(help="Images to draw.", min=1, max=_MAX_COUNT)] = 16,
     seed: Seed = 0,
-    config: Annotated[Path | None, typer.Option(help="Show what a run of this configuration would see.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML configuration whose preprocessing is shown.")] = None,
     format: Annotated[Format | None, typer.Option(help="Format of the dataset.")] = None,
     train: TrainSplit = None,
     val: ValSplit = None,
@@ -36,8 +36,8 @@ def show(
 ) -> None:
     """Draw annotated images and plot statistics.
 
-    Images are shown as they are and as the model sees them. The training
-    split is shown augmented, in the first epochs; other splits are shown as they are evaluated.
+    Images are shown as stored and as the model sees them. The training split is shown with the augmentation of the
+    first epochs. Other splits are shown as in evaluation.
     """
     from rfdetr_hwd.data.findings import Findings
     from rfdetr_hwd.data.open import find_data
@@ -73,7 +73,7 @@ def show(
     # Write them
     _write(out, pictures, page)
     write_legend(out, data.class_names)
-    say(f"page: {out / 'index.html'}\npictures: {len(pictures)} PNG files beside it")
+    say(f"page: {out / 'index.html'}\npictures: {len(pictures)} PNG files in the same directory")
 
 
 def _read_settings(root: Path, config: Path | None, overrides: Sequence[str]) -> "Config":
@@ -82,7 +82,7 @@ def _read_settings(root: Path, config: Path | None, overrides: Sequence[str]) ->
     from rfdetr_hwd.files import read_yaml
 
     if "data.root" in override_keys(overrides):
-        raise ConfigError("data.root is what stands first on the command line; leave the override out")
+        raise ConfigError("data.root is the first argument here: remove the override")
     values = read_yaml(config) if config else {}
     sections: dict[str, Any] = {**values, "data": values.get("data", {}), "output": values.get("output", {})}
     for section, key, value in (("data", "root", str(root)), ("output", "dir", "unused")):
@@ -92,7 +92,7 @@ def _read_settings(root: Path, config: Path | None, overrides: Sequence[str]) ->
 
 
 def _tabulate(findings: "Findings") -> list[tuple[str, str, int, str, str]]:
-    """Return a row a kind of finding: kind, level, number, what reading does about it, the first of them."""
+    """Return a row per kind of finding: kind, level, count, effect and the first example."""
     from rfdetr_hwd.data.findings import KINDS
 
     return [

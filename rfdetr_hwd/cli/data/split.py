@@ -30,8 +30,8 @@ def split(
 ) -> None:
     """Divide a split into train, valid and test.
 
-    It is stratified by class, and near-duplicate images stay in one part. Entries that are wrong are skipped, and the
-    exit status is 1 unless their kind is accepted.
+    The parts are stratified by class, and near-duplicate images stay in one part. Invalid entries are skipped, and
+    the exit status is 1 unless their kind is accepted.
     """
     from dataclasses import replace
 
@@ -57,7 +57,7 @@ def split(
     data, account = scan_counted(whole, findings, options, every_header=True)
     findings.refuse_errors(allow, by_option=True, later=SKIPPED_ENTRIES if len(data.labels) else ())
 
-    # Look for images that nearly look the same
+    # Find near-duplicate images
     options = replace(options, bit_depth=measure_split(data, seed).bit_depth)  # dark images look alike
     data = replace(data, options=options)
     say(f"comparing {len(data)} images of {whole.name} ...")
@@ -68,9 +68,9 @@ def split(
     # Divide and write
     result = split_dataset(data, hashes, shares, out, layout.root, to)
 
-    # Say what became of the images
+    # Report the result
     print_findings(findings)
-    print_table("written, images of each class", ("", "all", *result.rows), count_images(data, result.rows))
+    print_table("written images per class", ("", "all", *result.rows), count_images(data, result.rows))
     together = sum(map(len, result.groups))
     say(f"near-duplicates: {together} images in {len(result.groups)} groups, each group in one split")
     print_accounts("read and used", [account], unlisted)
@@ -86,8 +86,8 @@ def _only_split(layout: "Layout") -> "Split":
     if len(splits) != 1:
         there = ", ".join(split.name for split in splits or layout.found) or "none"
         raise DatasetError(
-            f"{layout.root} must have one annotated split to divide; it has {len(splits)}: {there}. Choose with "
-            "--train NAME"
+            f"{layout.root} must have one annotated split to divide, but has {len(splits)}: {there}. Choose one "
+            "with --train NAME"
         )
     return splits[0]
 

@@ -113,7 +113,7 @@ def test_views_are_those_of_training(shapes_root: Path) -> None:
 
 def test_other_splits_are_not_augmented(shapes_root: Path, tmp_path: Path) -> None:
     page = show(shapes_root, tmp_path / "out", "val", 2)
-    assert "this split is not augmented" in page
+    assert "This split is not augmented" in page
     assert PIL.Image.open(tmp_path / "out" / "model-01.png").size[0] == 4 * 272
 
 
@@ -131,7 +131,7 @@ def test_unreadable_images_are_listed_and_replaced(
     PIL.Image.new("RGB", (10, 10)).save(root / "train" / "train_00004.jpg")
     (root / "train" / "train_00005.jpg").unlink()
     page, printed = show(root, tmp_path / "out", "train", 24), capsys.readouterr().out
-    assert "2 images were drawn and cannot be shown" in page
+    assert "2 images of the random sample cannot be read" in page
     assert "annotated as 96x80 and decodes to 10x10" in page
     assert page.count("train_00003.jpg") >= 1
     assert "missing_file" in page
@@ -144,7 +144,7 @@ def test_a_split_without_a_readable_image_still_has_its_figures(root: Path, tmp_
     for path in (root / "train").glob("*.jpg"):
         path.write_bytes(b"no image")
     page = show(root, tmp_path / "out")
-    assert "24 images were drawn and cannot be shown" in page
+    assert "24 images of the random sample cannot be read" in page
     assert page.count("<img ") == len(PLOTS)
 
 
@@ -176,7 +176,7 @@ def test_the_model_s_own_resolution_and_a_configuration_file(shapes_root: Path, 
         (["--split", "valid"], "'valid' is not one of 'train', 'val', 'test'"),
         (["--count", "0"], "Invalid value for '--count'"),
         (["--seed", "-1"], "Invalid value for '--seed'"),
-        (["data.root=x"], "data.root is what stands first on the command line"),
+        (["data.root=x"], "data.root is the first argument here"),
         (["data.rot=x"], "data.rot: unknown key; the nearest known key is data.root"),
     ],
 )
@@ -189,10 +189,10 @@ def test_wrong_arguments_are_named(shapes_root: Path, tmp_path: Path, arguments:
 
 def test_a_folder_that_holds_something_is_left_alone(shapes_root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ConfigError, match="is not empty; choose a new directory"):
+    with pytest.raises(ConfigError, match="is not empty: choose a new directory"):
         show(shapes_root, tmp_path)
     for out in (tmp_path / "file", tmp_path / "file" / "out"):
-        with pytest.raises(ConfigError, match="file is no directory"):
+        with pytest.raises(ConfigError, match="file is not a directory"):
             show(shapes_root, out)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

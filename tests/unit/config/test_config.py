@@ -90,12 +90,12 @@ def test_missing_sections_name_the_keys() -> None:
     ("text", "message"),
     [
         ("a: &x [1]\nb: *x\n", "aliases"),
-        ("train: {epochs: 1}\ntrain: {epochs: 2}\n", "stands twice"),
-        ("- 1\n", "must hold a mapping"),
+        ("train: {epochs: 1}\ntrain: {epochs: 2}\n", "duplicate key 'train' in the mapping at line 1"),
+        ("- 1\n", "must be a mapping"),
         ("a: [\n", "not valid YAML"),
-        ("", "must hold a mapping"),
+        ("", "must be a mapping"),
         ("a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
-        ("#" * (1 << 20) + "\n", "at most 1048576"),
+        ("#" * (1 << 20) + "\n", "more than the limit of 1048576"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, text: str, message: str) -> None:

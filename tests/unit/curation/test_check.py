@@ -107,7 +107,7 @@ def rename(content: dict) -> None:
     [
         (truncate, "unreadable_image", 1, ["train_00003.jpg", "image 3", "truncated"]),
         (shrink, "size_mismatch", 1, ["train_00003.jpg", "annotated as 96x80 and decodes to 50x40"]),
-        (turn, "rotated_image", 1, ["train_00003.jpg", "stored turned"]),
+        (turn, "rotated_image", 1, ["train_00003.jpg", "is stored rotated, and annotated upright"]),
         (copy_across, "same_image", 1, ["valid_00001.jpg", "train_00003.jpg", "across splits"]),
         (copy_across, "repeated_image", 0, []),
         (copy_within, "repeated_image", 1, ["train_00005.jpg", "train_00003.jpg", "in one split"]),
@@ -117,10 +117,15 @@ def rename(content: dict) -> None:
         (add_file, "unlisted_image", 1, ["extra.png"]),
         (add_folder, "unlisted_image", 1, ["pool/more.jpg"]),
         (lambda root: edit(root, "train", empty_class), "class_without_boxes", 1, ["'hexagon'", "train"]),
-        (lambda root: edit(root, "train", double_box), "duplicate_box", 1, ["image 0", "there twice"]),
-        (lambda root: edit(root, "valid", clear), "no_boxes", 1, ["valid", "nothing to learn"]),
+        (lambda root: edit(root, "train", double_box), "duplicate_box", 1, ["image 0", "is listed twice"]),
+        (lambda root: edit(root, "valid", clear), "no_boxes", 1, ["valid", "nothing to train on or to evaluate"]),
         (lambda root: edit(root, "valid", clear), "image_without_boxes", 8, ["image 0", "has no box"]),
-        (lambda root: edit(root, "valid", rename), "classes_differ", 1, ["has 'disc'; train has not, but 'circle'"]),
+        (
+            lambda root: edit(root, "valid", rename),
+            "classes_differ",
+            1,
+            ["has 'disc', which train lacks. train has 'circle' instead"],
+        ),
         (lambda root: (root / "valid" / "_annotations.coco.json").write_text("{"), "unreadable_split", 1, ["JSON"]),
     ],
 )
@@ -174,7 +179,9 @@ def test_splits_whose_names_say_nothing_are_an_error_that_names_them(tmp_path: P
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "_annotations.coco.json").write_text("{}")
-    with pytest.raises(DatasetError, match="no split whose use is known. not used: one/_ann.*, other/_ann"):
+    with pytest.raises(
+        DatasetError, match="no split that is recognised as train, val or test. not used: one/_ann.*, other/_ann"
+    ):
         check(tmp_path)
 
 

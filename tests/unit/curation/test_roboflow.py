@@ -99,7 +99,7 @@ def test_the_key_is_in_no_message(install: Callable[..., None], tmp_path: Path, 
         raise ConnectionError(text)
 
     install(fail)
-    with pytest.raises(DatasetError, match="Roboflow does not give a/b/1: .*[*]{3}") as caught:
+    with pytest.raises(DatasetError, match="cannot download a/b/1 from Roboflow: .*[*]{3}") as caught:
         download("a", "b", "1", tmp_path / "out")
     assert "s3cret" not in str(caught.value)
     assert caught.value.__suppress_context__

@@ -47,7 +47,7 @@ def test_every_image_has_a_name_that_readers_find_and_a_label_file_of_its_own(tm
     assert files(tmp_path / "out") == {f"train/images/{name}" for name in FLAT} | labels | {"data.yaml"}
     assert (split.images, split.objects, split.skipped) == (9, 9, {})
     assert split.notes == {
-        "images renamed: YOLO has one directory, a label file for each stem, and few suffixes": 7,
+        "images renamed: YOLO needs one directory, unique stems and common suffixes": 7,
     }
     data = read_split(find_layout(tmp_path / "out").split("train"))
     assert (len(data), num_right(data)) == (9, 9)
@@ -70,7 +70,7 @@ def test_splits_whose_classes_differ_in_order_share_one_list(tmp_path: Path) -> 
 def test_a_class_that_the_first_split_lacks_is_refused(tmp_path: Path) -> None:
     write_coco(tmp_path / "in", "train", ["a.png"], {1: "cat"})
     write_coco(tmp_path / "in", "valid", ["a.png", "b.png"], {1: "cat", 2: "dog"})
-    with pytest.raises(DatasetError, match=r"valid has 'dog' beside those of train: 'cat'"):
+    with pytest.raises(DatasetError, match=r"valid has 'dog', which train lacks. The classes of train: 'cat'"):
         to_yolo(tmp_path / "in", tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
 

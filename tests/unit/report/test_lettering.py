@@ -166,7 +166,7 @@ def test_the_legend_is_written_where_classes_are_numbered(
     assert not (tmp_path / "legend.txt").exists()
     write_legend(tmp_path, ["a", CAT, DOG])
     assert (tmp_path / "legend.txt").read_text(encoding="utf-8") == f"#2 {CAT}\n#3 {DOG}\n"
-    assert f"2 class names: they are numbered, see {tmp_path / 'legend.txt'}" in " ".join(
+    assert f"2 class names. For their numbers see {tmp_path / 'legend.txt'}" in " ".join(
         capsys.readouterr().out.split()
     )
 
