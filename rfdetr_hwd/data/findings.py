@@ -56,6 +56,8 @@ KINDS: Mapping[str, Kind] = {
     "missing_part": Kind("error", "the rest of the split is used"),
     "class_count": Kind("error", "the list of names counts"),
     "pose_suspected": Kind("error", "they are read as polygons"),
+    "fractions_suspected": Kind("error", "they are read as pixels"),
+    "corners_suspected": Kind("error", "they are read as x, y, width, height"),
     "no_boxes": Kind("error", "there is nothing to learn or to measure", can_allow=False),
     "classes_differ": Kind("error", "classes are mapped by name; one that the model lacks has an AP of 0"),
     "unreadable_label": Kind("error", "the image is skipped"),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfdetr_hwd.data.annotations import DetectionData, Shards
+from rfdetr_hwd.data.box_form import suspect_form
 from rfdetr_hwd.data.categories import index_categories
 from rfdetr_hwd.data.coco.read import RawSplit
 from rfdetr_hwd.data.entry import Known, read_box, read_object
@@ -62,6 +63,9 @@ def index_split(
     labels = {key: label for label, category in enumerate(classes) for key in category.keys}
     table = _index_annotations(raw, images, labels, findings)
     rows = table[:, 0].astype(np.int64)
+    sizes = np.array(images.sizes, dtype=np.int64).reshape(-1, 2)
+    for kind, reason in suspect_form(table[:, 1:5], sizes[rows]):
+        findings.add(kind, raw.where, "", reason)
     order = np.argsort(rows, kind="stable")
     rows, table = rows[order], table[order]
     image_ids = number_ids(images.places)
@@ -72,7 +76,7 @@ def index_split(
         category_ids=tuple(category.id for category in classes),
         image_ids=np.array(image_ids, dtype=np.int64),
         file_names=np.array(images.names, dtype=np.dtypes.StringDType()),
-        sizes=np.array(images.sizes, dtype=np.int64).reshape(-1, 2),
+        sizes=sizes,
         offsets=np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(image_ids)))]).astype(np.int64),
         boxes_xywh=np.ascontiguousarray(table[:, 1:5]),
         labels=table[:, 5].astype(np.int64),
