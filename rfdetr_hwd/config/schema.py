@@ -163,7 +163,8 @@ class DataSection(Section):
     """Use of the EXIF orientation of images. `apply`: rotate every image upright and take the annotations as those of
     the upright image. `ignore`: read every image as stored and take the annotations as those of the stored image.
     `auto`: `ignore` for images annotated with their stored width and height where these are not the upright ones,
-    `apply` for all others. An image without annotations is rotated upright unless the key is `ignore`."""
+    and for all images of a split that has such images and none annotated upright; `apply` for all others. An image
+    without annotations is rotated upright unless the key is `ignore`."""
     on_bad_image: Literal["quarantine", "fail"] = "quarantine"
     """`quarantine`: replace an unreadable image and list it in quarantine.jsonl. `fail`: stop at the first one."""
     workers: NonNegativeInt = 2

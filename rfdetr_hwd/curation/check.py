@@ -170,7 +170,7 @@ def _look(data: DetectionData, row: int) -> _Look:
         content = data.read_bytes(row)
         rotation = _describe_rotation(data, row, read_header(path, io.BytesIO(content)))
         depth = measure_depth(path, io.BytesIO(content))
-        image = read_image(path, io.BytesIO(content), data.options, data.size(row))
+        image = read_image(path, io.BytesIO(content), data.own_options, data.size(row))
     except (ImageError, OSError) as error:
         return _Look(str(error), ("", ""), b"", np.uint64(0))
     return _Look("", rotation, hashlib.sha256(content).digest(), hash_image(image), depth)
@@ -178,7 +178,7 @@ def _look(data: DetectionData, row: int) -> _Look:
 
 def _describe_rotation(data: DetectionData, row: int, header: Header) -> tuple[str, str]:
     """Return the kind of finding about an image that is stored rotated, and the reason, or two empty texts."""
-    if header.orientation == 1 or data.size(row) != header.frame(data.options.exif):
+    if header.orientation == 1 or data.is_stored or data.size(row) != header.frame(data.options.exif):
         return "", ""
     if data.options.exif == "ignore":
         return "unrotated_image", "its EXIF orientation is not applied (data.exif=ignore)"

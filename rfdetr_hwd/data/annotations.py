@@ -97,6 +97,7 @@ class DetectionData:
         fingerprint: sha256 of the annotations and of the images that are used.
         shards: Where the images lie, if not in files of their own.
         options: How the images are read.
+        is_stored: Whether all images are annotated as stored, also those whose size is the same upright.
     """
 
     name: str
@@ -114,6 +115,12 @@ class DetectionData:
     fingerprint: str
     shards: Shards | None = None
     options: ReadOptions = USUAL
+    is_stored: bool = False
+
+    @property
+    def own_options(self) -> ReadOptions:
+        """How the images of this split are read, given what its annotations refer to."""
+        return replace(self.options, exif="ignore") if self.is_stored else self.options
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -168,7 +175,7 @@ class DetectionData:
             ImageError: It cannot be read, or does not have the size that the annotations say.
         """
         path, (height, width) = self.path(index), self.size(index)
-        image = read_image(path, self._open(index), self.options, (height, width))
+        image = read_image(path, self._open(index), self.own_options, (height, width))
         if (height, width) != (image.height, image.width):
             raise ImageError(f"{path} is annotated as {width}x{height} and decodes to {image.width}x{image.height}")
         return image

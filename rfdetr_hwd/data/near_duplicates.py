@@ -91,7 +91,7 @@ def hash_images(data: DetectionData, watch: Callable[[Iterator[Any]], Iterator[A
 def _hash(data: DetectionData, row: int) -> tuple[np.uint64, str]:
     path = data.path(row)
     try:
-        return hash_image(read_image(path, io.BytesIO(data.read_bytes(row)), data.options, data.size(row))), ""
+        return hash_image(read_image(path, io.BytesIO(data.read_bytes(row)), data.own_options, data.size(row))), ""
     except ImageError as error:
         return np.uint64(0), str(error).removeprefix(f"cannot decode {path}: ")
     except OSError as error:

@@ -4,7 +4,7 @@ Reading the headers of a large split's images takes longer than reading its anno
 first, and all only where the sample shows a difference, or where all are asked for.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,10 @@ _MAX_SIDE = 1 << 20  # pixels
 _SAMPLE = 1000  # images
 _THREADS = 8
 _TOLERANCE = 1.0  # pixels, for rounding
+_AS_OTHERS = (
+    "is stored turned, and its size does not tell whether it was annotated so: its EXIF orientation is not applied, as "
+    "the {} images here whose size tells are annotated as they are stored"
+)
 _UNCLEAR = (
     "is stored turned, and its size is the same upright: other images here are annotated as they are stored. If all "
     "are, set data.exif=ignore (--exif ignore)"
@@ -55,12 +59,14 @@ def read_annotated(width: object, height: object) -> tuple[Size | None, str]:
 
 def settle_sizes(
     annotated: Sequence[Size | None], paths: Sequence[Path], extents: Extents, exif: Exif, every: bool
-) -> list[Settled]:
-    """Return the size of every image.
+) -> tuple[list[Settled], bool]:
+    """Return the size of every image, and whether those are read as stored, too, whose sizes do not tell.
 
     Swapped sides are set right only where no boxes speak against it: an image that was turned after it was annotated
     looks the same, and its boxes are lost. An image that EXIF lays on its side, with the stored size, is annotated as
-    stored; unless boxes of the split lie only in the upright images, and none only in the stored ones.
+    stored; unless boxes of the split lie only in the upright images, and none only in the stored ones. Where such
+    images are annotated as stored, and none is upright, the others are, too: those that EXIF turns, and whose size is
+    missing or the same upright.
 
     Args:
         annotated: Size of each image as annotated; `None`: missing.
@@ -72,7 +78,7 @@ def settle_sizes(
     rows = range(len(annotated))
     step = 1 if every else max(1, len(rows) // _SAMPLE)
     headers = _read_headers(paths, {*rows[::step], *(row for row in rows if annotated[row] is None)})
-    if step > 1 and any(_differs(annotated[row], header, exif) for row, header in headers.items()):
+    if step > 1 and any(_asks_for_all(annotated[row], header, exif) for row, header in headers.items()):
         headers |= _read_headers(paths, set(rows).difference(headers))
     settled = [Settled(size) for size in annotated]
     different: dict[int, tuple[Size, Header]] = {}
@@ -87,17 +93,31 @@ def settle_sizes(
     for row, found in _settle_different(different, num_oblong, extents, exif).items():
         if every or found.kind != "size_mismatch":  # which is said where the image is decoded
             settled[row] = found
-    if any(found.kind == "unrotated_image" for found in settled):
-        for row in _undecidable(annotated, headers):
+    turned = {row: h for row, h in headers.items() if isinstance(h, Header) and h.orientation != 1}
+    return settled, _settle_undecidable(settled, annotated, turned)
+
+
+def _settle_undecidable(settled: list[Settled], annotated: Sequence[Size | None], turned: Mapping[int, Header]) -> bool:
+    """Let the images that are annotated as stored decide for those whose size does not tell; return whether they do.
+
+    Args:
+        settled: What is known of each image; receives what is decided.
+        annotated: Size of each image as annotated.
+        turned: The headers, by row, of the images that EXIF turns.
+    """
+    unclear = [row for row, h in turned.items() if annotated[row] is None or annotated[row] == h.stored == h.upright]
+    told = [row for row in turned if settled[row].kind == "unrotated_image"]
+    if not told or not unclear:
+        return False
+    is_stored = not any(
+        annotated[row] is not None and settled[row].size == h.upright != h.stored for row, h in turned.items()
+    )
+    for row in unclear:
+        if is_stored:
+            settled[row] = Settled(turned[row].stored, "unrotated_image", _AS_OTHERS.format(len(told)))
+        elif annotated[row] is not None:
             settled[row] = Settled(settled[row].size, "unclear_rotation", _UNCLEAR)
-    return settled
-
-
-def _undecidable(annotated: Sequence[Size | None], headers: Mapping[int, Header | ImageError]) -> Iterator[int]:
-    """Yield the rows of images that are stored turned, and whose size would be the same had they been annotated so."""
-    for row, header in headers.items():
-        if isinstance(header, Header) and header.orientation != 1 and annotated[row] == header.stored == header.upright:
-            yield row
+    return is_stored
 
 
 def _read_headers(paths: Sequence[Path], rows: Iterable[int]) -> dict[int, Header | ImageError]:
@@ -116,8 +136,12 @@ def _try_header(path: Path) -> Header | ImageError:
         return error
 
 
-def _differs(annotated: Size | None, header: Header | ImageError, exif: Exif) -> bool:
-    return annotated is not None and isinstance(header, Header) and annotated != header.frame(exif)
+def _asks_for_all(annotated: Size | None, header: Header | ImageError, exif: Exif) -> bool:
+    """Return whether an image of the sample differs from its annotations, or others decide how it is turned."""
+    if not isinstance(header, Header):
+        return False
+    is_turned = exif == "auto" and header.orientation != 1
+    return is_turned or annotated not in (None, header.frame(exif))
 
 
 def _measure(header: Header | ImageError, exif: Exif) -> Settled:

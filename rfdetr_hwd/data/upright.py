@@ -36,14 +36,16 @@ def turn_upright(data: DetectionData) -> Upright:
             if header is None or header.orientation == 1:
                 continue
             num_turned += 1
-            if header.is_kept(data.options.exif, data.size(row)):
+            if header.is_kept(data.own_options.exif, data.size(row)):
                 num_changed += 1
                 stored = data.size(row)
                 sizes[row] = stored[::-1] if header.orientation in SIDEWAYS else stored
                 for i in range(data.offsets[row], data.offsets[row + 1]):
                     boxes[i] = turn_box(boxes[i].tolist(), stored, header.orientation)
     options = replace(data.options, exif="apply")
-    return Upright(replace(data, sizes=sizes, boxes_xywh=boxes, options=options), num_turned, num_changed)
+    return Upright(
+        replace(data, sizes=sizes, boxes_xywh=boxes, options=options, is_stored=False), num_turned, num_changed
+    )
 
 
 def _try_header(data: DetectionData, row: int) -> Header | None:

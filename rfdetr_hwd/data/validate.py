@@ -27,12 +27,14 @@ class _Images(NamedTuple):
         names: Paths of their files.
         sizes: (height, width) that their boxes refer to, in pixels.
         left_out: Ids of the images that are listed and not used.
+        is_stored: Whether all are annotated as stored; see `rfdetr_hwd.data.sizes.settle_sizes`.
     """
 
     places: dict[Id, int]
     names: list[str]
     sizes: list[Size]
     left_out: set[Id]
+    is_stored: bool
 
 
 def index_split(
@@ -84,16 +86,17 @@ def index_split(
         areas=np.ascontiguousarray(table[:, 7]),
         fingerprint=_fingerprint(raw, image_ids, images, exif),
         shards=_shards(raw, image_ids),
+        is_stored=images.is_stored,
     )
 
 
 def _fingerprint(raw: RawSplit, image_ids: list[int], images: _Images, exif: Exif) -> str:
     """Return a hash of the annotations and of the images that are used, which can change while the former do not.
 
-    It tells, too, which of the images are read as stored: but for `data.exif=ignore`, their sizes do.
+    It tells, too, which of the images are read as stored, where their sizes do not.
     """
     used = json.dumps([image_ids, images.names, images.sizes])
-    as_stored = " as stored" if exif == "ignore" else ""
+    as_stored = " as stored" if exif == "ignore" or images.is_stored else ""
     return hashlib.sha256(f"{raw.fingerprint} {used}{as_stored}".encode()).hexdigest()
 
 
@@ -108,11 +111,11 @@ def _index_images(raw: RawSplit, files: FileList, findings: Findings, exif: Exif
     places, names, sizes, left_out = _list_images(raw, files, findings)
     rows = {key: row for row, key in enumerate(places)}
     if raw.is_measured:
-        settled = [Settled(size) for size in sizes]
+        settled, is_stored = [Settled(size) for size in sizes], False
     else:
         paths = [files.root / name for name in names]
-        settled = settle_sizes(sizes, paths, lambda wanted: _extents(raw, rows, wanted), exif, every_header)
-    images = _Images({}, [], [], left_out)
+        settled, is_stored = settle_sizes(sizes, paths, lambda wanted: _extents(raw, rows, wanted), exif, every_header)
+    images = _Images({}, [], [], left_out, is_stored)
     for (key, number), name, (size, kind, reason) in zip(places.items(), names, settled, strict=True):
         if kind:
             findings.add(kind, files.root / name, name_entry("image", number, raw.images[number]), reason)

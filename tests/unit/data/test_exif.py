@@ -118,13 +118,47 @@ def test_what_the_key_says_is_what_is_read(tmp_path: Path, layout: str, is_store
 
 @pytest.mark.parametrize("layout", ["coco", "voc"])
 def test_auto_takes_the_stored_size_for_what_it_is(tmp_path: Path, layout: str) -> None:
-    """And says which images have no such size: they are turned upright."""
+    """And lets it decide for the images whose size does not tell."""
     data, findings = scan(write(tmp_path, layout, is_stored=True))
-    assert right_boxes(data) == [1, *SIDEWAYS]
-    assert findings.counts == {"unrotated_image": 4, "unclear_rotation": 3}
-    assert "set data.exif=ignore" in findings.examples["unclear_rotation"][0].reason
+    assert right_boxes(data) == list(range(1, 9))
+    assert right_boxes(data.take(np.arange(1, 4), "part")) == [2, 3, 4]
+    assert findings.counts == {"unrotated_image": 7}
+    undecided = [found.reason for found in findings.examples["unrotated_image"] if "does not tell" in found.reason]
+    assert len(undecided) == 3
+    assert "as the 4 images here whose size tells are annotated as they are stored" in undecided[0]
     _, findings = scan(write(tmp_path / "upright", layout, is_stored=False, orientations=(1, 2, 3, 4)))
     assert findings.counts == {}
+
+
+def annotate_upright(root: Path, number: int) -> None:
+    """Change the annotations of an image that EXIF lays on its side to those of the upright one."""
+    path = root / "train" / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    (image,) = (image for image in content["images"] if image["id"] == number)
+    image.update(width=image["height"], height=image["width"])
+    path.write_text(json.dumps(content))
+
+
+def test_where_both_are_annotated_nothing_decides_for_the_others(tmp_path: Path) -> None:
+    """They are turned upright, which is said."""
+    annotate_upright(write(tmp_path, "coco", is_stored=True), 5)
+    data, findings = scan(tmp_path)
+    assert right_boxes(data)[:1] == [1]
+    assert not {2, 3, 4}.intersection(right_boxes(data))
+    assert findings.counts == {"unrotated_image": 3, "unclear_rotation": 3}
+    assert "set data.exif=ignore" in findings.examples["unclear_rotation"][0].reason
+
+
+def test_a_size_that_is_missing_is_that_of_the_stored_image_where_the_others_are_so(tmp_path: Path) -> None:
+    path = write(tmp_path, "coco", is_stored=True) / "train" / "_annotations.coco.json"
+    content = json.loads(path.read_text())
+    for image in content["images"][-2:]:
+        del image["width"]
+    path.write_text(json.dumps(content))
+    data, findings = scan(tmp_path)
+    assert right_boxes(data) == list(range(1, 9))
+    assert data.sizes.tolist() == [[HEIGHT, WIDTH]] * 8
+    assert findings.counts == {"unrotated_image": 7}
 
 
 def test_what_boxes_refer_to_is_in_the_fingerprint(tmp_path: Path) -> None:
@@ -132,6 +166,9 @@ def test_what_boxes_refer_to_is_in_the_fingerprint(tmp_path: Path) -> None:
     write(tmp_path, "coco", is_stored=True, orientations=(1, 3))
     auto, apply, ignore = (scan(tmp_path, exif)[0].fingerprint for exif in ("auto", "apply", "ignore"))  # type: ignore[arg-type]
     assert auto == apply != ignore
+    write(tmp_path / "told", "coco", is_stored=True)
+    auto, apply, ignore = (scan(tmp_path / "told", exif)[0].fingerprint for exif in ("auto", "apply", "ignore"))  # type: ignore[arg-type]
+    assert auto == ignore != apply
 
 
 @pytest.mark.parametrize("layout", ["coco", "yolo", "voc", "webdataset"])
@@ -174,23 +211,27 @@ def test_images_are_compared_as_they_are_read(tmp_path: Path) -> None:
     write(tmp_path, "coco", is_stored=True)
     hashes = {exif: hash_images(scan(tmp_path, exif)[0]).values.tolist() for exif in ("auto", "ignore")}  # type: ignore[arg-type]
     assert len(set(hashes["ignore"])) == 1
-    assert set(hashes["auto"][4:]) == {hashes["auto"][0]}, "those that are annotated as stored"
-    assert len(set(hashes["auto"])) > 1
+    assert hashes["auto"] == hashes["ignore"]
+    annotate_upright(tmp_path, 5)
+    mixed = hash_images(scan(tmp_path)[0]).values.tolist()
+    assert set(mixed[5:]) == {mixed[0]}, "those that are annotated as stored"
+    assert len(set(mixed)) > 1
 
 
 def test_auto_converts_each_image_by_its_size(tmp_path: Path) -> None:
-    write(tmp_path / "in", "coco", is_stored=True, orientations=(1, *SIDEWAYS))
-    convert(find_layout(tmp_path / "in"), "coco", tmp_path / "out")
+    write(tmp_path / "in", "coco", is_stored=True, orientations=range(1, 9))
+    (written,) = convert(find_layout(tmp_path / "in"), "coco", tmp_path / "out").written
+    assert [count for note, count in written.notes.items() if "upright" in note] == [7, 7]
     data, findings = scan(tmp_path / "out", "apply")
-    assert right_boxes(data) == [1, *SIDEWAYS]
-    assert data.sizes.tolist() == [[HEIGHT, WIDTH]] + [[WIDTH, HEIGHT]] * 4
+    assert right_boxes(data) == list(range(1, 9))
+    assert data.sizes.tolist() == [[HEIGHT, WIDTH]] * 4 + [[WIDTH, HEIGHT]] * 4
     assert findings.counts == {}
 
 
 @pytest.mark.parametrize(
     ("exif", "kinds"),
     [
-        ("auto", {"unrotated_image": 4, "unclear_rotation": 3, "rotated_image": 3}),
+        ("auto", {"unrotated_image": 7}),
         ("ignore", {"unrotated_image": 7}),
         ("apply", {"swapped_size": 4, "rotated_image": 7}),
     ],

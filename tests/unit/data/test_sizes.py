@@ -150,6 +150,10 @@ def test_a_large_split_is_compared_as_a_whole_only_where_a_sample_differs(
     data, findings = scan(write(tmp_path / "swapped", [(SWAPPED, FILE, 1, [SMALL])] * 12), every_header)
     assert findings.counts == {"swapped_size": 12}
     assert data.sizes.tolist() == [[64, 96]] * 12
+    square = ({"width": 64, "height": 64}, (64, 64), 3, [SMALL])  # decided by an image that the sample lacks
+    told = (RIGHT, FILE, 6, [SMALL])
+    data, findings = scan(write(tmp_path / "turned", [square, told, told] * 4), every_header)
+    assert (data.is_stored, findings.counts) == (True, {"unrotated_image": 12})
 
 
 @pytest.mark.parametrize(
