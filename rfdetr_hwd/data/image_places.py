@@ -2,7 +2,8 @@
 
 Names are written on other machines, by tools that know where the images were then. Most begin in one directory of the
 dataset: that is looked for first. A name that is not there may differ from the file in case, slashes, Unicode form,
-URL quoting or the directories before it; it is resolved where one file alone can be meant, and that is said.
+URL quoting or the directories before it; it is resolved where one file alone can be meant, and that is said. A `..` is
+never followed: what comes after it is looked for as any other name.
 """
 
 import posixpath
@@ -43,7 +44,7 @@ class Places(NamedTuple):
 def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
     """Find the files of all images of an annotation file; see the module's description.
 
-    A name with `..`, or one that a link leads out of the dataset, is never resolved. Two names never become one file.
+    A name that a link leads out of the dataset is never resolved. Two names never become one file.
 
     Args:
         names: File names as they are annotated.
@@ -106,8 +107,8 @@ class _Search:
     def find(self, name: str) -> tuple[str, str]:
         """Return the path that is meant, or an empty text and what may help to find it."""
         parts = _parts(name)
-        if ".." in parts or "\0" in name or not parts:
-            return "", self._look_up(name)
+        if "\0" in name or not parts:
+            return "", ""
         found: list[str] = []
         for variant in dict.fromkeys([tuple(parts), tuple(map(unquote, parts))]):
             found = found or self._fitting(variant)
@@ -156,21 +157,16 @@ class _Search:
         roles = {role_of(part) for part in path.split("/")[:-1]} - {None}
         return bool(roles) and role not in roles
 
-    def _look_up(self, name: str) -> str:
-        """Return where a name with `..` leads, if that is in the dataset."""
-        path = posixpath.normpath(join_path(self.owner.directory, name.replace("\\", "/")))
-        if path not in self.files.names:
-            path = next(iter(self.by_key.get(_key(path).rpartition("/")[2], ())), "")
-        return f"if {shown(path)} is meant, write that" if path else ""
-
 
 def _parts(name: str) -> list[str]:
-    """Return the parts of a name as any tool may have written it: a path of any system, or an address."""
+    """Return the parts of a name as any tool may have written it, a path or an address, from after its last `..`."""
     text = name.replace("\\", "/")
     url = _URL.match(text)
     if url:
         text = re.split(r"[?#]", url[1])[0]
     parts = [part for part in text.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        parts = parts[len(parts) - parts[::-1].index("..") :]
     return parts[1:] if parts and re.fullmatch(r"[A-Za-z]:", parts[0]) else parts
 
 

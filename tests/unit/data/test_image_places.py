@@ -204,7 +204,7 @@ def test_whatever_is_named_becomes_a_file_that_is_there_and_each_file_one_image(
     assert all(used[name] in below.names for name in places.resolved)
     for name in places.resolved:
         assert [other for other in names if used[other] == used[name]] == [name]
-        assert ".." not in name
+        assert ".." not in used[name]
     for name in names:  # what is there as it is named is what is used
         if plain_path(name) in files.names and places.directory == "":
             assert used[name] == plain_path(name)
@@ -227,12 +227,27 @@ def test_what_leads_out_is_refused_whatever_lies_inside(tmp_path: Path, name: st
     assert {kind: 1} == {k: n for k, n in findings.counts.items() if k in ("missing_file", "unsafe_path")}
 
 
-def test_a_path_with_dots_that_stays_inside_is_refused_with_what_to_write(tmp_path: Path) -> None:
-    draw(tmp_path / "images" / "im0.png", 0)
-    draw(tmp_path / "images" / "im1.png", 1)
-    write_json(tmp_path / "annotations" / "all.json", annotate(["im0.png", "../images/im1.png"]))
-    _, findings = scan(tmp_path)
-    assert "if 'images/im1.png' is meant, write that" in str(findings.examples["unsafe_path"][0])
+def test_what_comes_after_dots_is_looked_for_inside(tmp_path: Path) -> None:
+    """The dots are not followed: the file of the name that lies there is not the one that is read."""
+    root, upload = tmp_path / "sets" / "root", "../../label-studio/data/media/upload/1"
+    for number in range(3):
+        draw(root / "images" / f"im{number}.png", number)
+    draw(tmp_path / "label-studio" / "data" / "media" / "upload" / "1" / "im0.png", 7)
+    names = [f"{upload}/im0.png", "../images/im1.png", f"..\\{upload}\\im2.png"]
+    write_json(root / "annotations" / "all.json", annotate(names))
+    data, findings = scan(root)
+    assert (num_right(data), findings.counts) == (3, {"path_differs": 3})
+
+
+def test_dots_are_refused_where_several_files_may_be_meant_or_another_image_is(tmp_path: Path) -> None:
+    for name in ("images/a/im0.png", "images/b/im0.png", "images/im1.png", "images/im2.png"):
+        draw(tmp_path / name, 0)
+    names = ["im2.png", "../up/im0.png", "im1.png", "../up/im1.png", "../x.png", ".."]
+    write_json(tmp_path / "all.json", annotate(names))
+    data, findings = scan(tmp_path)
+    assert list(data.file_names) == ["im2.png", "im1.png"]
+    assert findings.counts == {"unsafe_path": 4}
+    assert "it may be any of ['images/a/im0.png', 'images/b/im0.png']" in findings.examples["unsafe_path"][0].reason
 
 
 def test_several_images_of_one_id_are_skipped_with_their_boxes(tmp_path: Path) -> None:
