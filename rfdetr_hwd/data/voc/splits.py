@@ -82,7 +82,8 @@ def find_voc_splits(root: Path, files: FileList) -> VocSplits | None:
     Lists in `ImageSets/Main`, `ImageSets` or beside the image directory decide, where there are any. `trainval` without
     `train` is for training, without what `val` lists. Several years below one directory are read as one dataset.
     Without lists, directories of the usual names decide (`train`, `Validation`, `test_images`); the rest is for
-    training where none of them is. A split without any annotation file is none.
+    training where none of them is. A split without any annotation file is none. A single one whose name says nothing
+    (`default`) is for training.
 
     Args:
         root: Directory of the dataset.
@@ -98,10 +99,12 @@ def find_voc_splits(root: Path, files: FileList) -> VocSplits | None:
     lists = _find_lists(root, files, pairs)
     splits = list(_listed_splits(lists, pairs) if lists else _directory_splits(pairs))
     annotated = [split for split in splits if any(entry.label for entry in split.entries)]
+    if [split.role for split in annotated] == [None]:
+        annotated = [annotated[0]._replace(role="train")]
     notes = [
         f"{split.place or split.name}: its {len(split.entries)} images have no annotation files"
         for split in splits
-        if split not in annotated
+        if not any(entry.label for entry in split.entries)
     ]
     return VocSplits(tuple(annotated), pairs, (*notes, *_unused(pairs, annotated), *_joined(lists)))
 

@@ -58,6 +58,12 @@ LAYOUTS: Mapping[str, tuple[dict[str, str], dict[str, list[str]]]] = {
         devkit("", "a", "b", trainval="a\n"),
         {"trainval": ["JPEGImages/a.jpg"]},
     ),
+    "a single list whose name says nothing, as CVAT has it": (
+        pair("JPEGImages/cam0/a.jpg", "Annotations/cam0/a.xml")
+        | pair("JPEGImages/b.jpg", "Annotations/b.xml")
+        | {"ImageSets/Main/default.txt": "cam0/a\nb\n"},
+        {"default": ["JPEGImages/b.jpg", "JPEGImages/cam0/a.jpg"]},
+    ),
     "lists in other places, spelled otherwise": (
         pair("JPEGImages/a b.v1.jpg", "Annotations/a b.v1.xml")
         | pair("JPEGImages/c.jpg", "Annotations/c.xml")
