@@ -63,7 +63,7 @@ def split_dataset(
     if empty:
         raise DatasetError(
             f"{len(data)} images, with {len(groups)} groups of near-duplicates, are too few for these fractions: "
-            f"{' and '.join(empty)} would be empty. Give a part that is not wanted the fraction 0: --fractions 0.8,0.2,0"
+            f"{' and '.join(empty)} would be empty. Give an unwanted part the fraction 0: --fractions 0.8,0.2,0"
         )
     data = rooted(data)
     with new_folder(out) as folder:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rfdetr_hwd.curation.archive import safe_parts
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
+from rfdetr_hwd.data.listing import COPY_ADVICE
 
 ANNOTATIONS = "_annotations.coco.json"
 
@@ -82,7 +83,7 @@ def place_image(
     if data.shards is None:
         source = root.joinpath(*parts).resolve()
         if not any(source.is_relative_to(home) for home in homes):
-            raise DatasetError(f"the image {name!r} is a link to a file outside of {homes[0]}")
+            raise DatasetError(f"the image {name!r} is a link to a file outside of {homes[0]}: {COPY_ADVICE}")
         if not source.is_file():
             raise DatasetError(f"the image {name!r} is missing from {root}")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES
 from rfdetr_hwd.data.layout import enumerate_some
 from rfdetr_hwd.data.layout_table import LAYOUTS
-from rfdetr_hwd.data.listing import FileList
+from rfdetr_hwd.data.listing import COPY_ADVICE, FileList
 
 _PEEK_BYTES = 1 << 16
 _MAX_PEEKS = 20
@@ -36,7 +36,9 @@ def describe_contents(root: Path, files: FileList) -> str:
     lines = [f"Found {enumerate_some(list(_count(root, files)), 12) or 'no files'}."]
     lines += _advise(root, files)
     if files.escaping:
-        lines.append(f"Not followed, because they lead out of it: {enumerate_some(sorted(files.escaping))}.")
+        lines.append(
+            f"Not followed, because they lead out of it: {enumerate_some(sorted(files.escaping))}; {COPY_ADVICE}."
+        )
     width = max(len(layout.annotations) for layout in LAYOUTS)
     lines.append("What is recognised, here or in a directory below:")
     lines += [f"  {row.annotations:{width}}  {row.images:20}  {row.made_by}" for row in LAYOUTS]

@@ -8,9 +8,14 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES
+from rfdetr_hwd.data.roles import role_of
 
 _TOP = ("", "images/")
 """Where links may lead to another disk."""
+_KINDS = ("images", "labels")
+"""What links may be called, too, in the directory of a split."""
+COPY_ADVICE = "copy the dataset with `cp -rL DATASET COPY`, which puts the files in place of the links"
+"""What to do about links to elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,9 @@ class FileList:
                     if not any(target.is_relative_to(home) for home in homes):
                         escaping.add(name)
                         continue
-                    is_new = target not in entered or (prefix in _TOP and not _real(folder).is_relative_to(target))
+                    is_new = target not in entered or (
+                        _may_lead_out(prefix, entry.name) and not _real(folder).is_relative_to(target)
+                    )
                     if is_folder and not is_new:  # a circle of links
                         continue
                     entered.add(target)
@@ -110,7 +117,7 @@ class FileList:
             return "unsafe_path", f"the path {ascii(name)} leaves the image folder {self.root}{hint}"
         plain = str(path)  # without ./ and //
         if self.leads_out(plain):
-            return "unsafe_path", f"{ascii(name)} is a link out of the image folder {self.root}"
+            return "unsafe_path", f"{ascii(name)} is a link out of the image folder {self.root}: {COPY_ADVICE}"
         if plain in self.names:
             return "", ""
         if is_hidden(plain):
@@ -123,15 +130,23 @@ class FileList:
 def find_homes(root: Path) -> list[Path]:
     """Return where a dataset lies: its real directory, and those on other disks that links lead to.
 
-    Only links directly in it, or in its `images/`, do so: whoever made the dataset has put them there. None leads to a
-    directory that holds the dataset itself.
+    Only links directly in it or in its `images/`, and `images` and `labels` of a split (`train/images`), do so: whoever
+    made the dataset has put them there. None leads to a directory that holds the dataset itself.
     """
     homes = [_real(root)]
-    for place in _TOP:
+    splits = [f"{entry.name}/" for entry in _entries(root, "", set()) if role_of(entry.name)]
+    for place in (*_TOP, *splits):
         for entry in _entries(root / place, place, set()):
-            if entry.is_symlink() and _kind(entry)[0] and not homes[0].is_relative_to(_real(entry)):
+            is_allowed = entry.is_symlink() and _may_lead_out(place, entry.name)
+            if is_allowed and _kind(entry)[0] and not homes[0].is_relative_to(_real(entry)):
                 homes.append(_real(entry))
     return homes
+
+
+def _may_lead_out(prefix: str, name: str) -> bool:
+    """Return whether a link may lead out of the dataset, by the directory that it is in, with its `/`, and its name."""
+    is_in_split = prefix.count("/") == 1 and role_of(prefix) is not None
+    return prefix in _TOP or (is_in_split and name.lower() in _KINDS)
 
 
 def is_hidden(path: str) -> bool:

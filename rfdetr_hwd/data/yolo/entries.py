@@ -7,7 +7,7 @@ from posixpath import splitext
 from typing import NamedTuple
 
 from rfdetr_hwd.data.findings import shown
-from rfdetr_hwd.data.listing import FileList
+from rfdetr_hwd.data.listing import COPY_ADVICE, FileList
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.text_file import read_lines
 from rfdetr_hwd.data.yolo.description import Description
@@ -98,7 +98,7 @@ class EntryReader:
         for place in finder.places(entry):
             links = [link for link in self._files.escaping if f"{place}/".startswith(link) or place == link]
             if links:
-                return f"{finder.shown(entry)} is a link out of {self._root}, which is not followed"
+                return f"{finder.shown(entry)} is a link out of {self._root}, which is not followed: {COPY_ADVICE}"
             inside = Counter(splitext(name)[1] for name in self._files.names if name.startswith(f"{place}/"))
             if inside:
                 kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in inside.most_common(5))

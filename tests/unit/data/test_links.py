@@ -1,14 +1,16 @@
 """Directories of a dataset may be links to another disk, in each layout; circles of links are no end."""
 
 import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from rfdetr_hwd.curation.convert import TARGETS, Target, convert
 from rfdetr_hwd.data.account import unlisted_images
-from rfdetr_hwd.data.findings import Findings
+from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.layouts import find_layout, scan_counted, scan_split
 from rfdetr_hwd.data.listing import FileList, find_homes
 from tests.unit.data.test_exif import write
@@ -17,6 +19,8 @@ LAYOUTS = {
     "coco": ["images"],
     "roboflow": ["train"],
     "yolo": ["train"],
+    "yolo, links in the split": ["train/images"],
+    "yolo, both kinds": ["train/images", "train/labels"],
     "yolo by kind": ["images", "labels"],
     "yolo by split": ["images/train"],
     "voc": ["JPEGImages", "Annotations"],
@@ -24,7 +28,7 @@ LAYOUTS = {
 
 
 def write_layout(root: Path, layout: str) -> Path:
-    write(root, {"roboflow": "coco"}.get(layout, layout.split()[0]), False, (1, 2))
+    write(root, {"roboflow": "coco"}.get(layout, re.split("[ ,]", layout)[0]), False, (1, 2))
     if layout == "coco":
         (root / "train").rename(root / "images")
         (root / "annotations").mkdir()
@@ -67,13 +71,36 @@ def test_directories_may_be_links_to_another_disk(tmp_path: Path, layout: str, t
         assert written == FileList.scan(tmp_path / "before").names
 
 
-def test_two_splits_may_share_a_directory_of_images(tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", [("train2017", "val2017"), ("train/images", "valid/images")])
+def test_two_splits_may_share_a_directory_of_images(tmp_path: Path, links: tuple[str, str]) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "a.png").touch()
-    (tmp_path / "root").mkdir()
-    for name in ("train2017", "val2017"):
+    for name in links:
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         os.symlink(tmp_path / "disk", tmp_path / "root" / name)
-    assert FileList.scan(tmp_path / "root").names == {"train2017/a.png", "val2017/a.png"}
+    assert FileList.scan(tmp_path / "root").names == {f"{name}/a.png" for name in links}
+
+
+@pytest.mark.parametrize("link", ["train/other", "cats/images", "deep/train/images"])
+def test_links_further_down_are_not_followed(tmp_path: Path, link: str) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a.png").touch()
+    (tmp_path / "root" / link).parent.mkdir(parents=True)
+    os.symlink(tmp_path / "disk", tmp_path / "root" / link)
+    files = FileList.scan(tmp_path / "root")
+    assert (files.names, files.escaping) == (set(), {f"{link}/"})
+
+
+def test_links_to_files_elsewhere_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "root", "roboflow")
+    (tmp_path / "disk").mkdir()
+    for image in list((root / "train").glob("*.png")):
+        shutil.move(image, tmp_path / "disk" / image.name)
+        os.symlink(tmp_path / "disk" / image.name, image)
+    with pytest.raises(DatasetError, match="is a link out of .*: copy the dataset with `cp -rL DATASET COPY`"):
+        scan_split(find_layout(root).split("train"), Findings())
+    subprocess.run(["cp", "-rL", root, tmp_path / "copy"], check=True)
+    assert len(scan_split(find_layout(tmp_path / "copy").split("train"), Findings())) == 2
 
 
 def test_circles_of_links_are_no_end_and_no_way_out(tmp_path: Path) -> None:
