@@ -11,7 +11,8 @@ from rfdetr_hwd.console import digits, print_table, say
 from rfdetr_hwd.errors import writing
 
 if TYPE_CHECKING:
-    from rfdetr_hwd.data.annotations import ClassMap
+    from rfdetr_hwd.config.schema import Config
+    from rfdetr_hwd.data.annotations import ClassMap, DetectionData
     from rfdetr_hwd.detector import Detector
 
 
@@ -30,12 +31,10 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint with COCO metrics."""
     from rfdetr_hwd.amp import describe_precision
-    from rfdetr_hwd.checkpoint.record import read_options, recorded_config
+    from rfdetr_hwd.checkpoint.record import recorded_config
     from rfdetr_hwd.config.load import load_config, with_bit_depth
     from rfdetr_hwd.data.decode import measure_split
     from rfdetr_hwd.data.deep_images import describe
-    from rfdetr_hwd.data.layouts import read_split
-    from rfdetr_hwd.data.open import find_data
     from rfdetr_hwd.data.shared_memory import foresee_shortage
     from rfdetr_hwd.detector import Detector
     from rfdetr_hwd.evaluation.measurement import Evaluation
@@ -44,7 +43,6 @@ def evaluate(
     from rfdetr_hwd.runtime.launch import num_local_ranks
     from rfdetr_hwd.runtime.process_group import process_group
     from rfdetr_hwd.training.limits import say_ap_limit
-    from rfdetr_hwd.training.validation_split import read_validation
 
     overrides = overrides or []
     with process_group() as device:
@@ -55,10 +53,7 @@ def evaluate(
         settings = with_bit_depth(settings, detector.config.data.bit_depth)
 
         # Read the split with the preprocessing of the training
-        if split == "val":
-            data = read_validation(settings.data, detector.checkpoint)
-        else:
-            data = read_split(find_data(settings.data).split(split), settings.data.allow, read_options(settings.data))
+        data = _read_split(detector, settings, split)
         classes = data.map_classes(detector.class_names)
 
         # Evaluate, after the output directory is made, so that an error there comes early
@@ -76,10 +71,7 @@ def evaluate(
         protocol = {
             **evaluation.metric.protocol,
             "images_unreadable": sorted(evaluation.unreadable),
-            "data": str(data.images),
-            "split": data.name,
-            "bit_depth": data.options.bit_depth,
-            "exif": data.options.exif,
+            **_describe_data(data),
             **describe_precision(settings, detector.device),
             **_describe_model(detector),
         }
@@ -105,6 +97,26 @@ def _default_folder(weights: Path, split: str) -> Path:
     resolved = weights.resolve()
     run = weights if (weights / "config.yaml").exists() else resolved.parent.parent
     return (run if (run / "config.yaml").exists() else weights) / f"evaluate-{split}"
+
+
+def _read_split(detector: "Detector", settings: "Config", split: Literal["val", "test"]) -> "DetectionData":
+    from rfdetr_hwd.checkpoint.record import read_options
+    from rfdetr_hwd.data.layouts import read_split
+    from rfdetr_hwd.data.open import find_data
+    from rfdetr_hwd.training.validation_split import read_validation
+
+    if split == "val":
+        return read_validation(settings.data, detector.checkpoint)
+    return read_split(find_data(settings.data).split(split), settings.data.allow, read_options(settings.data))
+
+
+def _describe_data(data: "DetectionData") -> dict[str, Any]:
+    return {
+        "data": str(data.images),
+        "split": data.name,
+        "bit_depth": data.options.bit_depth,
+        "exif": data.options.exif,
+    }
 
 
 def _describe_model(detector: "Detector") -> dict[str, Any]:

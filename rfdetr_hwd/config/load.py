@@ -101,7 +101,7 @@ def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
         section, name = key.split(".")
         part = renamed.get(section)
         if isinstance(part, dict) and name in part:
-            part[new.partition(".")[2]] = part.pop(name)
+            part.setdefault(new.partition(".")[2], part.pop(name))
     return renamed
 
 

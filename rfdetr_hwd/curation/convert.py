@@ -16,7 +16,7 @@ The tests compare the written datasets with its loaders.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,6 @@ from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.upright import turn_upright
 
 Target = Literal["coco", "yolo"]
-TARGETS: tuple[Target, ...] = get_args(Target)
 """Formats that can be written: Roboflow's COCO layout, and YOLO's."""
 
 _TURNED = "images with an EXIF orientation: boxes refer to the upright image, so readers must apply it"

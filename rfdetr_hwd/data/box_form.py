@@ -49,5 +49,5 @@ def _are_corners(boxes: NDArray[np.float64], sizes: NDArray[np.int64]) -> bool:
 
 def _leave(near: NDArray[np.float64], far: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which boxes leave their image by more than a pixel, shape (M,)."""
-    is_out: NDArray[np.bool_] = ((near < -_PIXEL) | (far > sizes[:, ::-1] + _PIXEL)).any(axis=1)
+    is_out: NDArray[np.bool_] = np.any((near < -_PIXEL) | (far > sizes[:, ::-1] + _PIXEL), axis=1)
     return is_out

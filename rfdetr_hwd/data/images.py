@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, get_args
+from typing import BinaryIO, Literal, NamedTuple
 
 import PIL.Image
 
@@ -27,7 +27,6 @@ MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 MAX_FILE_BYTES = 1 << 29
 Exif = Literal["auto", "apply", "ignore"]
 """Whether images are turned upright as their EXIF orientation says; `auto`: unless they are annotated as stored."""
-EXIF_CHOICES: tuple[Exif, ...] = get_args(Exif)
 
 
 class ImageError(UserError):

@@ -1,5 +1,6 @@
 """Replay a failed step: store its inputs as named tensors, read them back, and repeat its passes."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp
+from rfdetr_hwd.checkpoint.read import CheckpointError
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.data.batch import Batch
@@ -16,6 +18,8 @@ from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.distributed import SharedError
 from rfdetr_hwd.runtime.random_state import restore_random_state
 from rfdetr_hwd.training.train_step import NonFiniteError, train_step
+
+logger = logging.getLogger(__name__)
 
 
 def inputs_of(micro_batches: Sequence[Batch], rank: int) -> dict[str, Tensor]:
@@ -51,9 +55,6 @@ def write_bundle(
         micro_batches: Of this rank.
         random: This rank's random state at the start of the step.
         error: The failure.
-
-    Raises:
-        CheckpointError: The bundle cannot be written.
     """
     ranks = distributed.gather_objects((inputs_of(micro_batches, distributed.rank()), random))
     if distributed.is_main():
@@ -63,7 +64,10 @@ def write_bundle(
         images = [list(image_ids) for image_ids, _ in error.ranks]
         found = [{"image_ids": ids, "terms": terms} for ids, terms in zip(images, as_text, strict=True)]
         weights = {"raw": network.state_dict()}
-        folder.save_bundle(state, {**record, "non_finite": found}, weights, training, inputs)
+        try:
+            folder.save_bundle(state, {**record, "non_finite": found}, weights, training, inputs)
+        except CheckpointError as failure:  # which must not hide why the run stops
+            logger.warning("the step was not saved for a replay: %s", failure)
     distributed.barrier()
 
 

@@ -196,10 +196,11 @@ def _fit(trainer: Trainer) -> None:
     except NonFiniteError as error:
         saved = list_checkpoints(folder.checkpoints)
         reached = f"from {saved[0].name}" if saved else "from the start"
+        bundle = folder.bundle(state)
+        replay = f"Replay it: rfdetr-hwd checkpoint replay {shlex.quote(str(bundle))}. " if bundle.is_dir() else ""
         raise TrainingError(
-            f"the loss or gradient of step {state.step + 1} is non-finite: {error}. The step was not applied. Replay "
-            f"it: rfdetr-hwd checkpoint replay {shlex.quote(str(folder.bundle(state)))}. Check these images, or "
-            f"resume {reached} with another learning rate: {_resume_command(config)} "
+            f"the loss or gradient of step {state.step + 1} is non-finite: {error}. The step was not applied. "
+            f"{replay}Check these images, or resume {reached} with another learning rate: {_resume_command(config)} "
             f"--accept train.lr train.lr={config.train.lr / 2:g}"
         ) from None
     finally:

@@ -154,6 +154,10 @@ def restore(
     # Compare the data with the checkpoint's.
     is_other_training, is_remeasured = check_data(checkpoint, record, accepted)
     changed = {*changed, ANNOTATIONS} if is_other_training else changed
+    if "exif" not in checkpoint.record["config"].get("data", {}) and (
+        built.data.train.is_stored or built.data.val.is_stored
+    ):
+        changed = {*changed, "data.exif"}  # before that key, such images could not be read
     is_remeasured = is_remeasured or bool(changed & set(REMEASURING))
     # Carry the state over the changes.
     training = checkpoint.training()
@@ -174,8 +178,10 @@ def restore(
 
 
 def _say_carried_over(was: TrainState, changed: Set[str], is_remeasured: bool) -> None:
-    if is_remeasured:
-        logger.info("resetting best AP: the validation set changed")
+    if not distributed.is_main():
+        return
+    if is_remeasured and was.best_ap is not None:
+        logger.info("resetting best AP: the validation images, or how they are read, changed")
     if was.step_in_epoch and changed & set(REORDERING):
         logger.info("restarting the current epoch: the changes alter which images it holds")
 

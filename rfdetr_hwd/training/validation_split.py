@@ -58,8 +58,14 @@ def hold_out(whole: DetectionData, settings: DataSection, recorded: HeldOut | No
         DatasetError: The split cannot be divided like this.
     """
     fraction, seed = settings.val_fraction or 0.0, settings.val_seed
-    if recorded is not None and recorded[:3] == (fraction, seed, whole.fingerprint):
-        return Parts(*part_held_out(whole, recorded), recorded)
+    # A recorded choice stands, also for changed annotations: an image that was validated on is not trained on later.
+    if (
+        recorded is not None
+        and recorded[:2] == (fraction, seed)
+        and set(recorded.image_ids) <= set(whole.image_ids.tolist())
+    ):
+        kept = recorded._replace(sha256=whole.fingerprint)
+        return Parts(*part_held_out(whole, kept), kept)
     found: HeldOut | str = ""
     if distributed.is_main():
         say(f"data.val_fraction: comparing {len(whole)} images, to keep near-duplicates in one split ...")

@@ -68,7 +68,7 @@ MOMENTS = {
     "the wait for the fourth step": ((workers, "_next"), at_call(4), 9),
     "a step": ((JsonLinesTracker, "log"), at_step(9), 9),
     "the last step of an epoch": ((JsonLinesTracker, "log"), at_step(LAST), LAST),
-    "the evaluation": ((CocoMetric, "step"), None, LAST),
+    "the evaluation": ((CocoMetric, "update"), None, LAST),
     "the computation of the metrics": ((CocoMetric, "compute"), None, LAST),
     "a save": ((checkpoint_write, "_flush_files"), None, 8),
 }

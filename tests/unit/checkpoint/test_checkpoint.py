@@ -229,7 +229,10 @@ def test_a_checkpoint_of_the_format_before_has_other_names(tmp_path: Path) -> No
     manifest = {"format": 5, "state": content, "files": manifest["files"]}
     signed = {**manifest, "sha256": manifest_sha256(manifest)}
     (folder / "manifest.json").write_text(json.dumps(signed))
-    assert open_checkpoint(folder).state == state
+    checkpoint = open_checkpoint(folder)
+    assert checkpoint.state == state
+    assert checkpoint.better_weights == "raw"
+    assert torch.equal(checkpoint.weights("raw")["w"], WEIGHTS["raw"]["w"])
     manifest["state"] = {**content, "figure": 1}
     signed = {**manifest, "sha256": manifest_sha256(manifest)}
     (folder / "manifest.json").write_text(json.dumps(signed))

@@ -12,7 +12,7 @@ import PIL.ImageOps
 import pytest
 
 from rfdetr_hwd.curation.check import check_dataset
-from rfdetr_hwd.curation.convert import TARGETS, Target, convert
+from rfdetr_hwd.curation.convert import Target, convert
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import Findings
 from rfdetr_hwd.data.images import Exif, ReadOptions
@@ -173,7 +173,7 @@ def test_what_boxes_refer_to_is_in_the_fingerprint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["coco", "yolo", "voc", "webdataset"])
 @pytest.mark.parametrize("is_stored", [False, True])
-@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize("to", ["coco", "yolo"])
 def test_a_conversion_writes_upright_boxes(tmp_path: Path, layout: str, is_stored: bool, to: Target) -> None:
     write_any(tmp_path / "in", layout, is_stored)
     options = ReadOptions(exif="ignore" if is_stored else "apply")
