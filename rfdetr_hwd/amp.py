@@ -70,8 +70,8 @@ def describe_precision(args: HasAmp, device: torch.device) -> dict[str, str]:
         device: Where the model is.
 
     Returns:
-        `precision`: `bfloat16 mixed` or `float32`; `float32_matmul` and `float32_conv`: `ieee`, or what its operators
-        round their inputs to.
+        `precision`: `bfloat16 mixed` or `float32`; `float32_matmul` and `float32_conv`: `ieee`, or the type that the
+        operators round their inputs to.
     """
     with amp_context(args):
         is_mixed = device.type == "cuda" and torch.is_autocast_enabled("cuda")

@@ -1,9 +1,9 @@
-"""Time and memory of reading COCO-size annotations, and what data loader workers add to it.
+"""Time and memory of reading COCO-size annotations, and the memory that data loader workers add.
 
     python scripts/bench_data.py --out benchmarks
 
 Writes a synthetic dataset of COCO train2017's size (118,287 images, 860,001 objects with polygons) into a temporary
-folder, whose image files are empty: nothing is decoded.
+directory. Its image files are empty, because nothing is decoded.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def measure_workers(root: Path) -> dict[str, float]:
     def walk() -> None:
         for index in range(len(data)):
             data.objects(index), data.path(index)
-        barrier.wait()  # all are through
+        barrier.wait()  # all have read
         barrier.wait()  # all are measured
 
     workers = [context.Process(target=walk) for _ in range(NUM_WORKERS)]
@@ -111,7 +111,7 @@ def _in_fresh_process(function: Any, root: Path) -> dict[str, float]:
 
 
 def _call(name: str, root: Path) -> dict[str, float]:
-    multiprocessing.current_process().daemon = False  # or it may have no processes of its own
+    multiprocessing.current_process().daemon = False  # a daemon cannot have child processes
     result: dict[str, float] = globals()[name](root)
     return result
 

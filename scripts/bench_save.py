@@ -1,4 +1,4 @@
-"""Time how long a checkpoint stops training: RF-DETR Nano with an average and AdamW's moments.
+"""Time how long a checkpoint stops training: RF-DETR Nano with EMA and AdamW's moments.
 
 python scripts/bench_save.py --folder DISK --out benchmarks
 """
@@ -25,7 +25,7 @@ from rfdetr_hwd.training.optimizer import moments_by_name
 
 
 def main() -> None:
-    """Save a few times and print the medians: everything, and what hashing and flushing take of it."""
+    """Save a few times and print the medians: the whole save, and its hashing and flushing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(), help="directory on the disk to measure")
     parser.add_argument("--out", type=Path, help="directory of the dated JSON file")

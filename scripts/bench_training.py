@@ -2,8 +2,8 @@
 
 python scripts/bench_training.py --upstream-python VENV/bin/python --out benchmarks
 
-Upstream's trainer needs `rfdetr[train]`, which pins other versions: a Python of its own runs it; without one it is left
-out. Every run is a process of its own, and the kinds alternate. A step is the time from the end of one optimizer step
+Upstream's trainer needs `rfdetr[train]`, which pins other versions, so another Python runs it. Without one it is
+skipped. Every run has its own process, and the kinds alternate. A step is the time from the end of one optimizer step
 to the end of the next, loading included; the median is over the steps after `--warmup`. The last line is the ratios as
 JSON: `step_ratio`, `memory_ratio` and `first_step_ratio` to upstream, for hwd and conv3x3.
 """
@@ -131,7 +131,7 @@ def train_ours(arguments: argparse.Namespace) -> None:
 
 
 def train_upstream(arguments: argparse.Namespace) -> None:
-    """Train with upstream's trainer at its defaults, but for what has to be equal."""
+    """Train with upstream's trainer at its defaults, except for the settings that must be equal."""
     from rfdetr import RFDETRNano
 
     model = RFDETRNano(

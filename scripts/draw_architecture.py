@@ -2,8 +2,8 @@
 
 usage: python scripts/draw_architecture.py
 
-The picture leaves out what would hide the rest: arrows to rooms that import nothing, which stand in the lowest row, and
-arrows that a longer way implies. The table has every arrow, and so has the picture file, as text.
+The picture omits two kinds of arrows: to rooms in the lowest row, which import nothing, and arrows that a longer way
+implies. The table has every arrow, and so has the picture file, as text.
 """
 
 import matplotlib.pyplot as plt
@@ -77,7 +77,7 @@ def spread(wanted: list[float], widths: list[float]) -> list[float]:
     offsets = [0.0]
     for left, right in zip(widths, widths[1:], strict=False):
         offsets.append(offsets[-1] + (left + right) / 2)
-    blocks: list[list[float]] = []  # each stands at the mean of what its points wish for
+    blocks: list[list[float]] = []  # each is at the mean of the wanted positions
     for wish, offset in zip(wanted, offsets, strict=True):
         blocks.append([wish - offset])
         while len(blocks) > 1 and _mean(blocks[-2]) > _mean(blocks[-1]):

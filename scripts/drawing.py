@@ -1,4 +1,4 @@
-"""What the pictures of the documentation share: colours, lettering, boxes and arrows."""
+"""Shared by the pictures of the documentation: colours, lettering, boxes and arrows."""
 
 import matplotlib
 from matplotlib.axes import Axes

@@ -2,7 +2,7 @@
 
 usage: python scripts/measure_house.py [PACKAGE]
 
-Lines of code are lines that hold a token other than a comment or a docstring. Beside each number stands its aim.
+Lines of code are lines that hold a token other than a comment or a docstring. Each number has its aim beside it.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""What the scripts that write pages share: where docs/ is, and putting generated text between two markers of a page."""
+"""Shared by the scripts that write pages: the path of docs/, and generated text between two markers of a page."""
 
 from pathlib import Path
 

@@ -1,10 +1,10 @@
-"""Rehearse on the CPU what a CUDA device would run, and print every branch for CUDA with what became of it.
+"""Rehearse on the CPU what a CUDA device would run, and print every branch for CUDA with its state.
 
 python scripts/rehearse_cuda.py
 
 The branches are looked for in the sources of this package and of the modules of `rfdetr` that it loads, so a new one
 appears by itself. States: `run` on a device without data, where types, shapes and devices are torch's own; `patched`
-with numbers on the CPU, told that it is a GPU, or with stand-ins for what needs a driver; `not here`, with the reason;
+with numbers on a CPU that poses as a GPU, or with stand-ins for calls to the driver; `not here`, with the reason;
 `not called` by this package; `open`: neither. Exit status 1 where a part fails or a branch is open.
 """
 

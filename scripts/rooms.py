@@ -1,6 +1,7 @@
 """The rooms of the package and the arrows between them, read from its imports.
 
-A room is a name at the top level of the package: a file or a folder. An arrow leads from a room to one that it imports.
+A room is a name at the top level of the package: a file or a directory. An arrow leads from a room to a room that it
+imports.
 """
 
 import ast
@@ -47,7 +48,7 @@ def about(room: str, package: Path = PACKAGE) -> str:
 
 
 def levels(arrows: Arrows) -> dict[str, int]:
-    """Return the row of each room: 0 imports nothing, each stands above all that it imports.
+    """Return the row of each room: 0 imports nothing, and each room is above all that it imports.
 
     Raises:
         ValueError: Rooms import each other in a circle.
@@ -69,7 +70,7 @@ def levels(arrows: Arrows) -> dict[str, int]:
 def write_table(arrows: Arrows) -> str:
     """Return the table of rooms, highest first."""
     rows = levels(arrows)
-    lines = ["| room | what it is for | imports |", "|---|---|---|"]
+    lines = ["| room | purpose | imports |", "|---|---|---|"]
     for room in sorted(arrows, key=lambda room: (-rows[room], room)):
         lines.append(f"| `{room}` | {about(room)} | {', '.join(f'`{name}`' for name in sorted(arrows[room]))} |")
     return "\n".join(lines)

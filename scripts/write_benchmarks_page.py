@@ -21,7 +21,7 @@ def write_tables() -> str:
 
 
 def write_section(name: str, measured: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of one file: what, when, where, and its table.
+    """Yield the lines of one file: title, date, machine, and its table.
 
     Raises:
         KeyError: No table is known for this kind of measurement.
@@ -35,7 +35,7 @@ def write_section(name: str, measured: Mapping[str, Any]) -> Iterator[str]:
 
 
 def operators(measured: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the table of downsamplers: a row each, a column for each shape; what was not measured stays empty."""
+    """Yield the table of downsamplers: a row each, a column for each shape. Cells without a measurement are empty."""
     timings = {(timing["name"], tuple(timing["shape"])): timing for timing in measured["timings"]}
     shapes = list(dict.fromkeys(shape for _, shape in timings))
     yield f"| downsampler | {' | '.join('x'.join(map(str, shape[1:])) for shape in shapes)} |"

@@ -250,7 +250,7 @@ class EvaluationSection(Section):
 
 
 class OutputSection(Section):
-    """The run directory and what is written into it."""
+    """The run directory, its checkpoints and the trackers."""
 
     dir: str
     """Run directory. It must be new. `--resume` resumes an existing run."""

@@ -81,8 +81,8 @@ class HWD(LinearDownsample):
 class DWT(nn.Module):
     """HWD with another discrete wavelet, periodized: circular at the borders, at even sizes.
 
-    The transform and the 1x1 convolution are one circular convolution with an L x L kernel, L the filter length, which
-    is what `fused` computes; it does not fit into the stock 3x3.
+    The transform and the 1x1 convolution are one circular convolution with an L x L kernel, L the filter length.
+    `fused` computes that convolution. It does not fit into the stock 3x3.
 
     Args:
         in_channels: C.

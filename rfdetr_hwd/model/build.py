@@ -21,7 +21,7 @@ class BuiltModel:
     Attributes:
         stock: The upstream model around the (swapped) network.
         class_names: Class names in label order.
-        replacements: What the swap replaced.
+        replacements: The convolutions that the swap replaced.
         resize: How an image is fitted into its square, `stretch` or `letterbox`.
     """
 

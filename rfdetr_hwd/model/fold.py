@@ -36,7 +36,7 @@ def fold_model(model: BuiltModel) -> StockModel:
 
 
 def _fold(module: nn.Module, path: str) -> dict[str, torch.Tensor]:
-    """Return the parameters of the stock convolution that computes what a module computes."""
+    """Return the parameters of the stock convolution that computes the same as a module."""
     kind = type(module).__name__
     if isinstance(module, LinearDownsample):
         return {"weight": module.fold().float()}

@@ -53,7 +53,7 @@ _VARIANTS = {
 
 @dataclass(frozen=True)
 class StockModel:
-    """A stock RF-DETR network and what is needed around it.
+    """A stock RF-DETR network with its configuration.
 
     Attributes:
         network: Called with images (N, 3, R, R); returns `pred_logits` (N, Q, classes + 1) and `pred_boxes`

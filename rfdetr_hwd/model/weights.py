@@ -25,7 +25,8 @@ from rfdetr_hwd.model.source_weights import STAGE, SourceWeights, WeightsError
 NEW_LEVEL_LOGIT = -6.0
 """Attention logit of a level that the source does not have, below the mean of those it has, in every head.
 
-By Jensen's inequality its points have together at most exp(-6) = 0.25 % of what the old points have, at every query.
+By Jensen's inequality its points together have at most exp(-6) = 0.25 % of the weight of the old points, at every
+query.
 """
 
 _CLASS_HEAD = re.compile(r"(?:class_embed|transformer\.enc_out_class_embed\.\d+)\.(?:weight|bias)")

@@ -22,7 +22,7 @@ def scan_as_run(config: Config, layout: Layout, role: Role, findings: Findings) 
     Args:
         config: The configuration.
         layout: The dataset.
-        role: What the split is for.
+        role: Role of the split.
         findings: Receives the problems of the split.
 
     Raises:

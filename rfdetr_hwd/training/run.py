@@ -111,8 +111,8 @@ def _explained(config: Config) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise MemoryShortageError(
-            f"out of memory outside the training step ({str(error).splitlines()[0]}). Check what else uses it, set a "
-            "smaller train.micro_batch or evaluation.batch_size, or start a run with train.ema=false"
+            f"out of memory outside the training step ({str(error).splitlines()[0]}). Check what else uses the "
+            "memory, set a smaller train.micro_batch or evaluation.batch_size, or start a run with train.ema=false"
         ) from None
 
 

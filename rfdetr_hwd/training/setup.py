@@ -117,7 +117,7 @@ def create(built: Built, folder: RunFolder | None, stack: ExitStack) -> Trainer:
     Args:
         built: From `build`.
         folder: Locked directory of a run without checkpoints; `None`: it is created, after all other checks.
-        stack: Holds the lock of a new folder.
+        stack: Holds the lock of a new directory.
 
     Raises:
         UserError: The first weights cannot be loaded, or the directory cannot be written.

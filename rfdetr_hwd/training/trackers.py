@@ -89,7 +89,7 @@ class TensorBoardTracker:
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write out what is pending."""
+        """Write pending values."""
         self._writer.close()
 
 

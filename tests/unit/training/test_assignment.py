@@ -99,7 +99,7 @@ def test_a_solver_with_a_problem_is_replaced_and_said(
 
 def test_wrong_matches_are_a_problem(solver: pytest.MonkeyPatch) -> None:
     solver.setattr(torch_linear_assignment, "batch_linear_assignment", lambda cost: torch.tensor([[0, 1, -1]]))
-    assert "not [[1, 0, -1]]" in solver_problem(torch.device("cpu"))
+    assert "expected [[1, 0, -1]]" in solver_problem(torch.device("cpu"))
 
 
 def test_no_memory_left_is_no_matter_of_the_solver(solver: pytest.MonkeyPatch) -> None:
