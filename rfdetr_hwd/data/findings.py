@@ -36,7 +36,7 @@ KINDS: Mapping[str, Kind] = {
     "unreadable_split": Kind("error", "the split cannot be used", can_allow=False),
     "unnamed_classes": Kind("error", "the classes are named by their ids"),
     "bad_category": Kind("error", "the category is skipped"),
-    "duplicate_category": Kind("error", "the first of them counts"),
+    "duplicate_category": Kind("error", "the first of them counts; objects with the id of another are skipped"),
     "bad_image": Kind("error", "the image is skipped"),
     "bad_size": Kind("error", "the image is skipped"),
     "duplicate_image": Kind(

@@ -37,7 +37,9 @@ def decode(content: bytes, errors: str = "strict") -> str:
         return content.decode(encoding, errors)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"it is not UTF-8 text: line {line} holds the byte 0x{content[error.start]:02x}") from None
+        reason = f"it is not UTF-8 text: line {line} holds the byte 0x{content[error.start]:02x}"
+        advice = "save it as UTF-8, in an editor or as in `iconv -f GBK -t UTF-8 FILE > NEW`"
+        raise ValueError(f"{reason}; {advice}") from None
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:

@@ -99,6 +99,10 @@ def test_links_to_files_elsewhere_are_refused_with_what_to_do(tmp_path: Path) ->
         os.symlink(tmp_path / "disk" / image.name, image)
     with pytest.raises(DatasetError, match="is a link out of .*: copy the dataset with `cp -rL DATASET COPY`"):
         scan_split(find_layout(root).split("train"), Findings())
+    shutil.move(root / "train" / "_annotations.coco.json", tmp_path / "disk" / "a.json")
+    os.symlink(tmp_path / "disk" / "a.json", root / "train" / "_annotations.coco.json")
+    with pytest.raises(DatasetError, match="_annotations.coco.json; copy the dataset with `cp -rL DATASET COPY`"):
+        find_layout(root)
     subprocess.run(["cp", "-rL", root, tmp_path / "copy"], check=True)
     assert len(scan_split(find_layout(tmp_path / "copy").split("train"), Findings())) == 2
 

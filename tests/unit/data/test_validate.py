@@ -166,6 +166,14 @@ def test_what_hangs_on_an_image_left_out_is_not_counted_again(tmp_path: Path) ->
     assert data.labels.tolist() == [0, 0, 1]  # the annotations of the other image
 
 
+def test_of_two_categories_of_one_name_the_first_counts_which_is_said(tmp_path: Path) -> None:
+    content = {**CONTENT, "categories": [CAT, {"id": 3, "name": "cat"}]}
+    data, findings = scan(write_split(tmp_path, content))
+    assert findings.kinds("error") == ["duplicate_category"]
+    assert data.labels.tolist() == [0, 0]
+    assert "objects with the id of another are skipped" in KINDS["duplicate_category"].effect
+
+
 def test_only_known_kinds_can_be_accepted(tmp_path: Path) -> None:
     split = find_layout(write_split(tmp_path)).split("train")
     with pytest.raises(ConfigError, match="'bad_bx' is no kind of finding; known are .*bad_box"):

@@ -248,6 +248,16 @@ def test_without_a_description_directories_say_what_they_are_for(tmp_path: Path,
         assert findings.kinds("error") == []
 
 
+def test_a_list_of_classes_in_another_encoding_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    write_tree(
+        tmp_path, {"images/a.png": None, "labels/a.txt": "0 0.5 0.5 0.2 0.2\n", "classes.txt": "猫狗\n".encode("gbk")}
+    )
+    with pytest.raises(
+        DatasetError, match=r"classes.txt: it is not UTF-8 text: line 1 .*; save it as UTF-8, .*`iconv -f GBK"
+    ):
+        find_layout(tmp_path)
+
+
 @pytest.mark.parametrize("classes", ["classes.txt", "labels/classes.txt", "obj.names", "my.names"])
 def test_label_studios_export_is_one_split(tmp_path: Path, classes: str) -> None:
     write_split(tmp_path, "images", "labels", "8f1-photo 1")
