@@ -100,6 +100,7 @@ def check_dataset(
     Raises:
         DatasetError: The dataset has no split that is used, or a named split does not exist.
     """
+    # Find the splits
     report = Report()
     splits = list(layout.splits())
     if not splits:
@@ -110,23 +111,30 @@ def check_dataset(
     accounts: list[tuple[DetectionData, Account]] = []
     options = ReadOptions(exif=exif)
     for split in splits:
+        # Read the annotations, and check them
         try:
             data, account = scan_counted(split, report.findings, options, every_header=decode)
         except DatasetError as error:
             report.findings.add("unreadable_split", split.annotations, split.name, str(error))
             continue
         _check_contents(data, num_queries, report.findings, is_learned=split.role in _LEARNED)
+
+        # Settle how the images are read
         if decode and not found:
             options = ReadOptions(bit_depth or measure_split(data, seed=0).bit_depth, exif)
         data = replace(data, options=options)
         counts = np.bincount(data.labels, minlength=len(data.class_names)).tolist()
         objects = dict(zip(data.class_names, counts, strict=True))
         report.splits.append(SplitReport(data.name, len(data), objects, account))
+
+        # Decode the images, and check them
         looks = list(watch(f"decoding {data.name}", len(data), _look_at_all(data))) if decode else []
         _check_images(data, looks, report.findings)
         _check_depth(data, looks, report.findings, is_recognised=bit_depth is None, is_first=not found)
         found.append((data, looks))
         accounts.append((data, account))
+
+    # Compare the splits with each other, and with the files of the dataset
     _check_classes([data for data, _ in found], report.findings)
     report.unlisted += unlisted_images(layout.root, accounts)
     for path in report.unlisted:

@@ -77,6 +77,7 @@ def convert(
     Raises:
         DatasetError: The dataset has errors, there is nothing to convert, or `out` cannot be written.
     """
+    # Read all splits
     check_allowed(allow, "--allow")
     refuse_inside(out, layout.root)
     findings = Findings()
@@ -85,11 +86,15 @@ def convert(
         raise DatasetError(
             f"{layout.root} has no split that is recognised as train, val or test. {' '.join(layout.remarks())}"
         )
+
+    # Refuse a dataset with errors, or without objects
     has_objects = any(len(data.labels) for _, data, _ in read)
     findings.refuse_errors(allow, by_option=True, later=SKIPPED_ENTRIES if has_objects else ())
     if not has_objects:
         num_images = sum(len(data) for _, data, _ in read)
         raise DatasetError(f"{layout.root} has {num_images} images without any object: there is nothing to convert")
+
+    # Write all splits, or nothing
     with new_folder(out) as folder:
         written = write_dataset(
             folder, {FOLDERS[role]: rooted(data) for role, data, _ in read if role}, to, layout.root

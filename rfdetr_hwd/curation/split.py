@@ -54,6 +54,7 @@ def split_dataset(
         DatasetError: A part would be empty, an image is outside the dataset, or the directory cannot be written.
         ValueError: The fractions are not valid.
     """
+    # Choose a part for each image
     check_fractions(shares.fractions)
     refuse_inside(out, home)
     parts, groups = divide(data, hashes, shares)
@@ -65,6 +66,8 @@ def split_dataset(
             f"{len(data)} images, with {len(groups)} groups of near-duplicates, are too few for these fractions: "
             f"{' and '.join(empty)} would be empty. Give an unwanted part the fraction 0: --fractions 0.8,0.2,0"
         )
+
+    # Write the parts as a dataset
     data = rooted(data)
     with new_folder(out) as folder:
         written = write_dataset(folder, {name: data.take(rows[name], name) for name in rows}, to, home)

@@ -1,4 +1,4 @@
-"""What a split had, what of it is used, and why the rest is not: nothing is lost without a word."""
+"""Account for the entries of a split: which are used, and why the others are skipped."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -26,11 +26,11 @@ _SKIPS_OTHERS = ("bad_category", "duplicate_category", "duplicate_label")
 
 
 class Account(NamedTuple):
-    """What a split had, and what of it is used.
+    """The listed, used and skipped entries of a split.
 
     Attributes:
         name: Name of the split.
-        listed_images: Images that it lists or has, whether they can be used or not.
+        listed_images: Images that it lists or has, usable or not.
         images: Images that are used.
         listed_objects: Objects in its annotations, as far as those can be read.
         objects: Objects that are used.
@@ -47,7 +47,7 @@ class Account(NamedTuple):
     names: frozenset[str]
 
     def without(self, num_unreadable: int, data: DetectionData) -> "Account":
-        """Return the account after images were decoded, and those skipped that cannot be; `data` is what is left."""
+        """Return the account after unreadable images were skipped. `data` has the remaining ones."""
         lost = {"images skipped, unreadable_image": num_unreadable}
         if len(data.labels) < self.objects:
             lost["objects skipped with their unreadable image"] = self.objects - len(data.labels)
@@ -55,27 +55,31 @@ class Account(NamedTuple):
 
 
 def take_account(raw: RawSplit, data: DetectionData, by_reader: Counter[str], found: Counter[str]) -> Account:
-    """Compare what a split had with what of it is used.
+    """Compare the listed and the used entries of a split.
 
     Args:
         raw: The entries that its reader returned.
-        data: What is used of them.
-        by_reader: Findings of the reader, by kind, about what is not among its entries.
+        data: The used ones.
+        by_reader: Counts of findings of the reader by kind, about things that are not among its entries.
         found: All findings.
 
     Raises:
-        DatasetError: More is missing than the findings say.
+        DatasetError: More entries are missing than the findings explain.
     """
     by_index = found - by_reader
     skipped_images = Counter(raw.skipped.values()) + Counter({kind: by_index[kind] for kind in SKIPS_IMAGE})
     skipped_objects = Counter({kind: found[kind] for kind in SKIPS_OBJECT})
     lost = len(raw.images) - len(data) - sum(by_index[kind] for kind in SKIPS_IMAGE)
     if lost > 0:
-        raise DatasetError(f"{raw.where}: {lost} images of {data.name} are lost, and no finding says why")
+        raise DatasetError(
+            f"{raw.where}: {lost} images of {data.name} were lost without a finding. This is a bug: report it"
+        )
     listed_objects = len(raw.annotations) + raw.skipped_objects + sum(by_reader[kind] for kind in SKIPS_OBJECT)
     with_others = listed_objects - len(data.labels) - skipped_objects.total()
     if with_others > 0 and not skipped_images and not any(found[kind] for kind in _SKIPS_OTHERS):
-        raise DatasetError(f"{raw.where}: {with_others} objects of {data.name} are lost, and no finding says why")
+        raise DatasetError(
+            f"{raw.where}: {with_others} objects of {data.name} were lost without a finding. This is a bug: report it"
+        )
     skipped = {f"images skipped, {kind}": count for kind, count in skipped_images.items() if count}
     skipped |= {f"objects skipped, {kind}": count for kind, count in skipped_objects.items() if count}
     if with_others > 0:
@@ -97,7 +101,7 @@ def unlisted_images(root: Path, splits: Iterable[tuple[DetectionData, Account]])
 
     Args:
         root: Directory of the dataset.
-        splits: Its splits, with what each of them has.
+        splits: Its splits and their accounts.
     """
     listed: set[str] = set()
     directories: dict[Path, None] = {}

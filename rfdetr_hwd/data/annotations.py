@@ -57,7 +57,7 @@ class ClassMap:
 
     Attributes:
         category_ids: For each class of the model the dataset's category id; `None` where the dataset lacks it.
-        only_model: Classes that only the model has: what it finds of them is not measured.
+        only_model: Classes that only the model has. They are not evaluated.
         only_dataset: Classes that only the dataset has: their AP is 0.
     """
 
@@ -66,14 +66,14 @@ class ClassMap:
     only_dataset: tuple[str, ...]
 
     def describe_difference(self) -> str:
-        """Return the classes that only the dataset has, each with one of the model's that is written nearly alike."""
+        """Return the classes that only the dataset has, each with a class of the model of similar spelling."""
         plain = {_plainly(name): name for name in self.only_model}
         nearly = ((name, plain.get(_plainly(name))) for name in self.only_dataset)
         return ", ".join(f"{name!r} (is it {other!r}?)" if other else repr(name) for name, other in nearly)
 
 
 def _plainly(name: str) -> str:
-    """Return a class name without what people write now one way, now another: case, spaces, hyphens, accents' form."""
+    """Return a class name without common differences of spelling: case, spaces, hyphens, Unicode form."""
     return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c not in " -_")
 
 
@@ -83,7 +83,7 @@ class DetectionData:
 
     Attributes:
         name: Name of the split.
-        images: Folder of the images, or of the shards.
+        images: Directory of the images, or of the shards.
         class_names: Class names in label order.
         category_ids: The dataset's own category id of each label.
         image_ids: Shape (N,) int64.
@@ -92,7 +92,7 @@ class DetectionData:
         offsets: Shape (N + 1,) int64; the objects of image i are rows `offsets[i]:offsets[i + 1]`.
         boxes_xywh: Shape (M, 4) float64, in pixels, as annotated.
         labels: Shape (M,) int64.
-        crowd: Shape (M,) bool; crowd regions are ignored in training and in the evaluation's sense.
+        crowd: Shape (M,) bool; crowd regions are ignored, in training and as defined by COCO's evaluation.
         areas: Shape (M,) float64, in pixels.
         fingerprint: sha256 of the annotations and of the images that are used.
         shards: Where the images lie, if not in files of their own.
@@ -151,7 +151,7 @@ class DetectionData:
         )
 
     def path(self, index: int) -> Path:
-        """Return the path of an image; in shards, where it would lie were the shard a folder."""
+        """Return the path of an image. In shards, it is the path as if the shard were a directory."""
         folder = self.images if self.shards is None else self.shards.paths[self.shards.members[index, 0]]
         return folder / str(self.file_names[index])
 
@@ -161,7 +161,7 @@ class DetectionData:
         return height, width
 
     def header(self, index: int) -> Header:
-        """Return what an image file says of itself; see `rfdetr_hwd.data.images.read_header`.
+        """Return the header of an image file; see `rfdetr_hwd.data.images.read_header`.
 
         Raises:
             ImageError: It cannot be read.
@@ -181,7 +181,7 @@ class DetectionData:
         return image
 
     def measure(self, index: int) -> DeepValues:
-        """Return what an image with more than 8 bits a channel holds; see `rfdetr_hwd.data.images.measure_depth`.
+        """Return the value range of an image with more than 8 bits per channel; see `images.measure_depth`.
 
         Raises:
             ImageError: It cannot be read.
@@ -195,10 +195,10 @@ class DetectionData:
             raise ImageError(f"cannot read {self.path(index)}: {error.strerror or error}") from None
 
     def read_bytes(self, index: int) -> bytes:
-        """Return an image file as it is.
+        """Return the bytes of an image file.
 
         Raises:
-            OSError: It is not there, or cannot be read.
+            OSError: It does not exist, or cannot be read.
         """
         if self.shards is None:
             check_file(self.path(index))
@@ -210,7 +210,7 @@ class DetectionData:
         return content
 
     def objects(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return the boxes (n, 4) xyxy in pixels and labels (n,) to learn from.
+        """Return the boxes (n, 4) xyxy in pixels and labels (n,) for training.
 
         Crowd regions and boxes without area are skipped, boxes are clipped to the image.
         """
@@ -220,12 +220,12 @@ class DetectionData:
         return boxes[usable], self.labels[rows][usable]
 
     def usable(self) -> NDArray[np.bool_]:
-        """Return which objects can be learned from, and found: no crowd regions, with an area in the image; (M,)."""
+        """Return which objects can be trained on and evaluated, shape (M,): no crowds, with an area in the image."""
         boxes = _clipped(self.boxes_xywh, np.repeat(self.sizes, self.objects_per_image(), axis=0))
         return ~self.crowd & _have_area(boxes)
 
     def describe_lack(self) -> str:
-        """Return why there is no object to learn from or to measure by; empty: there is one."""
+        """Return why there is no object to train on or to evaluate. The text is empty if there is one."""
         if self.usable().any():
             return ""
         if not len(self.labels):
@@ -252,8 +252,8 @@ class DetectionData:
         classes = ClassMap(tuple(ids.get(name) for name in class_names), only_model, only_dataset)
         if len(only_model) == len(class_names):
             raise DatasetError(
-                f"no class of {self.images} has the name of one of the model's: the model has "
-                f"{', '.join(map(repr, only_model))}; the dataset has {classes.describe_difference()}. Rename the "
+                f"no class name of {self.images} matches a class of the model. The model has "
+                f"{', '.join(map(repr, only_model))}. The dataset has {classes.describe_difference()}. Rename the "
                 "categories, or train on this dataset"
             )
         return classes

@@ -1,4 +1,4 @@
-"""Images with their objects, in tensors: what is trained on, evaluated, and replayed."""
+"""Batches of images and targets, for training, evaluation and replay."""
 
 from dataclasses import dataclass, replace
 
@@ -12,8 +12,8 @@ class BadImage:
 
     Attributes:
         image_id: The dataset's own id.
-        path: Where it lies.
-        reason: Why.
+        path: Its path.
+        reason: Why it cannot be used.
     """
 
     image_id: int
@@ -23,14 +23,14 @@ class BadImage:
 
 @dataclass(frozen=True)
 class Failure:
-    """A sample that cannot be made, and why: raised in a data loader worker, an error would lose its message."""
+    """A sample that could not be made, with the reason: an error in a data loader worker would lose its message."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images with their objects: a rank's part of an optimizer step, or of one forward pass.
+    """Images with their objects: the per-rank batch of an optimizer step, or the batch of one forward pass.
 
     Attributes:
         images: Shape (N, 3, R, R), float32, normalised.
@@ -38,7 +38,7 @@ class Batch:
         image_ids: The dataset's own ids.
         sizes: Shape (N, 2, 2) float32, each (height, width) in pixels of the image as it is read: of the model's
             square, which turns normalised boxes into boxes in that image, and of the image.
-        is_padding: Whether it only keeps a rank in step with the others: its loss is zero.
+        is_padding: Whether it only keeps a rank in sync with the others: its loss is zero.
         bad: Images that could not be read: replaced in training, skipped in evaluation.
     """
 
@@ -75,7 +75,7 @@ class Batch:
 
 
 def collate(items: list[Batch | Failure]) -> Batch | Failure:
-    """Join batches; one failure is the failure of all."""
+    """Join batches. If one is a failure, return it."""
     for item in items:
         if isinstance(item, Failure):
             return item

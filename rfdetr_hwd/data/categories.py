@@ -25,19 +25,21 @@ class Category(NamedTuple):
 def index_categories(raw: RawSplit, findings: Findings) -> list[Category]:
     """Return the classes, ascending by id.
 
-    A category 0 without annotations that only groups the others (Roboflow's) is none. One with annotations whose group
-    has its name is one class with it. Where no categories are listed, the ids in the annotations stand in for names,
-    once that is accepted.
+    A category 0 without annotations that only groups the others (Roboflow's) is no class. A category with the name of
+    its group is merged with it. Without listed categories, the ids in the annotations become the names, if that kind
+    of finding is accepted.
 
     Args:
         raw: The entries.
-        findings: Receives what is wrong.
+        findings: Receives the problems.
     """
     used = _used_ids(raw)
     entries = raw.categories
     if not entries and used:
         ids = ", ".join(shown(key) for key in used[:8]) + (", ..." if len(used) > 8 else "")
-        reason = f"no categories are listed, where the annotations have the category ids {ids}: add id and name of each"
+        reason = (
+            f"no categories are listed, but the annotations have the category ids {ids}: add the id and name of each"
+        )
         findings.add("unnamed_classes", raw.where, "", reason)
         entries = [{"id": key, "name": str(key)} for key in used]
     groups = [category.get("supercategory") for category in entries if isinstance(category, dict)]

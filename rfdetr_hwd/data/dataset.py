@@ -22,19 +22,19 @@ from rfdetr_hwd.data.transforms import (
 )
 
 ORDER, SCALE, AUGMENT, REPLACE, FILL = 0, 1, 2, 3, 4
-"""Streams of randomness, so that no two draws share entropy."""
+"""Random streams, so that no two draws share entropy."""
 _MAX_REPLACEMENTS = 20
 
 
 class SampleKey(NamedTuple):
-    """What a dataset is asked for.
+    """The key of a sample.
 
     Attributes:
         row: The image.
         epoch: The epoch.
-        resolution: Side of the model's square in pixels.
+        resolution: Input resolution in pixels.
         is_padding: As in `Batch`.
-        visit: How often the epoch has had the image before; each time it is augmented otherwise.
+        visit: How often the image was used before in this epoch. Each visit has another augmentation.
     """
 
     row: int
@@ -62,7 +62,7 @@ class DetectionDataset(Dataset[Batch | Failure]):
         augmentation: Random changes; `None` for evaluation.
         resize: How an image is fitted into the model's square.
         on_bad_image: `quarantine` replaces an unreadable image in training by one that is drawn from (seed, epoch,
-            image id), and leaves it out in evaluation; `fail` makes it an error.
+            image id), and skips it in evaluation. `fail` makes it an error.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class DetectionDataset(Dataset[Batch | Failure]):
         return len(self.data)
 
     def __getitem__(self, key: SampleKey) -> Batch | Failure:
-        """Return a batch of one image; of none, where it is skipped."""
+        """Return a batch of one image, or an empty batch if it is skipped."""
         bad: list[BadImage] = []
         for row in self._rows(key):
             try:
@@ -99,7 +99,7 @@ class DetectionDataset(Dataset[Batch | Failure]):
         return f"image {self.data.image_ids[row]} of {self.data.name}"
 
     def _rows(self, key: SampleKey) -> Iterator[int]:
-        """Yield the image, and in training those that would replace it."""
+        """Yield the image, and in training its replacements."""
         yield key.row
         if self.augmentation is not None:
             image_id = int(self.data.image_ids[key.row]) % 2**64

@@ -13,14 +13,14 @@ from rfdetr_hwd.data.deep_images import DeepValues, join
 from rfdetr_hwd.data.images import ImageError, read_size
 
 NUM_PROBED = 1000
-"""Images of a split that are decoded before the first epoch; all of them where there are no more."""
+"""Largest number of images of a split that are decoded before the first epoch."""
 MAX_THREADS = 4
-"""Threads that decode. Pillow does so without holding the interpreter; more of them take memory more than they help."""
+"""Threads that decode. Pillow releases the interpreter lock. More threads cost more memory than they gain time."""
 MEMORY = 1 << 30
-"""Bytes that the images in these threads may take together. An image that takes more than its part is decoded in a
-further thread, one such image after another: each thread keeps what it once needed, so waiting would not do."""
+"""Memory limit in bytes for the images in these threads. Images above the limit per thread are decoded one by one in a
+further thread, because a thread does not return its peak memory."""
 _BYTES_PER_PIXEL = 16
-"""What Pillow holds of an image while it is decoded, turned upright and converted: four copies of four bytes."""
+"""Memory of Pillow per pixel while an image is decoded, rotated and converted: four copies of four bytes."""
 
 Found = TypeVar("Found")
 
@@ -33,7 +33,7 @@ def probed_rows(num_images: int, seed: int) -> NDArray[np.int64]:
 
 
 def measure_split(data: DetectionData, seed: int) -> DeepValues:
-    """Return what the probed images with more than 8 bits a channel hold; what cannot be read is skipped."""
+    """Return the value range of the probed images with more than 8 bits per channel. Unreadable ones are skipped."""
 
     def look(row: int) -> DeepValues:
         try:
@@ -45,11 +45,11 @@ def measure_split(data: DetectionData, seed: int) -> DeepValues:
 
 
 def decode_in_threads(data: DetectionData, look: Callable[[int], Found], rows: Iterable[int]) -> Iterator[Found]:
-    """Yield what a function returns for images, in order.
+    """Yield the results of a function for images, in order.
 
     Args:
         data: The annotations.
-        look: Decodes the image of a row; called in a thread.
+        look: Decodes the image of a row. It is called in a thread.
         rows: Rows of the images.
     """
     pool, large = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)), ThreadPoolExecutor(1)
@@ -61,12 +61,12 @@ def decode_in_threads(data: DetectionData, look: Callable[[int], Found], rows: I
     try:
         yield from pool.map(bounded, rows)
     finally:
-        pool.shutdown(cancel_futures=True)  # whoever is asked to stop does not decode the rest
+        pool.shutdown(cancel_futures=True)  # after a request to stop, the rest is not decoded
         large.shutdown()
 
 
 def _estimate_bytes(data: DetectionData, row: int) -> int:
-    """Return about what an image takes while it is decoded, as its own header says; 0: it cannot be decoded."""
+    """Return the estimated memory for decoding an image, from its header, or 0 if it cannot be decoded."""
     if data.shards is not None:  # whose annotated sizes are those of the headers
         return int(data.shards.members[row, 2]) + int(data.sizes[row].prod()) * _BYTES_PER_PIXEL
     path = data.path(row)

@@ -1,8 +1,8 @@
-"""Images with more than 8 bits a channel: their values, how many bits these use, and how they become 8 bits.
+"""Images with more than 8 bits per channel: their value range, bit depth, and conversion to 8 bits.
 
-Cameras and scanners write 10, 12 or 14 bits into files of 16. Read as 16 bits, such an image is almost black. How many
-bits its values use stands nowhere that can be relied on: PNG's sBIT chunk speaks of values that were scaled up to the
-full range, which need nothing, and TIFF declares 16 bits for most of them. So the values themselves tell.
+Cameras and scanners write 10, 12 or 14 bits into files of 16. Read as 16 bits, such an image is almost black. No header
+gives the bit depth reliably: PNG's sBIT chunk is about values that were scaled to the full range, and TIFF declares 16
+bits for most of these images. So the bit depth is detected from the values.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rfdetr_hwd.data.orientation import decode
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
-"""Bits that values may use."""
+"""Supported bit depths."""
 
 _BITS_PER_SAMPLE = 258
 _LOW_BYTES = {  # of colours with 16 bits a channel, of which Pillow keeps the high bytes
@@ -31,12 +31,12 @@ _GREY_ALPHA = "LA;16B"
 
 
 class DeepValues(NamedTuple):
-    """What images with more than 8 bits a channel hold.
+    """The value range of images with more than 8 bits per channel.
 
     Attributes:
-        num_images: How many such images there are.
+        num_images: Number of these images.
         largest: Their largest value.
-        declared: Most bits that one of them declares, where that is neither 8 nor 16 (TIFF); 0: none does.
+        declared: Largest bit depth between 8 and 16 that one of them declares (TIFF), or 0.
     """
 
     num_images: int = 0
@@ -45,13 +45,13 @@ class DeepValues(NamedTuple):
 
     @property
     def bit_depth(self) -> int:
-        """Fewest bits of `BIT_DEPTHS` that hold all values; 16 where nothing is known."""
+        """Smallest of `BIT_DEPTHS` that holds all values, or 16 if no value is known."""
         needed = max(self.largest.bit_length(), self.declared)
         return next((bits for bits in BIT_DEPTHS if bits >= needed), 16) if self.largest else 16
 
 
 def join(found: Iterable[DeepValues]) -> DeepValues:
-    """Return what several images, or several such results, hold together."""
+    """Return the common value range of several results."""
     total = DeepValues()
     for values in found:
         number = total.num_images + values.num_images
@@ -60,21 +60,21 @@ def join(found: Iterable[DeepValues]) -> DeepValues:
 
 
 def describe(values: DeepValues, bit_depth: int, is_recognised: bool = False) -> list[tuple[str, str]]:
-    """Return what is to be said of images that are read with so many bits: kinds of finding, and the reasons.
+    """Return findings about images that are read with a bit depth, as kinds and reasons.
 
     Args:
-        values: What the images hold.
-        bit_depth: Bits that their values are read with.
-        is_recognised: These bits were found in these values, and set by nobody.
+        values: Value range of the images.
+        bit_depth: Bit depth that they are read with.
+        is_recognised: Whether the bit depth was detected in these values, and not set by the user.
     """
-    top, files = (1 << bit_depth) - 1, f"{values.num_images} images with 16 bits a channel"
+    top, files = (1 << bit_depth) - 1, f"{values.num_images} images with 16 bits per channel"
     if not values.num_images:
         return []
     if values.largest > top:
         return [
             (
                 "clipped_values",
-                f"{files} hold values of up to {values.largest}, more than {top}, the largest of "
+                f"{files} have values up to {values.largest}, above {top}, the maximum of "
                 f"{bit_depth} bits (data.bit_depth)",
             )
         ]
@@ -82,17 +82,17 @@ def describe(values: DeepValues, bit_depth: int, is_recognised: bool = False) ->
         return [
             (
                 "low_bit_depth",
-                f"{files} hold values of up to {values.largest}: they use {bit_depth} bits, and are "
-                f"read so (data.bit_depth={bit_depth})",
+                f"{files} have values up to {values.largest}: they use {bit_depth} bits, and are "
+                f"read as such (data.bit_depth={bit_depth})",
             )
         ]
     if values.bit_depth < bit_depth and values.largest:
         return [
             (
                 "low_bit_depth",
-                f"{files} hold values of up to {values.largest}: they use {values.bit_depth} bits. "
-                f"Read as {bit_depth} bits they are dark, at most {values.largest * 255 // top} of 255; data.bit_depth="
-                f"{values.bit_depth} reads them in full",
+                f"{files} have values up to {values.largest}: they use {values.bit_depth} bits. "
+                f"Read as {bit_depth} bits they are dark, at most {values.largest * 255 // top} of 255. Set "
+                f"data.bit_depth={values.bit_depth} to use the full range",
             )
         ]
     return []
@@ -104,12 +104,12 @@ def is_grey_deep(image: PIL.Image.Image) -> bool:
 
 
 def is_deep(image: PIL.Image.Image) -> bool:
-    """Return whether an image has more than 8 bits a channel; it is not decoded."""
+    """Return whether an image has more than 8 bits per channel, without decoding it."""
     return is_grey_deep(image) or _raw_mode(image) in {_GREY_ALPHA, *_LOW_BYTES}
 
 
 def measure(image: PIL.Image.Image) -> DeepValues:
-    """Return what one image holds; nothing where it has 8 bits, and is then not decoded."""
+    """Return the value range of one image. An image of 8 bits has none, and is not decoded."""
     if not is_deep(image):
         return DeepValues()
     bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))
@@ -137,14 +137,14 @@ def decode_values(image: PIL.Image.Image, is_upright: bool = True) -> NDArray[An
 
 
 def reopen(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Open the file of an image that is not decoded yet once more."""
+    """Open the file of an undecoded image again."""
     file: Any = image.fp  # type: ignore[attr-defined]
     file.seek(0)
     return PIL.Image.open(file, formats=[str(image.format)])
 
 
 def to_8_bits(values: NDArray[Any], bit_depth: int) -> NDArray[np.uint8]:
-    """Scale values of so many bits to 0 to 255 by a fixed factor; larger ones are clipped."""
+    """Scale values of a bit depth to 0 to 255 by a fixed factor. Larger ones are clipped."""
     top = (1 << bit_depth) - 1
     table = (np.arange(1 << 16, dtype=np.uint32).clip(0, top) * 255 // top).astype(np.uint8)
     if values.itemsize > 2:  # of 32 bits, of which those above 16 are clipped
@@ -161,14 +161,14 @@ def _combine(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint
 
 
 def _raw_mode(image: PIL.Image.Image) -> str | None:
-    """Return how the pixels lie in the file of an image that is not decoded yet; `None`: it is, or they lie apart."""
+    """Return the pixel layout in the file of an undecoded image, or `None` if it is decoded or has several layouts."""
     tiles = getattr(image, "tile", None) or []
     modes = {tile[3][0] if isinstance(tile[3], tuple) else tile[3] for tile in tiles}
     return str(modes.pop()) if len(modes) == 1 else None
 
 
 def _decode(image: PIL.Image.Image, mode: str, raw_mode: str, is_upright: bool) -> PIL.Image.Image:
-    """Decode the file of an image again, as if its pixels lay otherwise."""
+    """Decode the file of an image again with another pixel layout."""
     other: Any = reopen(image)
     other._mode = mode
     other.tile = [

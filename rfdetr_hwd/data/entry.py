@@ -1,4 +1,4 @@
-"""Read one annotation of a COCO file: its values, or none where it is skipped, and what is to be said of it."""
+"""Read one annotation of a COCO file: its values, or `None` if it is skipped, and the findings about it."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ Problem = tuple[str, str]
 
 
 class Known(NamedTuple):
-    """What annotations may refer to, by id.
+    """The images and categories that annotations may refer to, by id.
 
     Attributes:
         rows: Rows of the images that are used.
@@ -37,12 +37,12 @@ class Known(NamedTuple):
 
 
 def read_object(annotation: Any, known: Known, seen_ids: set[Id]) -> tuple[Values | None, Sequence[Problem]]:
-    """Return the values of an annotation, or none where it is skipped, and what is wrong with it.
+    """Return the values of an annotation, or `None` if it is skipped, and its problems.
 
     Args:
         annotation: The entry.
-        known: What it may refer to.
-        seen_ids: Ids of the annotations before it; receives its own.
+        known: Images and categories that it may refer to.
+        seen_ids: Ids of the annotations before it. Its own is added.
     """
     if not isinstance(annotation, dict):
         return None, [("bad_annotation", f"must be an object, not {shown(annotation)}")]
@@ -70,7 +70,7 @@ def read_object(annotation: Any, known: Known, seen_ids: set[Id]) -> tuple[Value
 def read_box(annotation: dict[str, Any]) -> tuple[Box | None, str]:
     """Return the box (x, y, width, height) in pixels of an annotation, or why it has none.
 
-    Where it has no `bbox` but a segmentation, that one's box stands in; see `rfdetr_hwd.data.segmentation`.
+    Without `bbox`, the box of its segmentation is used; see `rfdetr_hwd.data.segmentation`.
     """
     outline, bbox = annotation.get("segmentation"), annotation.get("bbox")
     if isinstance(outline, Outline):
@@ -118,7 +118,7 @@ def _read_checked_box(annotation: dict[str, Any], size: tuple[int, int], problem
     outline = annotation.get("segmentation")
     if isinstance(outline, Outline):
         if outline.size not in (None, size):
-            reason = f"has no bbox, and its RLE is of {_name(outline.size or size)} pixels, its image {_name(size)}"
+            reason = f"has no bbox, and its RLE has {_name(outline.size or size)} pixels, but its image {_name(size)}"
             problems.append(("bad_box", reason))
             return None
         problems.append(("missing_box", "has no bbox"))
@@ -149,7 +149,7 @@ _ABOUT = {
     "negative_box": "has a negative width or height",
     "outside_box": "lies outside its image",
     "empty_box": "has no area",
-    "clipped_box": "leaves its image",
+    "clipped_box": "extends beyond its image",
 }
 
 
@@ -158,7 +158,7 @@ def _name(size: tuple[int, int]) -> str:
 
 
 def _read_area(value: Any, box: Box, problems: list[Problem]) -> float:
-    """Return the area in pixels; the box's own where none is given."""
+    """Return the area in pixels, or that of the box if none is given."""
     area = read_number(value, MAX_COORDINATE**2)
     if area is not None and area >= 0:
         return area
@@ -170,7 +170,7 @@ def _read_area(value: Any, box: Box, problems: list[Problem]) -> float:
 
 
 def _read_crowd(value: Any, problems: list[Problem]) -> int:
-    """Return 1 for a crowd region; null and empty text say that it is none."""
+    """Return 1 for a crowd region, and 0 otherwise, also for null and empty text."""
     flag = _CROWD.get(value.strip().lower()) if isinstance(value, str) else value
     if flag is None and not value:
         return 0

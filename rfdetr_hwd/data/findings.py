@@ -1,4 +1,4 @@
-"""What is found in a dataset: the kinds of finding, how serious each is, and a collection that counts them."""
+"""Findings about datasets: their kinds and levels, and a collection that counts them."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ MAX_EXAMPLES = 100
 """Findings of one kind that are kept; all are counted."""
 _MAX_SHOWN = 80
 MAX_PATH_SHOWN = 1024
-"""Characters of a path in a message: its end says which one it is."""
+"""Characters of a path in a message. Its end identifies the file."""
 
 
 class DatasetError(UserError):
@@ -22,8 +22,8 @@ class Kind(NamedTuple):
     """A kind of finding.
 
     Attributes:
-        level: `error` would break or distort training or measurement; a `notice` is worth a look.
-        effect: What reading does about it, which for an error is what happens once the kind is allowed.
+        level: An `error` would break or distort training or evaluation. A `notice` would not.
+        effect: How the reader treats it, for an error if its kind is allowed.
         can_allow: Whether `data.allow` may accept it.
     """
 
@@ -36,11 +36,11 @@ KINDS: Mapping[str, Kind] = {
     "unreadable_split": Kind("error", "the split cannot be used", can_allow=False),
     "unnamed_classes": Kind("error", "the classes are named by their ids"),
     "bad_category": Kind("error", "the category is skipped"),
-    "duplicate_category": Kind("error", "the first of them counts; objects with the id of another are skipped"),
+    "duplicate_category": Kind("error", "the first one is used; objects with the id of another are skipped"),
     "bad_image": Kind("error", "the image is skipped"),
     "bad_size": Kind("error", "the image is skipped"),
     "duplicate_image": Kind(
-        "error", "one image listed twice counts once; several of one id are skipped, with their boxes"
+        "error", "an image listed twice is used once, and several images of one id are skipped with their boxes"
     ),
     "duplicate_file": Kind("error", "both are used"),
     "unsafe_path": Kind("error", "the image is not read", can_allow=False),
@@ -51,54 +51,54 @@ KINDS: Mapping[str, Kind] = {
     "bad_box": Kind("error", "the annotation is skipped"),
     "negative_box": Kind("error", "the annotation is skipped"),
     "outside_box": Kind("error", "the annotation is skipped"),
-    "bad_area": Kind("error", "the box's own area stands in"),
-    "bad_crowd": Kind("error", "taken as no crowd"),
+    "bad_area": Kind("error", "the area of the box is used"),
+    "bad_crowd": Kind("error", "treated as no crowd region"),
     "missing_part": Kind("error", "the rest of the split is used"),
-    "class_count": Kind("error", "the list of names counts"),
+    "class_count": Kind("error", "the list of names is used"),
     "pose_suspected": Kind("error", "they are read as polygons"),
     "fractions_suspected": Kind("error", "they are read as pixels"),
     "corners_suspected": Kind("error", "they are read as x, y, width, height"),
-    "no_boxes": Kind("error", "there is nothing to learn or to measure", can_allow=False),
-    "classes_differ": Kind("error", "classes are mapped by name; one that the model lacks has an AP of 0"),
+    "no_boxes": Kind("error", "there is nothing to train on or to evaluate", can_allow=False),
+    "classes_differ": Kind("error", "classes are matched by name, and a class that the model lacks has an AP of 0"),
     "unreadable_label": Kind("error", "the image is skipped"),
-    "unreadable_image": Kind("error", "replaced while training (data.on_bad_image); skipped where its size is needed"),
-    "size_mismatch": Kind("error", "taken as unreadable: replaced while training (data.on_bad_image)"),
+    "unreadable_image": Kind("error", "replaced in training (data.on_bad_image), or skipped if its size is needed"),
+    "size_mismatch": Kind("error", "treated as unreadable: replaced in training (data.on_bad_image)"),
     "same_stem": Kind("error", "the image is skipped"),
     "duplicate_label": Kind("error", "the annotation file is skipped"),
-    "same_image": Kind("error", "both are used: what is learned is measured"),
-    "assumed": Kind("notice", "read as it says"),
+    "same_image": Kind("error", "both are used: training images are evaluated"),
+    "assumed": Kind("notice", "read as described"),
     "unused_label": Kind("notice", "its objects are not read"),
-    "duplicate_line": Kind("notice", "counts once"),
-    "annotation_id": Kind("notice", "annotations are numbered again"),
-    "group_name": Kind("notice", "one class with its group"),
-    "text_value": Kind("notice", "read as what it spells"),
-    "text_id": Kind("notice", "numbered by its place in the file"),
+    "duplicate_line": Kind("notice", "used once"),
+    "annotation_id": Kind("notice", "annotations are renumbered"),
+    "group_name": Kind("notice", "merged with its group into one class"),
+    "text_value": Kind("notice", "converted"),
+    "text_id": Kind("notice", "numbered by its position in the file"),
     "missing_size": Kind("notice", "read from the image file"),
-    "swapped_size": Kind("notice", "the image file's size stands in"),
-    "missing_box": Kind("notice", "the segmentation's box stands in"),
-    "path_differs": Kind("notice", "the file that is there is used"),
-    "missing_area": Kind("notice", "the box's own area stands in"),
-    "empty_box": Kind("notice", "not learned from"),
+    "swapped_size": Kind("notice", "the size of the image file is used"),
+    "missing_box": Kind("notice", "the box of the segmentation is used"),
+    "path_differs": Kind("notice", "the existing file is used"),
+    "missing_area": Kind("notice", "the area of the box is used"),
+    "empty_box": Kind("notice", "ignored in training"),
     "clipped_box": Kind("notice", "clipped to the image for training"),
     "enclosing_box": Kind("notice", "the upright box around the shape is used"),
     "swapped_corners": Kind("notice", "the corners are put in order"),
-    "difficult_object": Kind("notice", "an object as any other"),
-    "pixels_from_0": Kind("notice", "no pixel is taken off the minima"),
+    "difficult_object": Kind("notice", "used like any other object"),
+    "pixels_from_0": Kind("notice", "1 is not subtracted from the minima"),
     "other_size": Kind("notice", "the boxes refer to the size of the file"),
     "image_by_name": Kind("notice", "the image that the annotation file names is used"),
     "unlabelled_image": Kind("notice", "used as background"),
     "duplicate_box": Kind("notice", "both are used"),
     "too_many_objects": Kind("notice", "the model cannot find more objects than it has queries"),
-    "class_without_boxes": Kind("notice", "the class cannot be learned or measured"),
+    "class_without_boxes": Kind("notice", "the class cannot be trained or evaluated"),
     "image_without_boxes": Kind("notice", "used as background"),
     "unlisted_image": Kind("notice", "not used"),
-    "rotated_image": Kind("notice", "turned upright as its EXIF orientation says"),
-    "unrotated_image": Kind("notice", "read as it is stored, as it was annotated"),
-    "unclear_rotation": Kind("notice", "turned upright as its EXIF orientation says, unless data.exif is ignore"),
+    "rotated_image": Kind("notice", "rotated upright by its EXIF orientation"),
+    "unrotated_image": Kind("notice", "read as stored, like its annotations"),
+    "unclear_rotation": Kind("notice", "rotated upright by its EXIF orientation, unless data.exif is ignore"),
     "repeated_image": Kind("notice", "both are used"),
-    "low_bit_depth": Kind("notice", "read as values of data.bit_depth bits, which auto recognises"),
-    "clipped_values": Kind("notice", "clipped to what data.bit_depth has room for"),
-    "similar_image": Kind("notice", "both are used; across splits it flatters the metrics"),
+    "low_bit_depth": Kind("notice", "read with data.bit_depth bits, which auto detects"),
+    "clipped_values": Kind("notice", "clipped to the range of data.bit_depth"),
+    "similar_image": Kind("notice", "both are used, which inflates the metrics across splits"),
 }
 
 
@@ -108,18 +108,18 @@ SKIPPED_ENTRIES = frozenset(
         *("bad_annotation", "unknown_image", "bad_box", "negative_box", "outside_box"),
     }
 )
-"""Errors of single entries, which are skipped; the rest is right without them. The other errors cast doubt on it."""
+"""Errors of single entries, which are skipped. The other errors affect the rest of the dataset."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One finding.
 
     Attributes:
         kind: A key of `KINDS`.
-        where: The file it stands in.
-        who: The entry, such as `annotation 17`; empty where the file itself is meant.
-        reason: What is wrong.
+        where: The file.
+        who: The entry, such as `annotation 17`, or empty for the file itself.
+        reason: The problem.
     """
 
     kind: str
@@ -144,14 +144,14 @@ class Findings:
     examples: dict[str, list[Finding]] = field(default_factory=dict)
 
     def add(self, kind: str, where: object, who: str, reason: str) -> None:
-        """Enter a finding."""
+        """Add a finding."""
         self.counts[kind] += 1
         kept = self.examples.setdefault(kind, [])
         if len(kept) < MAX_EXAMPLES:
             kept.append(Finding(kind, str(where), who, reason))
 
     def include(self, other: "Findings") -> None:
-        """Enter all findings of another collection."""
+        """Add all findings of another collection."""
         self.counts.update(other.counts)
         for kind, examples in other.examples.items():
             kept = self.examples.setdefault(kind, [])
@@ -170,8 +170,8 @@ class Findings:
         Args:
             allow: Kinds of error to accept.
             by_option: Whether the user accepts kinds with `--allow`, and not with `data.allow`.
-            later: Kinds that do not end the work; they are to be refused when it is done.
-            done: What was done in spite of the errors.
+            later: Kinds that do not abort the work. The caller refuses them at the end.
+            done: Text about the work that was done in spite of the errors.
 
         Raises:
             DatasetError: There are such findings.
@@ -184,11 +184,11 @@ class Findings:
             more = self.counts[kind] - 1
             lines.append(f"{self.examples[kind][0]}" + (f" [{kind}, and {more} more]" if more else f" [{kind}]"))
         allowable = [kind for kind in errors if KINDS[kind].can_allow]
-        advice = "`rfdetr-hwd data check ROOT` lists all"
+        advice = "`rfdetr-hwd data check ROOT` lists all of them"
         if allowable:
             options = " ".join(f"--allow {kind}" for kind in allowable)
             key = f"data.allow=[{','.join(allowable)}]"
-            advice += f"; fix them, or accept with {options if by_option else key}"
+            advice += f". Fix them, or accept with {options if by_option else key}"
         raise DatasetError("\n  ".join([*([done] if done or len(lines) > 1 else []), *lines, advice]))
 
     def as_json(self) -> list[dict[str, Any]]:
@@ -207,20 +207,20 @@ class Findings:
 
 
 def check_allowed(allow: Iterable[str], option: str = "data.allow") -> None:
-    """Raise an error for a name that `data.allow`, or the option that stands for it, cannot hold.
+    """Raise an error for an invalid value of `data.allow` or of its option.
 
     Raises:
-        ConfigError: It is no kind of finding, or one that cannot be accepted.
+        ConfigError: It is no kind of finding, or a kind that cannot be accepted.
     """
     for kind in allow:
         if kind not in KINDS:
-            raise ConfigError(f"{option}: {kind!r} is no kind of finding; known are {', '.join(KINDS)}")
+            raise ConfigError(f"{option}: {kind!r} is no kind of finding. The kinds are {', '.join(KINDS)}")
         if not KINDS[kind].can_allow:
-            raise ConfigError(f"{option}: {kind} cannot be accepted, because then {KINDS[kind].effect}")
+            raise ConfigError(f"{option}: {kind} cannot be accepted: {KINDS[kind].effect}")
 
 
 def shown(value: object, limit: int = _MAX_SHOWN) -> str:
-    """Return a value from a file as printable text of bounded length: no control character reaches a terminal."""
+    """Return a value from a file as printable text of bounded length, without control characters."""
     try:
         text = ascii(value)
     except ValueError:  # an integer of thousands of digits
@@ -229,7 +229,7 @@ def shown(value: object, limit: int = _MAX_SHOWN) -> str:
 
 
 def name_entry(what: str, number: int, entry: object) -> str:
-    """Return how an entry of a JSON list is called: by its id, or by its place where it has none."""
+    """Return the name of an entry of a JSON list in messages: its id, or its position if it has none."""
     entry_id = entry.get("id") if isinstance(entry, dict) else None
     if is_id(entry_id):
         return f"{what} {entry_id}"

@@ -1,7 +1,7 @@
-"""Hand batches over from data loader workers: images through shared memory, or through the pipe where it is short.
+"""Send batches from data loader workers: images through shared memory, or through the pipe if it is full.
 
-Left to torch, every tensor goes through shared memory, with an open file each, in a thread whose errors nobody hears
-of: a batch that does not fit would never arrive. Here images alone go that way, and the worker knows when they do not.
+By default, torch sends every tensor through shared memory, with an open file each, in a thread whose errors are lost: a
+batch that does not fit would never arrive. Here only images use shared memory, and the worker sees if that fails.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class Parcel:
         images: In shared memory, or an array, which goes through the pipe.
         batch: Everything else; its arrays go through the pipe.
         arrays: Targets of each image, and sizes.
-        shortage: Why the images do not go through shared memory; `None`: they do, or there are none.
+        shortage: Why the images do not go through shared memory. `None` if they do, or if there are none.
     """
 
     images: Tensor | NDArray[np.float32]
@@ -37,11 +37,11 @@ class Parcel:
     shortage: str | None = None
 
     def through_the_pipe(self, reason: str | None) -> "Parcel":
-        """Return the same with its images in an array."""
+        """Return the parcel with its images in an array."""
         return replace(self, images=np.asarray(self.images), shortage=reason)
 
     def unpack(self) -> Batch:
-        """Return the batch; say, the first time, that shared memory is short."""
+        """Return the batch, and warn once if shared memory is short."""
         targets, sizes = self.arrays
         if self.shortage is not None:
             say_shortage(self.images.nbytes, self.shortage)
@@ -58,7 +58,7 @@ class Parcel:
 
 
 def collate_and_pack(items: list[Batch | Failure]) -> Parcel | Failure:
-    """Join batches in a worker, and pack the whole for its way; see `rfdetr_hwd.data.batch.collate`."""
+    """Join batches in a worker, and pack the result for sending; see `rfdetr_hwd.data.batch.collate`."""
     batch = collate(items)
     return batch if isinstance(batch, Failure) else pack(batch)
 
@@ -72,7 +72,7 @@ def pack(batch: Batch) -> Parcel:
     if not batch.images.numel():
         return parcel.through_the_pipe(None)
     try:
-        batch.images.share_memory_()  # it is set aside as a whole, so that writing to it is no bus error
+        batch.images.share_memory_()  # it is allocated at once, so that writing to it raises no bus error
     except RuntimeError as error:
         _remove_empty_segments()
         return parcel.through_the_pipe(str(error).splitlines()[0])
@@ -80,7 +80,7 @@ def pack(batch: Batch) -> Parcel:
 
 
 def _remove_empty_segments() -> None:
-    """Remove what torch leaves behind of memory that it could not set aside: a name, which takes one of few inodes."""
+    """Remove the empty files that torch leaves after a failed allocation: each takes one of few inodes."""
     for path in Path(FOLDER).glob(f"torch_{os.getpid()}_*"):
         with contextlib.suppress(OSError):
             if path.stat().st_blocks == 0:  # not of a process of another container with this number
@@ -88,9 +88,9 @@ def _remove_empty_segments() -> None:
 
 
 class HandoverQueue(multiprocessing.queues.Queue):  # type: ignore[type-arg]
-    """A queue that hands a batch over through the pipe if it cannot be shared: too many open files, no socket.
+    """A queue that sends a batch through the pipe if it cannot be shared: too many open files, no socket.
 
-    A process that ends does not wait until what it put is read: whoever would read it may have been killed.
+    A process that ends does not wait until its batches are read, because the reader may have been killed.
     """
 
     _joincancelled: bool
@@ -100,12 +100,12 @@ class HandoverQueue(multiprocessing.queues.Queue):  # type: ignore[type-arg]
         super()._start_thread()  # type: ignore[misc]
 
     def _on_queue_feeder_error(self, error: Exception, item: Any) -> None:
-        """Put something else in the place of what could not be sent; the thread of a worker that sends calls it."""
+        """Replace a batch that could not be sent. The feeder thread of a worker calls this method."""
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Parcel | Batch):
             number, parcel = item
             if isinstance(parcel, Parcel) and parcel.shortage is None:
                 self.put((number, parcel.through_the_pipe(str(error))))
             else:
-                self.put((number, Failure(f"a batch cannot be handed over: {error!r}")))
+                self.put((number, Failure(f"a batch could not be sent to the training process: {error!r}")))
         else:
             super()._on_queue_feeder_error(error, item)  # type: ignore[misc]

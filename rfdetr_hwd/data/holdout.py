@@ -15,8 +15,8 @@ class HeldOut(NamedTuple):
     """Which images of a split are held out.
 
     Attributes:
-        fraction: Fraction of the images that was asked for.
-        seed: Seed of the choice.
+        fraction: The requested fraction of the images.
+        seed: Random seed.
         sha256: Fingerprint of the whole split.
         image_ids: Ids of the images that are held out.
     """
@@ -27,12 +27,12 @@ class HeldOut(NamedTuple):
     image_ids: tuple[int, ...]
 
     def as_record(self) -> dict[str, Any]:
-        """Return what `from_record` reads, of JSON's types."""
+        """Return JSON values for `from_record`."""
         return {**self._asdict(), "image_ids": list(self.image_ids)}
 
     @classmethod
     def from_record(cls, record: object) -> "HeldOut | None":
-        """Return what was recorded; `None` where it is no such record. It may come from anyone."""
+        """Return the recorded images, or `None` for an invalid record. The record is not trusted."""
         if not isinstance(record, dict) or record.keys() != set(cls._fields):
             return None
         ids = record["image_ids"]
@@ -44,15 +44,15 @@ class HeldOut(NamedTuple):
 def choose_held_out(
     data: DetectionData, fraction: float, seed: int, watch: Callable[[Iterator[Any]], Iterator[Any]] = iter
 ) -> HeldOut:
-    """Choose images to hold out: stratified by class, with images that look alike on one side.
+    """Choose images to hold out: stratified by class, with near-duplicates in one part.
 
-    Every image is decoded once. One that cannot be decoded looks like no other.
+    Every image is decoded once. An image that cannot be decoded has no near-duplicates.
 
     Args:
         data: The whole split.
         fraction: Fraction of its images, above 0 and below 1.
-        seed: Seed of the choice between equals.
-        watch: Given what is done image by image, returns it, and may show progress.
+        seed: Random seed.
+        watch: Wraps the iterator over the images, and may show progress.
 
     Raises:
         DatasetError: No image, or all of them, would be held out.
@@ -61,17 +61,17 @@ def choose_held_out(
     rows = np.flatnonzero(parts == 1)
     if not 0 < len(rows) < len(data):
         raise DatasetError(
-            f"data.val_fraction={fraction:g}: {len(data)} images of {data.name}, {len(groups)} groups of look-alikes "
-            f"among them, cannot be divided so: {len(rows)} would be held out"
+            f"data.val_fraction={fraction:g}: {len(data)} images of {data.name}, with {len(groups)} groups of "
+            f"near-duplicates, cannot be divided: {len(rows)} would be held out"
         )
     return HeldOut(fraction, seed, data.fingerprint, tuple(data.image_ids[rows].tolist()))
 
 
 def part_held_out(data: DetectionData, held_out: HeldOut) -> tuple[DetectionData, DetectionData]:
-    """Return the images that are left for training, and those that are held out.
+    """Return the training images and the held-out images.
 
     Raises:
-        DatasetError: There is no object among the images of one of the two.
+        DatasetError: The images of one of the two have no object.
     """
     is_held_out = np.isin(data.image_ids, np.array(held_out.image_ids, dtype=np.int64))
     kept = data.take(np.flatnonzero(~is_held_out), data.name)

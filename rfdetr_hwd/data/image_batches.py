@@ -14,7 +14,7 @@ _MEASURED = 200
 """Images whose bit depth is looked at."""
 _BATCH = 8
 _BATCH_PIXELS = 1 << 24
-"""Images that are decoded at once: so many, or as many as have so many pixels together, which bounds the memory."""
+"""Limits of images and pixels that are decoded at once, which bound the memory."""
 
 Decoded = tuple[Path, PIL.Image.Image]
 
@@ -23,8 +23,8 @@ def find_images(source: Path, out: Path) -> list[Path]:
     """Return the image files that a path stands for, sorted.
 
     Args:
-        source: An image, or a directory that is searched with all directories in it but `out`.
-        out: Where pictures of them will be written.
+        source: An image, or a directory that is searched recursively, except `out`.
+        out: Output directory.
 
     Raises:
         ConfigError: There are none, or `out` holds the source.
@@ -34,14 +34,14 @@ def find_images(source: Path, out: Path) -> list[Path]:
     if not source.is_dir():
         raise ConfigError(f"there is no image or directory {source}")
     if source.resolve().is_relative_to(out.resolve()):
-        raise ConfigError(f"--out {out} holds {source}: pictures go into a directory of their own")
+        raise ConfigError(f"--out {out} contains {source}: choose another output directory")
     try:
         images = [path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     except OSError as error:
         raise ConfigError(f"cannot read the directory {source}: {error}") from None
     paths = sorted(path for path in images if not path.resolve().is_relative_to(out.resolve()))
     if not paths:
-        raise ConfigError(f"{source} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        raise ConfigError(f"{source} contains no images ({', '.join(IMAGE_SUFFIXES)})")
     return paths
 
 
@@ -57,12 +57,12 @@ def measure_depths(paths: Sequence[Path]) -> DeepValues:
 def read_batches(
     paths: Iterable[Path], options: ReadOptions, skip: Callable[[ImageError], None]
 ) -> Iterator[list[Decoded]]:
-    """Yield the images a few at a time, and large ones one at a time; each list is emptied when it was used.
+    """Yield the images a few at a time, and large ones one at a time.
 
     Args:
         paths: Image files.
         options: How they are read.
-        skip: Receives why an image cannot be decoded; it is in no batch.
+        skip: Receives the error of each image that cannot be decoded and is skipped.
     """
     batch: list[Decoded] = []
     pixels = 0

@@ -1,4 +1,4 @@
-"""Find the directory of a dataset in which the file names of an annotation file begin."""
+"""Find the directory that the file names of an annotation file are relative to."""
 
 import re
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import Role, role_of
 
 _SAMPLE = 50
-_FEW = 500  # directories, of which each is looked into
+_FEW = 500  # directories, up to which each is examined
 _IMAGE_DIRECTORIES = ("images", "image", "imgs", "img", "jpegimages", "data", "photos", "pictures", "frames")
 _LOOKALIKES = re.compile(r"mask|label|annot|segment|depth|thumb|backup|old|copy|trash", re.IGNORECASE)
 
 
 class Owner(NamedTuple):
-    """The annotation file whose images are looked for.
+    """An annotation file.
 
     Attributes:
         directory: Where it lies below the root, `""` being the root.
         name: Name of its split.
-        role: What the split is for, if its name says so.
+        role: Role of the split, if its name gives one.
     """
 
     directory: str
@@ -30,10 +30,10 @@ class Owner(NamedTuple):
 
 
 def choose_directory(names: Sequence[str], owner: Owner, files: FileList) -> str | None:
-    """Return the directory that the names of an annotation file begin in; none where it holds none of them.
+    """Return the directory that the names of an annotation file are relative to, or `None` if no file is found.
 
-    Directories are compared by what they are called beside the annotation file, and the first that holds half of the
-    names is taken, or else the one that holds most.
+    Directories are ranked by how well their names fit the annotation file. The first that has half of the files is
+    chosen, or else the directory that has most.
 
     Args:
         names: File names as they are annotated, all or a sample.
@@ -41,7 +41,7 @@ def choose_directory(names: Sequence[str], owner: Owner, files: FileList) -> str
         files: The files below the root.
 
     Raises:
-        DatasetError: Two directories hold the same names, and neither is called as if it were meant.
+        DatasetError: Two directories have files of the same names, and neither fits better.
     """
     wanted = [plain_path(name) for name in names]
     candidates = _candidates(wanted, owner, files)
@@ -56,14 +56,14 @@ def choose_directory(names: Sequence[str], owner: Owner, files: FileList) -> str
     rivals = [d for d in some if ranks[d] == ranks[best]]
     if any(sum(join_path(d, name) in there for d in rivals) > 1 for name in wanted if len(rivals) > 1):
         raise DatasetError(
-            f"the images of {owner.name} may be those in {' or '.join(repr(d) for d in sorted(rivals))}: the same "
-            "names are in both. Say which, as {annotations: FILE, images: DIRECTORY}"
+            f"the images of {owner.name} may be in {' or '.join(repr(d) for d in sorted(rivals))}, which have files of "
+            "the same names. Specify the directory as {annotations: FILE, images: DIRECTORY}"
         )
     return best
 
 
 def _candidates(wanted: Sequence[str], owner: Owner, files: FileList) -> set[str]:
-    """Return directories below which some of the names are, and those that are looked into first."""
+    """Return directories that some of the names exist in, and the default ones."""
     sample = wanted[:: max(1, len(wanted) // _SAMPLE)]
     begins = {owner.directory, ""}
     if len(files.image_counts) <= _FEW:
@@ -77,7 +77,7 @@ def _candidates(wanted: Sequence[str], owner: Owner, files: FileList) -> set[str
 
 
 def rank_directory(directory: str, owner: Owner) -> tuple[int, bool, bool, int]:
-    """Return how well a directory suits an annotation file by what it is called, the best first."""
+    """Return the rank of a directory for an annotation file by its name, the best first."""
     parts = directory.split("/") if directory else []
     roles = {role_of(part) for part in parts} - {None}
     last = parts[-1].casefold() if parts else ""

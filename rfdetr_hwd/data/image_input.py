@@ -1,4 +1,4 @@
-"""Images as a program holds them, a path, a PIL image, an array or a tensor, made into 8-bit RGB."""
+"""Convert images to 8-bit RGB: paths, PIL images, arrays and tensors."""
 
 import os
 from collections.abc import Iterable
@@ -15,9 +15,9 @@ from rfdetr_hwd.data.images import USUAL, ImageError, ReadOptions, read_image, t
 ImageLike = str | os.PathLike[str] | PIL.Image.Image | NDArray[Any] | Tensor
 """One image.
 
-A path: a file in a format of `rfdetr_hwd.data.images`. A PIL image: of any mode with 8 or 16 bits. Both are turned
-upright as their EXIF orientation says, unless `data.exif` is `ignore`. A NumPy array: (H, W, 3) RGB, (H, W, 4) RGBA, of
-which the transparency is dropped, (H, W) or (H, W, 1) grey. A tensor: the same with the channels first, on any device.
+A path: a file in a format of `rfdetr_hwd.data.images`. A PIL image: of any mode with 8 or 16 bits. Both are rotated
+upright by their EXIF orientation, unless `data.exif` is `ignore`. A NumPy array: (H, W, 3) RGB, (H, W, 4) RGBA, of
+which the alpha channel is dropped, (H, W) or (H, W, 1) grey. A tensor: the same with the channels first, on any device.
 Arrays and tensors hold uint8, or floating-point numbers in [0, 1], which are rounded to 8 bits.
 """
 
@@ -35,7 +35,7 @@ def check_images(images: object) -> Iterable[object]:
     """Return several images as they are.
 
     Raises:
-        ImageError: They are nothing that holds images.
+        ImageError: The value is no collection of images.
     """
     if isinstance(images, Iterable) and not isinstance(images, bytes | bytearray | memoryview | dict):
         return images
@@ -47,7 +47,7 @@ def as_rgb(image: object, name: str, options: ReadOptions = USUAL) -> PIL.Image.
 
     Args:
         image: An `ImageLike`.
-        name: What it is called in messages.
+        name: Its name in messages.
         options: How files and PIL images are read.
 
     Raises:
@@ -80,11 +80,11 @@ def _to_array(tensor: Tensor) -> NDArray[Any]:
 
 
 def _from_array(array: NDArray[Any], order: str) -> PIL.Image.Image:
-    """Return an array with its channels last as an image; `order` is how the axes stand in what was given."""
+    """Return an array with its channels last as an image. `order` names the axes of the user's array in messages."""
     num_channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or num_channels not in (1, 3, 4) or not array.size:
         shape = array.shape if order.startswith("height") or array.ndim != 3 else (num_channels, *array.shape[:2])
-        raise ImageError(f"the shape {tuple(shape)} is not ({order}) with 1, 3 or 4 channels and at least a pixel")
+        raise ImageError(f"the shape {tuple(shape)} is not ({order}) with 1, 3 or 4 channels and at least one pixel")
     if num_channels == 1:
         array = array.reshape(array.shape[:2])
     pixels = array if array.dtype == np.uint8 else _to_8_bits(array)
@@ -96,7 +96,7 @@ def _to_8_bits(array: NDArray[Any]) -> NDArray[np.uint8]:
         raise ImageError(f"the type {array.dtype} is neither uint8 nor floating-point numbers in [0, 1]")
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= 1):  # NaN compares false
-        raise ImageError(f"floating-point numbers must be in [0, 1], and these are from {low:g} to {high:g}")
+        raise ImageError(f"floating-point numbers must be in [0, 1], but these range from {low:g} to {high:g}")
     return np.round(array * 255).astype(np.uint8)
 
 

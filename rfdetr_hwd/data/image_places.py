@@ -1,9 +1,9 @@
-"""Find the image files that an annotation file names: which directory its names begin in, and names that differ.
+"""Find the image files that an annotation file names: the directory they are relative to, and names that differ.
 
-Names are written on other machines, by tools that know where the images were then. Most begin in one directory of the
-dataset: that is looked for first. A name that is not there may differ from the file in case, slashes, Unicode form,
-URL quoting or the directories before it; it is resolved where one file alone can be meant, and that is said. A `..` is
-never followed: what comes after it is looked for as any other name.
+Names are written on other machines. Most are relative to one directory of the dataset, which is searched first. A name
+without a file may differ from it in case, slashes, Unicode form, URL quoting or leading directories. It is resolved if
+only one file matches, and that is reported. A `..` is
+never followed: the parts after it are searched like any other name.
 """
 
 import posixpath
@@ -29,10 +29,10 @@ class Places(NamedTuple):
     """Where the images of an annotation file are.
 
     Attributes:
-        directory: Where their paths begin, below the root.
-        paths: By the name in the annotations its path from `directory`, where that is another.
-        resolved: Names that differ from the file that is there, beyond where they begin.
-        hints: By the path of an image that is missing, what is there in its stead.
+        directory: The directory below the root that their paths are relative to.
+        paths: Path of a name in the annotations, relative to `directory`, if it differs from the name.
+        resolved: Names that differ from their file by more than leading directories.
+        hints: Hints about missing images by their paths.
     """
 
     directory: str
@@ -44,7 +44,7 @@ class Places(NamedTuple):
 def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
     """Find the files of all images of an annotation file; see the module's description.
 
-    A name that a link leads out of the dataset is never resolved. Two names never become one file.
+    Links out of the dataset are not resolved. Two names are not resolved to one file.
 
     Args:
         names: File names as they are annotated.
@@ -52,7 +52,7 @@ def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
         files: The files below the root.
 
     Raises:
-        DatasetError: Which directory is meant cannot be told.
+        DatasetError: The directory is ambiguous.
     """
     directory = choose_directory(names, owner, files)
     begin = owner.directory if directory is None else directory
@@ -70,17 +70,17 @@ def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
     claims = Counter({**places, **found}.values())
     for name, path in list(found.items()):
         if claims[path] > 1:
-            hints[name] = f"{shown(path)} would fit, and another image claims it, too"
+            hints[name] = f"{shown(path)} would match, but another image matches it too"
             del found[name]
     resolved = tuple(found)
     if directory is None and not found:
         there = enumerate_some(list(describe_images(files))) or "no images"
-        lost = f"none of the {len(names)} images that it names is below {files.root}, where there are {there}"
-        lost += ": say where they are, as {annotations: FILE, images: DIRECTORY}"
+        lost = f"none of the {len(names)} images that it names is below {files.root}, which contains {there}"
+        lost += ". Specify their directory as {annotations: FILE, images: DIRECTORY}"
         hints = {name: hints[name] or lost for name in missing}
     folders = {path.rpartition("/")[0] for path in found.values()}
     top = _common([begin, *folders] if directory is not None or not found else [*folders])
-    if top != begin:  # all names begin elsewhere, also of those that are missing and may be there by chance
+    if top != begin:  # all names are relative to another directory, also those of missing files
         found = {**{name: path for name, path in places.items() if _is_relative(name)}, **found}
     paths = {name: _from(top, path) for name, path in found.items()}
     named = {paths.get(name, name): hint for name, hint in hints.items() if hint}
@@ -88,7 +88,7 @@ def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
 
 
 class _Search:
-    """Looks for names that are not where the others are."""
+    """Searches for names without a file in the directory of the others."""
 
     def __init__(self, files: FileList, owner: Owner, begin: str) -> None:
         self.files, self.owner, self.begin = files, owner, begin
@@ -105,7 +105,7 @@ class _Search:
             self.folders.update(_key(str(parent)) for parent in PurePosixPath(folder).parents)
 
     def find(self, name: str) -> tuple[str, str]:
-        """Return the path that is meant, or an empty text and what may help to find it."""
+        """Return the matching path, or an empty text and a hint."""
         parts = _parts(name)
         if "\0" in name or not parts:
             return "", ""
@@ -115,15 +115,15 @@ class _Search:
         if len(found) == 1:
             return found[0], ""
         if found:
-            return "", f"it may be any of {shown(sorted(found))}"
+            return "", f"several files match: {shown(sorted(found))}"
         last = _key(parts[-1])
         others = self.by_key.get(last) or self.by_stem.get(last.rpartition(".")[0])
         if others:
-            return "", f"there is {shown(others[0])}"
-        return "", "an address cannot be read, only files" if _URL.match(name) else ""
+            return "", f"a similar file is {shown(others[0])}"
+        return "", "URLs cannot be read, only files" if _URL.match(name) else ""
 
     def _fitting(self, parts: tuple[str, ...]) -> list[str]:
-        """Return the files that a name fits best: with most of its last parts in common."""
+        """Return the files that match a name best: with most of its last parts in common."""
         keys = [_key(part) for part in parts]
         home = self._home(keys)
         lengths = {
@@ -142,7 +142,7 @@ class _Search:
         return exact or best
 
     def _home(self, keys: list[str]) -> str:
-        """Return the directory that a name speaks of, if it is there: the file is in it or nowhere."""
+        """Return the existing directory that a name contains, if any: the file must be in it."""
         for start in range(len(keys) - 1):
             for above in dict.fromkeys((_key(self.begin), "")):
                 folder = join_path(above, "/".join(keys[start:-1]))
@@ -159,7 +159,7 @@ class _Search:
 
 
 def _parts(name: str) -> list[str]:
-    """Return the parts of a name as any tool may have written it, a path or an address, from after its last `..`."""
+    """Return the parts of a name after its last `..`. It may be a path of any operating system or a URL."""
     text = name.replace("\\", "/")
     url = _URL.match(text)
     if url:
@@ -171,7 +171,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _key(text: str) -> str:
-    """Return what is the same for paths that differ in case, Unicode form or the kind of slashes alone."""
+    """Return a key that is equal for paths that differ only in case, Unicode form or slashes."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).replace("\\", "/")
 
 
@@ -180,7 +180,7 @@ def _is_relative(name: str) -> bool:
 
 
 def _from(directory: str, path: str) -> str:
-    """Return a path below the root as it is from a directory that it is in."""
+    """Return a path below the root relative to one of its directories."""
     return path[len(directory) + 1 :] if directory else path
 
 
@@ -190,6 +190,6 @@ def _common(directories: Sequence[str]) -> str:
 
 
 def _common_tail(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many last parts two paths have in common."""
+    """Return the number of last parts that two paths have in common."""
     pairs = zip(reversed(one), reversed(other), strict=False)
     return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

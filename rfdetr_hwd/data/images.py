@@ -1,4 +1,4 @@
-"""Read image files: few decoders, bounded sizes, 8-bit RGB, upright unless they were annotated as stored."""
+"""Read image files as 8-bit RGB, with few decoders and bounded sizes, upright unless they are annotated as stored."""
 
 import stat
 from collections.abc import Iterator
@@ -210,7 +210,9 @@ def _opened(path: Path, file: BinaryIO | None) -> Iterator[PIL.Image.Image]:
                 raise ValueError(f"{image.width}x{image.height} are more than {MAX_PIXELS} pixels")
             yield image
     except PIL.UnidentifiedImageError:
-        raise ImageError(f"cannot decode {path}: it is no image of the formats {', '.join(IMAGE_FORMATS)}") from None
+        raise ImageError(
+            f"cannot decode {path}: it is not an image in one of the formats {', '.join(IMAGE_FORMATS)}"
+        ) from None
     except OSError as error:
         raise ImageError(f"cannot decode {path}: {error.strerror or error}") from None
     except MemoryError:

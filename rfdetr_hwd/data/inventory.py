@@ -1,4 +1,4 @@
-"""Say what lies in a directory that no format fits, and what would make a dataset of it."""
+"""Describe a directory that matches no format, with advice."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -37,10 +37,10 @@ def describe_contents(root: Path, files: FileList) -> str:
     lines += _advise(root, files)
     if files.escaping:
         lines.append(
-            f"Not followed, because they lead out of it: {enumerate_some(sorted(files.escaping))}; {COPY_ADVICE}."
+            f"Not followed, because they are links out of the directory: {enumerate_some(sorted(files.escaping))}; {COPY_ADVICE}."
         )
     width = max(len(layout.annotations) for layout in LAYOUTS)
-    lines.append("What is recognised, here or in a directory below:")
+    lines.append("Recognised layouts, in this directory or below:")
     lines += [f"  {row.annotations:{width}}  {row.images:20}  {row.made_by}" for row in LAYOUTS]
     return "\n".join(lines)
 
@@ -89,4 +89,4 @@ def _advise(root: Path, files: FileList) -> Iterator[str]:
     if ".json" in suffixes and not foreign:
         yield "No JSON file is an object with images, annotations and categories, as COCO's are."
     if files.image_counts and not suffixes & {".json", ".xml", ".txt", ".csv", ".tar"}:
-        yield "There are images and no annotations: `rfdetr-hwd predict` takes images without."
+        yield "There are images but no annotations: `rfdetr-hwd predict` needs none."

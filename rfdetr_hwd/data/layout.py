@@ -120,7 +120,7 @@ class Layout:
         chosen = [split for split in self.found if split.role == role]
         if len(chosen) > 1:
             there = enumerate_some([split.title for split in chosen])
-            raise DatasetError(f"{self.root} has several splits for {role}: {there}. Name one with {_option(role)}")
+            raise DatasetError(f"{self.root} has several splits for {role}: {there}. Choose one with {_option(role)}")
         if not chosen:
             reason = f": {self.missing[role]}" if role in self.missing else ""
             raise DatasetError(f"{self.root} has no {role} split{reason}{self._there()}. {self._advice(role)}")
@@ -142,7 +142,11 @@ class Layout:
         used = list(self.splits())
         places = {split.annotations for split in used}
         unused = [split.title for split in self.found if split.annotations not in places]
-        remarks = [f"not used: {enumerate_some(unused)}; {_option('train')} and the like choose"] if unused else []
+        remarks = (
+            [f"not used: {enumerate_some(unused)}. Choose splits with {_option('train')} and similar options"]
+            if unused
+            else []
+        )
         missing = [role for role in needed if role not in {split.role for split in used}]
         if missing:
             remarks.append(
@@ -188,21 +192,21 @@ class Layout:
         format: Format = "coco" if annotations.is_file() else self.format
         if format == "yolo":
             raise DatasetError(
-                f"{_option(role)}: YOLO's labels are found beside the images: name these alone, as DIRECTORY"
+                f"{_option(role)}: YOLO labels are found by their images: give the image directory alone, as DIRECTORY"
             )
         name = files.annotations if role_of(annotations.stem) is None else annotations.stem
         return Split(role, name, format, self.root, images, annotations, files.images is not None)
 
     def _there(self) -> str:
         splits = [f"{split.name} ({split.place})" if split.title != split.name else split.name for split in self.found]
-        return f"; there {'is' if len(splits) == 1 else 'are'} {enumerate_some(splits)}" if splits else ""
+        return f". It has the splits {enumerate_some(splits)}" if splits else ""
 
     def _advice(self, role: Role) -> str:
         advice = _how_to_name(role)
         if role == "val" and any(split.role == "train" for split in self.found):
-            advice += ", or take a part of train with data.val_fraction=0.1"
+            advice += ", or hold out a part of train with data.val_fraction=0.1"
         if role != "test" and len(self.found) == 1:
-            advice += f", or divide what is there: rfdetr-hwd data split {self.root} --out DIRECTORY"
+            advice += f", or split the dataset: rfdetr-hwd data split {self.root} --out DIRECTORY"
         return advice
 
 

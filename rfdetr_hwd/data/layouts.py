@@ -72,7 +72,7 @@ def find_layout(
     root = Path(root)
     if not root.is_dir():
         where = "" if root.is_absolute() else f" in {Path.cwd()}"
-        what = "it is a file: give the directory it lies in" if root.is_file() else f"there is no folder {root}{where}"
+        what = f"{root} is a file: give its directory" if root.is_file() else f"there is no directory {root}{where}"
         raise DatasetError(f"data.root: {what}")
     files = FileList.scan(root)
     found, reasons = _ask(
@@ -86,13 +86,13 @@ def find_layout(
         other = next(iter(_ask(READERS, root, files)[0]), None) if format != "auto" else None
         if other:
             raise DatasetError(f"{root} is not in the format {format} (data.format, --format): it is {other}")
-        raise DatasetError(f"{root} has no layout that is known. {describe_contents(root, files)}")
+        raise DatasetError(f"{root} has no known layout. {describe_contents(root, files)}")
     chosen = max(found, key=lambda known: len({split.role for split in found[known].splits} & {"train", "val"}))
     splits, notes, missing = found[chosen]
     notes = (*notes, *reasons)
     others = [known for known in found if known != chosen]
     if others:
-        notes = (*notes, f"it is {' and '.join(others)}, too: --format (data.format) reads it so")
+        notes = (*notes, f"it is also in the format {' and '.join(others)}: choose with --format (data.format)")
     if chosen == "coco" and all(split.format == "roboflow" for split in splits):
         chosen = "roboflow"
     return Layout(root, chosen, splits, notes, names, files.image_counts, missing)

@@ -114,16 +114,16 @@ class FileList:
         hint = f"; {self.hints[name]}" if name in self.hints else ""
         is_elsewhere = path.is_absolute() and not path.is_relative_to(self.root.absolute().as_posix())
         if is_elsewhere or ".." in path.parts or "\0" in name:
-            return "unsafe_path", f"the path {ascii(name)} leaves the image folder {self.root}{hint}"
+            return "unsafe_path", f"the path {ascii(name)} leaves the image directory {self.root}{hint}"
         plain = str(path)  # without ./ and //
         if self.leads_out(plain):
-            return "unsafe_path", f"{ascii(name)} is a link out of the image folder {self.root}: {COPY_ADVICE}"
+            return "unsafe_path", f"{ascii(name)} is a link out of the image directory {self.root}: {COPY_ADVICE}"
         if plain in self.names:
             return "", ""
         if is_hidden(plain):
-            hint = "; hidden files and folders are not read"
+            hint = "; hidden files and directories are not read"
         elif any(f"{parent}/" in self.closed for parent in path.parents):
-            hint = "; its folder cannot be listed"
+            hint = "; its directory cannot be listed"
         return "missing_file", f"there is no file {ascii(name)} in {self.root}{hint}"
 
 

@@ -32,9 +32,9 @@ class TrainOrder:
         num_images: Images of the training split.
         batch_size: Images of a step, over all ranks.
         seed: Seed of order and scale.
-        resolutions: Input sides to draw from, one for each step.
-        last_batch: What becomes of the images that are left when the others are cut into whole batches: `keep` makes a
-            smaller step of them, `drop` leaves them out, `fill` completes theirs.
+        resolutions: Input resolutions to draw from, one for each step.
+        last_batch: Treatment of an incomplete last batch: `keep` makes a smaller step of it, `drop` skips it, `fill`
+            completes it with other images.
     """
 
     num_images: int
@@ -80,7 +80,7 @@ class TrainOrder:
 
 
 class TrainLoader:
-    """Serves the steps of an epoch: of each the share of this process, as one batch.
+    """Serves the steps of an epoch, each as the per-rank batch of this process.
 
     Args:
         dataset: The training images.
@@ -113,7 +113,7 @@ class TrainLoader:
         return batch_bytes(share, max(self.order.resolutions))
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """Yield this process's share of each step of an epoch, from `first_step` on.
+        """Yield the per-rank batch of each step of an epoch, from `first_step` on.
 
         Raises:
             DatasetError: A sample cannot be made, or a data loader worker died or hangs.
@@ -134,7 +134,7 @@ class EvalLoader:
 
     Args:
         dataset: The images, without augmentation.
-        resolution: Input side.
+        resolution: Input resolution.
         batch_size: Images of one forward pass.
         workers: Data loader workers.
         partition: This process's part.
@@ -180,7 +180,7 @@ def multi_scale_resolutions(resolution: int, step: int) -> list[int]:
     """Return upstream's range of training resolutions: five steps down to five steps up, at least two steps.
 
     Args:
-        resolution: The input side in pixels.
-        step: Pixels that a side must be a multiple of.
+        resolution: The input resolution in pixels.
+        step: Pixels that a resolution must be a multiple of.
     """
     return [side for side in range(resolution - 5 * step, resolution + 6 * step, step) if side >= 2 * step]

@@ -1,4 +1,4 @@
-"""Find the dataset that a configuration or the command line names, and say what of it is not used."""
+"""Find the dataset that a configuration or the command line names, and report its unused parts."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -51,7 +51,7 @@ def find_named(root: Path, format: Format | Literal["auto"], said: Mapping[Role,
 
 
 def say_remarks(layout: Layout, needed: Collection[Role] = ("train", "val")) -> None:
-    """Print what of a dataset is not used, and what `train` would still need."""
+    """Print the unused parts of a dataset, and the splits that `train` still needs."""
     for remark in layout.remarks(needed):
         say(f"note: {remark}")
 
@@ -63,7 +63,7 @@ def _parse_name(role: Role, text: str | None) -> SplitName:
         return _to_name(SplitSection.model_validate(load_yaml(text)))
     except (ValidationError, yaml.YAMLError, RecursionError, ValueError):
         form = "NAME or '{annotations: FILE, images: DIRECTORY}'"
-        raise ConfigError(f"--{role} {text!r} is neither {form}") from None
+        raise ConfigError(f"--{role} must be {form}, not {text!r}") from None
 
 
 def _to_name(section: str | SplitSection | None) -> SplitName:

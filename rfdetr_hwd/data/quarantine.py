@@ -15,7 +15,7 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.files import open_without_links
 
 MAX_SHARE = 0.05
-"""Share of unreadable images above which a run does not start, or does not continue."""
+"""Fraction of unreadable images above which a run does not start or continue."""
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def probe_images(data: DetectionData, seed: int) -> list[BadImage]:
 
 
 def refuse_too_many(num_bad: int, num_images: int, examples: list[BadImage]) -> None:
-    """Raise an error when too large a share of images cannot be read.
+    """Raise an error if the fraction of unreadable images is too large.
 
     Raises:
         DatasetError: More than `MAX_SHARE`.
@@ -99,5 +99,5 @@ def refuse_too_many(num_bad: int, num_images: int, examples: list[BadImage]) -> 
         shown = "; ".join(bad.reason for bad in examples[:3])
         raise DatasetError(
             f"{num_bad} of {num_images} images cannot be read, more than {MAX_SHARE:.0%}: {shown}. "
-            "`rfdetr-hwd data check ROOT` lists all"
+            "`rfdetr-hwd data check ROOT` lists all of them"
         )

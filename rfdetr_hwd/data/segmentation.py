@@ -64,7 +64,7 @@ def _points(segmentation: Any) -> NDArray[np.float64]:
     numbers = [number for number in map(read_number, values) if number is not None]
     if len(numbers) < len(values):
         wrong = next(value for value in values if read_number(value) is None)
-        raise ValueError(f"its segmentation holds {shown(wrong)}, where coordinates are numbers of pixels")
+        raise ValueError(f"its segmentation holds {shown(wrong)}, but coordinates must be numbers of pixels")
     return np.array(numbers, dtype=np.float64).reshape(-1, 2)
 
 
@@ -73,7 +73,7 @@ def _flat(polygon: list[Any]) -> Iterator[Any]:
     if polygon and all(isinstance(point, list) and len(point) == 2 for point in polygon):
         polygon = [value for point in polygon for value in point]
     if len(polygon) < 6 or len(polygon) % 2:
-        raise ValueError(f"its segmentation holds {shown(polygon)}, where a polygon has three points or more")
+        raise ValueError(f"its segmentation holds {shown(polygon)}, but a polygon has at least three points")
     yield from polygon
 
 

@@ -120,7 +120,7 @@ def _read_sample(
     who = f"sample {shown(key)}"
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in parts), None)
     if suffix is None or ".json" not in parts:
-        findings.add("bad_image", shard, who, f"needs an image and a .json, and has {shown(sorted(parts))}")
+        findings.add("bad_image", shard, who, f"needs an image and a .json, but has {shown(sorted(parts))}")
         return "bad_image"
     text = _read_member(file, *parts[".json"]) if parts[".json"][1] <= _MAX_SIDECAR_BYTES else b""
     digest.update(text)

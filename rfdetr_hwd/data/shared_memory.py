@@ -1,4 +1,4 @@
-"""What room there is to hand batches over through shared memory, and what to say where there is little of it.
+"""Check the free shared memory for batches, and report if there is too little.
 
 A Docker container has 64 MB of /dev/shm unless it is told otherwise. Torch is not imported: `doctor` works without it.
 """
@@ -17,8 +17,8 @@ _USUAL_IMAGES, _USUAL_SIDE, _USUAL_WORKERS = 16, 640, 2
 _BYTES_OF_A_PIXEL = 3 * 4  # images travel as float32
 _MORE_ROOM = "docker run --shm-size=8g (or --ipc=host), in Kubernetes an emptyDir of medium Memory"
 _LESS_NEED = "fewer data.workers, or a smaller evaluation.batch_size"
-_ADVICE = f"More room: {_MORE_ROOM}. Less need: {_LESS_NEED}"
-_INSTEAD = "batches that do not fit go through pipes, which is slower"
+_ADVICE = f"To enlarge it: {_MORE_ROOM}. To use less: {_LESS_NEED}"
+_INSTEAD = "batches that do not fit are sent through pipes, which is slower"
 
 _said: set[str] = set()
 
@@ -46,7 +46,7 @@ def describe_room() -> str | None:
         f"shared memory ({FOLDER}): {_size(free)} free of {_size(total)}, room for {workers or 'no'} data.workers with "
         f"batches of {_USUAL_IMAGES} images of {_USUAL_SIDE} px ({_size(batch)} each)"
     )
-    return described if workers >= _USUAL_WORKERS else f"{described}, which is little: {_INSTEAD}. {_ADVICE}"
+    return described if workers >= _USUAL_WORKERS else f"{described}. This is little: {_INSTEAD}. {_ADVICE}"
 
 
 def batch_bytes(images: int, side: int) -> int:
@@ -81,8 +81,10 @@ def say_shortage(batch_bytes: int, reason: str) -> None:
         reason: What torch said.
     """
     if "shared memory" not in reason:
-        what = f"a batch cannot be shared with the training process ({reason}): it goes through a pipe, which is slower"
-        _say_once("sharing", f"{what}. If files are too many, raise `ulimit -n`")
+        what = (
+            f"a batch cannot be shared with the training process ({reason}): it is sent through a pipe, which is slower"
+        )
+        _say_once("sharing", f"{what}. If too many files are open, raise `ulimit -n`")
         return
     _say_once("room", f"a batch of {_size(batch_bytes)} does not fit into {_described()}: {_INSTEAD}. {_ADVICE}")
 
@@ -107,7 +109,7 @@ def explain_bus_error() -> str:
 
 def _described() -> str:
     room = find_room()
-    return f"{FOLDER}, {_size(room[0])} free of {_size(room[1])}" if room else f"{FOLDER}, which there is not"
+    return f"{FOLDER}, {_size(room[0])} free of {_size(room[1])}" if room else f"{FOLDER}, which does not exist"
 
 
 def _say_once(topic: str, message: str) -> None:

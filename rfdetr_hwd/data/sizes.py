@@ -22,8 +22,8 @@ _AS_OTHERS = (
     "the {} images here whose size tells are annotated as they are stored"
 )
 _UNCLEAR = (
-    "is stored turned, and its size is the same upright: other images here are annotated as they are stored. If all "
-    "are, set data.exif=ignore (--exif ignore)"
+    "is stored rotated, with the same size upright. Other images of the split are annotated as stored: if all are, "
+    "set data.exif=ignore (--exif ignore)"
 )
 
 Size = tuple[int, int]
@@ -149,7 +149,7 @@ def _measure(header: Header | ImageError, exif: Exif) -> Settled:
     if isinstance(header, ImageError):
         return Settled(None, "unreadable_image", str(header))
     size = header.frame(exif)
-    return Settled(size, "missing_size", f"has no width and height; its file has {_name(size)}")
+    return Settled(size, "missing_size", f"has no width and height, but its file has {_name(size)}")
 
 
 def _settle_different(
@@ -205,7 +205,7 @@ def _unrotated(size: Size) -> Settled:
 
 
 def _swapped(size: Size, frame: Size) -> Settled:
-    reason = f"is annotated as {_name(size)}, and its file has {_name(frame)}: width and height are swapped"
+    reason = f"is annotated as {_name(size)}, but its file has {_name(frame)}: width and height are swapped"
     return Settled(frame, "swapped_size", reason)
 
 
@@ -221,7 +221,7 @@ def _describe_mismatch(size: Size, header: Header, exif: Exif) -> str:
     elif size == header.upright:
         hint = ": its EXIF orientation was applied when it was annotated; see data.exif"
     elif size == frame[::-1]:
-        hint = ": the sides are swapped, or the image was turned after it was annotated"
+        hint = ": width and height are swapped, or the image was rotated after it was annotated"
     return f"is annotated as {_name(size)} and decodes to {_name(frame)}{hint}"
 
 

@@ -16,7 +16,7 @@ class Shares(NamedTuple):
     """How a dataset is to be divided.
 
     Attributes:
-        fractions: Shares of the parts, not negative, with the sum 1. A part of share 0 gets nothing.
+        fractions: Fractions of the parts, not negative, with the sum 1. A part with fraction 0 stays empty.
         seed: Seed of the choice between equals.
         max_distance: Bits in which the hashes of near-duplicates differ at most; see `rfdetr_hwd.data.near_duplicates`.
     """
@@ -46,7 +46,7 @@ def stratify(
     Args:
         classes: For each of N images the labels in it.
         groups: Disjoint rows that stay together; other images are groups of their own.
-        fractions: Share of each part. One with the share 0 gets nothing.
+        fractions: Fraction of each part. A part with fraction 0 stays empty.
         rng: Source of chance.
 
     Returns:

@@ -25,9 +25,9 @@ def preprocess(image: PIL.Image.Image, resolution: int, resize: Resize = "stretc
 
     Args:
         image: RGB image of any size.
-        resolution: Side of the square in pixels.
-        resize: `stretch` gives up the aspect ratio, as RF-DETR was trained; `letterbox` keeps it, puts the image into
-            the top left corner and fills the rest with ImageNet's mean colour.
+        resolution: Width and height of the square in pixels.
+        resize: `stretch` changes the aspect ratio, as in RF-DETR's training. `letterbox` keeps it and pads the image at
+            the right and bottom with ImageNet's mean colour.
 
     Returns:
         Float32 tensor of shape (3, resolution, resolution).
@@ -51,7 +51,7 @@ def fitted_size(height: int, width: int, resolution: int, resize: Resize) -> tup
 def canvas_size(height: int, width: int, resolution: int, resize: Resize) -> tuple[float, float]:
     """Return (height, width) of the model's square in pixels of the image.
 
-    Boxes as shares of the square times this are boxes in the image, exactly, whatever the rounding of the resize.
+    Boxes as fractions of the square times this are boxes in the image, exactly, whatever the rounding of the resize.
     """
     fitted_height, fitted_width = fitted_size(height, width, resolution, resize)
     return height * (resolution / fitted_height), width * (resolution / fitted_width)
@@ -96,7 +96,7 @@ def build_augmentation(flip: float, crop: float, min_crop: float) -> v2.Transfor
     Args:
         flip: Probability of the flip.
         crop: Probability of the crop.
-        min_crop: Smallest side of the crop, as a share of the image's.
+        min_crop: Smallest width and height of the crop, as fractions of the image's.
     """
     return v2.Compose(
         [
@@ -112,7 +112,7 @@ class RandomSizeCrop(v2.Transform):  # type: ignore[misc]
     """Crop to a random size at a random place, as in DETR's recipe (Carion et al., ECCV 2020, A.4).
 
     Args:
-        min_scale: Smallest height and width, as shares of the image's.
+        min_scale: Smallest height and width, as fractions of the image's.
     """
 
     def __init__(self, min_scale: float) -> None:
@@ -138,6 +138,6 @@ def draw_seed(entropy: Sequence[int]) -> int:
 
 
 def normalise_boxes(boxes_xyxy: Tensor, height: float, width: float) -> Tensor:
-    """Convert boxes (n, 4) from xyxy in pixels to cxcywh as shares of a canvas."""
+    """Convert boxes (n, 4) from xyxy in pixels to cxcywh as fractions of a canvas."""
     x0, y0, x1, y1 = (boxes_xyxy / boxes_xyxy.new_tensor([width, height, width, height])).unbind(1)
     return torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=1)

@@ -1,7 +1,7 @@
-"""Data loader workers that signals do not disturb: whoever is asked to stop is the process that trains.
+"""Data loader workers that ignore signals to stop, which the training process handles.
 
-A scheduler or a terminal signals every process of a job. A data loader worker that ended then would take the step under
-way with it; so these ignore the signals, and the process that trains ends them by SIGKILL, which nothing ignores.
+A scheduler or a terminal signals every process of a job. If a data loader worker ended, the current step would fail. So
+the workers ignore the signals, and the training process ends them by SIGKILL, which cannot be ignored.
 """
 
 import ctypes

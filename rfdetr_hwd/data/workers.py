@@ -164,7 +164,7 @@ def _explain(error: str, loading: _Loading, workers: Workers) -> str:
     """Return which image the process was at that torch says died or hangs."""
     notes = list(zip(loading.watched.notes[::2], loading.watched.notes[1::2], strict=True))
     if "timed out" in error:
-        what = f"a data loader worker gave nothing for {workers.timeout} seconds (data.worker_timeout)"
+        what = f"a data loader worker returned no batch for {workers.timeout} seconds (data.worker_timeout)"
         rows = [row for _, row in notes if row >= 0]
     else:
         processes = getattr(loading.iterator, "_workers", [])
@@ -178,7 +178,8 @@ def _explain(error: str, loading: _Loading, workers: Workers) -> str:
         rows = [row for process, row in notes if row >= 0 and process in ended]
     data = loading.watched.dataset.data
     names = [f"image {data.image_ids[row]} of {data.name} ({data.path(row)})" for row in rows]
-    return f"{what}; it was at {', '.join(names) or 'no image'}. Look at it, or set data.workers=0 to see more"
+    reading = ", ".join(names) or "no image"
+    return f"{what}. It was reading {reading}. Check the file, or set data.workers=0 for a full error"
 
 
 def _explain_end(status: int) -> str:
@@ -186,5 +187,5 @@ def _explain_end(status: int) -> str:
     if status == -signal.SIGBUS:
         return explain_bus_error()
     if status == -signal.SIGKILL:
-        return "killed by SIGKILL, as systems do that run out of memory (less: fewer data.workers)"
+        return "killed by SIGKILL, probably because the system ran out of memory (reduce data.workers)"
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -81,6 +81,7 @@ def build_dataset_page(
     def named(*starts: str) -> list[Picture]:
         return [picture for name, picture in pictures.items() if name.startswith(starts)]
 
+    # Arrange the sections
     sections = [
         Section("Overview", tables=[_overview(objects)]),
         Section("Images", "A random sample, which --seed determines.", pictures=named("images-")),
@@ -90,6 +91,8 @@ def build_dataset_page(
         Section("Positions and shapes", pictures=named("positions", "aspect-ratios")),
         Section("Images and their objects", pictures=named("objects-per-image", "image-sizes")),
     ]
+
+    # Put the findings and the skipped images, if any, after the overview
     if facts.findings:
         text = "Problems of the annotations and their effects. `rfdetr-hwd data check` lists all of them."
         table = Table(("kind", "level", "number", "effect", "example"), facts.findings)

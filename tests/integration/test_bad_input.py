@@ -42,7 +42,7 @@ def files(folder: Path) -> set[str]:
             *(2, ["dwt: 'db99' is not a discrete wavelet"]),
         ),
         (["--config", "{config}", "model.levels=[P4]"], 2, ["would replace nothing", "model.levels=[P4,P5]"]),
-        (["--config", "{config}", "data.root=nowhere"], 1, ["no folder nowhere"]),
+        (["--config", "{config}", "data.root=nowhere"], 1, ["no directory nowhere"]),
         (["--config", "{config}", "data.val=nowhere"], 1, ["has no split 'nowhere'", "Name it with data.val"]),
         (["--config", "{config}", "model.pretrain_weights=nowhere.pth"], 1, ["nowhere.pth"]),
         (["--config", "{config}", "output.dir=/proc/nowhere"], 2, ["output.dir", "/proc/nowhere"]),
@@ -341,7 +341,7 @@ def test_a_letterboxed_model_is_measured_as_it_was_trained(
 
 def test_predict_names_what_it_cannot_use(cli: Run, trained: Path, tmp_path: Path) -> None:
     refused(cli("predict", tmp_path / "no.jpg", "--weights", trained), 2, "no image or directory")
-    refused(cli("predict", tmp_path, "--weights", trained), 2, "holds no images")
+    refused(cli("predict", tmp_path, "--weights", trained), 2, "contains no images")
     too_high = cli("predict", tmp_path, "--weights", trained, "--threshold", "7")
     assert too_high.returncode == 2
     assert "Invalid value for '--threshold'" in too_high.stderr

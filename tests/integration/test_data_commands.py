@@ -24,7 +24,7 @@ def test_check_prints_a_table_writes_json_and_exits_1_on_errors(cli: Run, shapes
     assert cli("data", "check", root, "--allow", "unreadable_image").returncode == 0
     assert cli("data", "check", root, "--no-decode").returncode == 0
     refused(cli("data", "check", root, "--allow", "nonsense"), 2, "'nonsense' is no kind of finding")
-    refused(cli("data", "check", tmp_path / "none"), 1, "there is no folder")
+    refused(cli("data", "check", tmp_path / "none"), 1, "there is no directory")
     refused(cli("data", "check", root, "--json", "/proc/none"), 2, "--json: cannot write")
 
 

@@ -70,7 +70,7 @@ def find_coco(root: Path, files: FileList) -> Found | None:
     parts = {path: peek for path, peek in peeks.items() if peek.keys and path not in whole}
     notes = []
     if len(paths) > _MAX_FILES:
-        notes.append(f"{len(paths) - _MAX_FILES} of {len(paths)} JSON files were not looked into")
+        notes.append(f"{len(paths) - _MAX_FILES} of {len(paths)} JSON files were not examined")
     if whole and parts:
         lacking = [f"{path} lacks {', '.join(sorted(KEYS - peek.keys))}" for path, peek in parts.items()]
         notes.append(f"not used: {enumerate_some(lacking)}")

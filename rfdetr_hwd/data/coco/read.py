@@ -91,7 +91,7 @@ def _to_entry(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(entry) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {shown(twice)} stands twice in one object, {shown(entry)}")
+        raise ValueError(f"duplicate key {shown(twice)} in the object {shown(entry)}")
     for key in _UNUSED:
         entry.pop(key, None)
     if "segmentation" in entry:

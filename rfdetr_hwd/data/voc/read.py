@@ -107,7 +107,7 @@ def _read_part(
             annotations.append({**ids, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
             places.append(f"{image.label} {thing.place}")
     if origin == 0 and annotations:
-        reason = f"pixels count from 0 here, not from 1 as in Pascal VOC: {len(annotations)} boxes are read so"
+        reason = f"pixels count from 0, not from 1 as in Pascal VOC: {len(annotations)} boxes are read this way"
         findings.add("pixels_from_0", root, split.name, reason)
     sizes = _annotated_sizes(root, images, findings, exif)
     entries = [
@@ -145,7 +145,7 @@ def _read_images(
         if file is None:
             findings.add("unlabelled_image", root / image, "", "has no annotation file")
         elif image in pairs.named:
-            findings.add("image_by_name", root / label, "", f"is for {image}, as it says; no image has its stem")
+            findings.add("image_by_name", root / label, "", f"names the image {image}, and no image has its stem")
         yield _Image(image, label, file)
 
 

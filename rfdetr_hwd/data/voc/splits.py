@@ -228,7 +228,7 @@ def _resolve(line: str, by_key: Mapping[str, Sequence[str]], pairs: Pairs, place
                 or list(paths)
             ):
                 return [_to_entry(path, pairs) for path in dict.fromkeys(chosen)]
-    return [Entry("", "", "missing_file", f"lists {shown(line)}, and there is no image of that name", place)]
+    return [Entry("", "", "missing_file", f"lists {shown(line)}, but there is no image of that name", place)]
 
 
 def _to_entry(path: str, pairs: Pairs) -> Entry:

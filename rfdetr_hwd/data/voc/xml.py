@@ -91,7 +91,7 @@ def read_voc_file(path: Path) -> VocFile:
     try:
         root = fromstring(_decode(content), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        reason = f"it is not XML that can be trusted: {' '.join(str(error).split()) or type(error).__name__}"
+        reason = f"it is not valid and safe XML: {' '.join(str(error).split()) or type(error).__name__}"
         return _unreadable(reason, content)
     if _tag(root) != "annotation":
         return _unreadable(f"its root is {shown(_tag(root))}, not 'annotation'", content)

@@ -152,9 +152,11 @@ def number_classes(where: Path, highest: int) -> Description:
         DatasetError: There cannot be so many classes.
     """
     if not 0 <= highest < MAX_CLASSES:
-        raise DatasetError(f"{where} has labels, and nothing names their classes: add a classes.txt, a name a line")
+        raise DatasetError(
+            f"{where} has labels, but no file names their classes: add a classes.txt with a name on each line"
+        )
     classes = _numbered(highest + 1)
-    note = f"no file names the classes, as a classes.txt would: they are called class_0 to class_{highest}"
+    note = f"no file, such as classes.txt, names the classes: they are called class_0 to class_{highest}"
     return Description(where, "", classes, b"", notes=(note,))
 
 
@@ -230,7 +232,7 @@ def _read_names(path: Path) -> tuple[tuple[tuple[int, str], ...], bytes]:
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read the classes from {path}: {error}") from None
     if not lines:
-        raise DatasetError(f"{path} must name a class on each line, and is empty")
+        raise DatasetError(f"{path} must name a class on each line, but is empty")
     return tuple(enumerate(lines)), content
 
 
@@ -246,7 +248,7 @@ def _wrong_count(values: Mapping[str, Value], classes: tuple[tuple[int, str], ..
     if count is None or _whole(count) in (len(classes), classes[-1][0] + 1):
         return ""
     return (
-        f"nc is {shown(_whole(count) if _whole(count) is not None else count)}, and names lists {len(classes)} classes"
+        f"nc is {shown(_whole(count) if _whole(count) is not None else count)}, but names lists {len(classes)} classes"
     )
 
 

@@ -102,7 +102,7 @@ class EntryReader:
             inside = Counter(splitext(name)[1] for name in self._files.names if name.startswith(f"{place}/"))
             if inside:
                 kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in inside.most_common(5))
-                return f"{finder.shown(entry)} holds no image of a format that is read, but these files: {kinds}"
+                return f"{finder.shown(entry)} holds no image of a format that is read, but other files: {kinds}"
         return finder.explain(entry)
 
     def _images_in(self, name: str) -> Iterable[str]:
@@ -176,7 +176,7 @@ class _ListReader:
             many = f"{self.num_guessed} entries are not there, and files of their names are read"
             yield f"{name}: {many}: {image} for {shown(entry)}"
         if self.num_repeated:
-            yield f"{name}: {self.num_repeated} entries name an image again; each image counts once"
+            yield f"{name}: {self.num_repeated} entries repeat an image: each image is used once"
 
     def _missing(self, entry: str, place: str) -> tuple[str, str]:
         """Return what to say of an entry that is not there; others of its directory may have been found at `place`."""

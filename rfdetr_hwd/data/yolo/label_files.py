@@ -109,7 +109,7 @@ class LabelFiles:
             else:
                 renamed.append((label, usual))
         for (here, there), count in moved.items():
-            yield f"the labels of {count} images are read from {here or '.'}; YOLO would look in {there or '.'}"
+            yield f"the labels of {count} images are read from {here or '.'}, but YOLO would look in {there or '.'}"
         if renamed:
             (label, usual), more = renamed[0], len(renamed) - 1
             yield f"{label} is read as {usual}" + (f", and {more} others likewise" if more else "")

@@ -68,8 +68,8 @@ class LineReader:
             height, width = size
             return BadLine(
                 "bad_box",
-                f"{shown(line)} looks like pixels, and YOLO has fractions of the image: divide x and width by {width}, "
-                f"y and height by {height} (by 100 where they are percent)",
+                f"{shown(line)} looks like pixels, but YOLO uses fractions of the image: divide x and width by "
+                f"{width}, y and height by {height} (by 100 where they are percent)",
             )
         if len(values) == 4 or self.pose:
             cx, cy, width_, height_ = coordinates
@@ -90,7 +90,7 @@ class LineReader:
         if self.pose:
             points, dims = self.pose
             expected = 4 + points * dims
-            reason = f"kpt_shape: [{points}, {dims}] makes {expected} values after the class, and there are {count}"
+            reason = f"kpt_shape: [{points}, {dims}] makes {expected} values after the class, but there are {count}"
             return "" if count == expected else reason
         if count == 4:
             return ""
@@ -122,7 +122,7 @@ def _explain_words(words: Sequence[str], names: frozenset[str]) -> str:
         return "values are separated by commas: YOLO separates them by spaces"
     if any(map(_is_number, words[1:])) and not _is_number(words[0]):
         known = ", which is one of the classes" if words[0] in names else ""
-        return f"it begins with the name {shown(words[0])}{known}, where YOLO has the number of the class"
+        return f"it begins with the name {shown(words[0])}{known}, but YOLO uses the number of the class"
     return ""
 
 

@@ -117,7 +117,7 @@ class PathFinder:
     def explain(self, text: str) -> str:
         """Return why a path means nothing."""
         if _ADDRESS.match(text):
-            return f"{shown(text)} is an address, and nothing is fetched"
+            return f"{shown(text)} is a URL, and URLs are not downloaded"
         if self.is_inside(text):
             return f"{self.shown(text)} is not there"
         return f"{self.shown(text)} is not in {self._root}, nor is anything of its name"

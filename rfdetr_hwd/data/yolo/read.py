@@ -81,9 +81,12 @@ class _Reader:
         self._num_skipped_objects = 0
 
     def read(self) -> RawSplit:
-        """Read everything."""
+        """Read all labels and images of the split."""
+        # Report the findings of its description and its files
         description = self._split.description
         self._report_before()
+
+        # Read each image with its labels
         doubtful = dict(self._labels.doubts(self._split.images))
         for image in self._split.images:
             doubt = doubtful.get(image.rpartition("/")[0])
@@ -91,7 +94,10 @@ class _Reader:
                 self._read_image(image)
             else:
                 self._skip(image, "unreadable_label", image, doubt)
+        # Report the findings that need all labels
         self._report_after()
+
+        # Return everything as COCO entries
         categories = [{"id": number, "name": name} for number, name in description.classes]
         content = self._images, self._annotations, self._digest.hexdigest(), self._places
         skipped, num_objects = self._skipped, self._num_skipped_objects
@@ -100,6 +106,7 @@ class _Reader:
         )
 
     def _read_image(self, image: str) -> None:
+        # Read the lines of its labels
         label_file = self._labels.label_of(image)
         kind, reason = self._files.problem(label_file)
         try:
@@ -109,6 +116,8 @@ class _Reader:
         if kind not in ("", "missing_file"):
             self._skip(image, kind, label_file, reason)
             return
+
+        # Read its size
         try:
             size = read_header(self._files.root / image).frame(self._exif)
         except ImageError as error:
@@ -117,6 +126,8 @@ class _Reader:
             return
         height, width = size
         self._images.append({"id": len(self._images) + 1, "file_name": image, "width": width, "height": height})
+
+        # Add the objects, each line once
         seen: set[tuple[float, ...]] = set()
         for number, line in lines:
             self._digest.update(f"{image}:{line}\n".encode(errors="replace"))
@@ -146,12 +157,12 @@ class _Reader:
         self._places.append(place)
 
     def _skip(self, image: str, kind: str, file: str, reason: str) -> None:
-        """Leave an image out, for what is wrong with one of its files."""
+        """Skip an image because of a problem with one of its files."""
         self._findings.add(kind, self._files.root / file, "", reason)
         self._skipped[image] = kind
 
     def _report_before(self) -> None:
-        """Report what is known of the split before its labels are read."""
+        """Report the findings that are known before the labels are read."""
         split, where = self._split, self._split.description.where
         for problem in split.problems:
             self._findings.add(*problem)
@@ -171,7 +182,7 @@ class _Reader:
             self._findings.add("assumed", where, split.role, reason)
 
     def _report_after(self) -> None:
-        """Report what only all labels together tell."""
+        """Report the findings that need all labels."""
         where = self._split.description.where
         suspicion = self._suspicion.reason()
         if suspicion:

@@ -44,14 +44,14 @@ def read_values(path: Path, wanted: Collection[str]) -> dict[str, Value]:
     text, has_stray_bytes = read_text(path)
     node = _compose(text, path)
     if not isinstance(node, yaml.MappingNode):
-        raise DatasetError(f"{path} must hold a mapping, of key: value")
+        raise DatasetError(f"{path} must be a mapping of key: value pairs")
     values: dict[str, Value] = {}
     for key, value in node.value:
         name = key.value.strip().lower() if isinstance(key, yaml.ScalarNode) else ""
         if name not in wanted:
             continue
         if name in values:
-            raise DatasetError(f"{path}: the key {shown(name)} stands twice (line {key.start_mark.line + 1})")
+            raise DatasetError(f"{path}: duplicate key {shown(name)} (line {key.start_mark.line + 1})")
         values[name] = _value(value, path, name)
         if has_stray_bytes and any(map(_STRAY_CHARACTER.search, _texts_in(values[name]))):
             raise DatasetError(f"{path}: {name} is not UTF-8 text (line {value.start_mark.line + 1}): save it as UTF-8")
@@ -103,7 +103,7 @@ def _value(node: yaml.Node, path: Path, key: str) -> Value:
     for name, item in node.value:
         text = _text(name, path, key)
         if text in texts:
-            raise DatasetError(f"{path}: in {key} {shown(text)} stands twice (line {name.start_mark.line + 1})")
+            raise DatasetError(f"{path}: duplicate key {shown(text)} in {key} (line {name.start_mark.line + 1})")
         texts[text] = _text(item, path, key)
     return texts
 

@@ -50,10 +50,10 @@ def test_convert_both_ways(shapes: Path, tmp_path: Path, capsys: pytest.CaptureF
         assert counts[name] == [images, images, objects, objects, name, images, objects]
         assert len(list((tmp_path / "coco" / name).glob("*.jpg"))) == int(images)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="has no layout that is known. Found no files"):
+    with pytest.raises(DatasetError, match="has no known layout. Found no files"):
         convert(tmp_path / "empty", "coco", tmp_path / "same")
     assert not (tmp_path / "same").exists()
-    with pytest.raises(DatasetError, match="there is no folder"):
+    with pytest.raises(DatasetError, match="there is no directory"):
         convert(tmp_path / "none", "coco", tmp_path / "voc")
 
 
@@ -129,7 +129,7 @@ def test_a_conversion_to_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has 1 images without any object: there is nothing to convert"):
         convert(root, "coco", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="has no layout that is known"):
+    with pytest.raises(DatasetError, match="has no known layout"):
         convert(tmp_path / "empty", "coco", tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"yolo", "empty"}
 

@@ -137,7 +137,7 @@ def test_names_that_stand_twice_are_refused(tmp_path: Path) -> None:
         refused(tmp_path / "x.zip", "is in the archive twice")
         refused(write_tar(tmp_path / "x.tar", [(entry("a/b"), b"1"), (entry(twice), b"2")]), "is in the archive twice")
     refused(write_zip(tmp_path / "y.zip", {"a": b"1", "a/b": b"2"}), "'a/b': its directory is also a file")
-    refused(write_zip(tmp_path / "z.zip", {"a/b": b"1", "a": b"2"}), "'a': the archive has it already")
+    refused(write_zip(tmp_path / "z.zip", {"a/b": b"1", "a": b"2"}), "'a': the archive already has a file of that name")
 
 
 def test_too_many_members_are_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_every_kind_that_skips_something_is_counted() -> None:
         skips_image = about.effect.startswith(("the image is skipped", "the image is not read"))
         skips_image |= kind in ("duplicate_image", "unreadable_image")
         assert (kind in SKIPS_IMAGE) == skips_image, kind
-        skips_object = about.effect.startswith(("the annotation is skipped", "counts once"))
+        skips_object = about.effect.startswith(("the annotation is skipped", "used once"))
         assert (kind in SKIPS_OBJECT) == skips_object, kind
     assert set(SKIPS_IMAGE + SKIPS_OBJECT) <= KINDS.keys()
 
@@ -51,7 +51,7 @@ def test_a_loss_without_a_reason_is_an_error(tmp_path: Path) -> None:
     assert account.skipped == {}
     raw = read_coco(split.annotations)
     more = replace(raw, annotations=raw.annotations + raw.annotations[:1])
-    with pytest.raises(DatasetError, match="1 objects of train are lost, and no finding says why"):
+    with pytest.raises(DatasetError, match="1 objects of train were lost without a finding"):
         take_account(more, data, Counter(), Counter())
-    with pytest.raises(DatasetError, match="1 images of train are lost, and no finding says why"):
+    with pytest.raises(DatasetError, match="1 images of train were lost without a finding"):
         take_account(replace(raw, images=[*raw.images, {}]), data, Counter(), Counter())

@@ -79,7 +79,7 @@ def test_a_look_is_bounded_and_parses_nothing(tmp_path: Path, monkeypatch: pytes
 def test_other_json_is_no_annotation_file(tmp_path: Path, content: str) -> None:
     draw(tmp_path / "im0.png", 0)
     (tmp_path / "other.json").write_text(content)
-    with pytest.raises(DatasetError, match="has no layout that is known"):
+    with pytest.raises(DatasetError, match="has no known layout"):
         find_layout(tmp_path)
 
 
@@ -111,7 +111,7 @@ def test_two_files_for_one_role_are_not_guessed_between(tmp_path: Path) -> None:
     write(tmp_path, "train_a.json", "images")
     write(tmp_path, "train_b.json", "images")
     layout = find_layout(tmp_path)
-    with pytest.raises(DatasetError, match=r"several splits for train: train_a.json, train_b.json. Name one with"):
+    with pytest.raises(DatasetError, match=r"several splits for train: train_a.json, train_b.json. Choose one with"):
         layout.split("train")
     assert layout.split("train", "train_b.json").place == "train_b.json"
 
@@ -156,7 +156,7 @@ def test_files_whose_names_say_nothing_are_used_when_named(tmp_path: Path) -> No
     layout = find_layout(tmp_path)
     assert list(layout.splits()) == []
     with pytest.raises(
-        DatasetError, match=r"has no train split; there are cats \(cats/annotations/instances.json\), dogs"
+        DatasetError, match=r"has no train split. It has the splits cats \(cats/annotations/instances.json\), dogs"
     ):
         layout.split("train")
     named = find_layout(tmp_path, names={"train": "cats", "val": "dogs/annotations/instances.json"})
@@ -218,7 +218,7 @@ def test_labels_of_yolo_are_not_named_apart(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cat]\n")
     layout = find_layout(tmp_path)
-    with pytest.raises(DatasetError, match="YOLO's labels are found beside the images: name these alone"):
+    with pytest.raises(DatasetError, match="YOLO labels are found by their images: give the image directory alone"):
         layout.split("train", SplitFiles("labels", "images/train"))
 
 
@@ -236,7 +236,7 @@ def test_a_split_that_is_named_and_not_there_is_an_error(tmp_path: Path) -> None
     write(tmp_path, "train/_annotations.coco.json", "train")
     layout: Layout = find_layout(tmp_path, names={"val": "validd"})
     with pytest.raises(
-        DatasetError, match=r"data.val \(--val\): .* has no split 'validd'; there is train \(train/_ann"
+        DatasetError, match=r"data.val \(--val\): .* has no split 'validd'. It has the splits train \(train/_ann"
     ):
         list(layout.splits())
 

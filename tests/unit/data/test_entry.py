@@ -174,7 +174,7 @@ def test_a_box_counts_whatever_the_segmentation_says(tmp_path: Path, usual: Dete
     [
         ([[1, 2, 3]], "has no bbox, and its segmentation holds [1, 2, 3]"),
         ({"size": [40, 60], "counts": "~"}, "has no bbox, and its RLE"),
-        ({"size": [80, 60], "counts": [0, 9]}, "has no bbox, and its RLE is of 60x80 pixels, its image 60x40"),
+        ({"size": [80, 60], "counts": [0, 9]}, "has no bbox, and its RLE has 60x80 pixels, but its image 60x40"),
         ([[-9e6, 0, 9e6, 0, 0, 9]], "bbox must be four numbers"),
         ([], "bbox must be four numbers"),
     ],

@@ -187,8 +187,8 @@ def test_a_conversion_writes_upright_boxes(tmp_path: Path, layout: str, is_store
             turned = PIL.ImageOps.exif_transpose(image)
         np.testing.assert_allclose(data.objects(row)[0][0], red_box(turned), atol=1e-3)
     turned_note, changed_note = (
-        "images with an EXIF orientation: boxes are of the upright image, and readers must turn it",
-        "images annotated as stored: their boxes were turned upright",
+        "images with an EXIF orientation: boxes refer to the upright image, so readers must apply it",
+        "images annotated as stored: their boxes were rotated upright",
     )
     (written,) = result.written
     notes = {turned_note: 7, changed_note: 7} if is_stored else {turned_note: 7}

@@ -78,7 +78,7 @@ def test_the_record_is_json_and_any_other_is_none() -> None:
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        DatasetError, match=r"data.val_fraction=0.1: 2 images of train, 0 groups .* 0 would be held out"
+        DatasetError, match=r"data.val_fraction=0.1: 2 images of train, with 0 groups .* 0 would be held out"
     ):
         choose_held_out(whole(write(tmp_path, 2, 0)), 0.1, 0)
 

@@ -75,7 +75,7 @@ def test_what_may_be_meant_by_a_missing_name_is_said(tmp_path: Path) -> None:
     write_json(tmp_path / "all.json", annotate(["im0.png", "im0.jpg"]))
     _, findings = scan(tmp_path)
     assert "no file 'im0.jpg' in" in str(findings.examples["missing_file"][0])
-    assert "there is 'images/im0.png'" in str(findings.examples["missing_file"][0])
+    assert "a similar file is 'images/im0.png'" in str(findings.examples["missing_file"][0])
 
 
 def test_where_no_name_fits_the_message_says_what_is_there(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_where_no_name_fits_the_message_says_what_is_there(tmp_path: Path) -> No
     with pytest.raises(DatasetError) as caught:
         scan(tmp_path)
     assert "none of the 2 images that it names is below" in str(caught.value)
-    assert "where there are 3 JPEGs in photos: say where they are, as {annotations: FILE" in str(caught.value)
+    assert "which contains 3 JPEGs in photos. Specify their directory as {annotations: FILE" in str(caught.value)
 
 
 def test_absolute_paths_below_the_root_are_read_from_there(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_missing_image_of_one_directory_is_not_taken_from_another(tmp_path: Pa
     data, findings = scan(tmp_path)
     assert (len(data), num_right(data)) == (3, 3)
     assert "no file 'a/im3.png'" in str(findings.examples["missing_file"][0])
-    assert "there is 'images/b/im3.png'" in str(findings.examples["missing_file"][0])
+    assert "a similar file is 'images/b/im3.png'" in str(findings.examples["missing_file"][0])
 
 
 def test_two_names_never_become_one_file(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_two_names_never_become_one_file(tmp_path: Path) -> None:
     write_json(tmp_path / "all.json", annotate(["im0.png", "x/im1.png", "y/im1.png", "IM0.png"]))
     data, findings = scan(tmp_path)
     assert (len(data), num_right(data), findings.counts["missing_file"]) == (1, 1, 3)
-    assert "another image claims it" in str(findings.examples["missing_file"][0])
+    assert "another image matches it too" in str(findings.examples["missing_file"][0])
 
 
 def test_an_ambiguous_name_is_not_resolved_and_the_files_are_named(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_an_ambiguous_name_is_not_resolved_and_the_files_are_named(tmp_path: Pat
     write_json(tmp_path / "all.json", annotate(["im0.png", "IM1.png"]))
     data, findings = scan(tmp_path)
     assert len(data) == 1
-    assert "may be any of ['p/im1.png', 'q/im1.png']" in str(findings.examples["missing_file"][0])
+    assert "several files match: ['p/im1.png', 'q/im1.png']" in str(findings.examples["missing_file"][0])
 
 
 def test_masks_and_thumbnails_of_the_same_names_are_not_the_images(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_two_directories_that_may_be_meant_are_an_error(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         draw(tmp_path / folder / "im0.png", 0)
     write_json(tmp_path / "all.json", annotate(["im0.png"]))
-    with pytest.raises(DatasetError, match=r"may be those in 'one' or 'two'.*annotations: FILE, images: DIRECTORY"):
+    with pytest.raises(DatasetError, match=r"may be in 'one' or 'two'.*annotations: FILE, images: DIRECTORY"):
         scan(tmp_path)
 
 

@@ -55,7 +55,7 @@ def test_classes_are_found_by_name(tmp_path: Path) -> None:
     assert data.map_classes(["cat", "dog"]) == ClassMap((7, 3), (), ())
     assert data.map_classes(["dog", "cow"]) == ClassMap((3, None), ("cow",), ("cat",))
     with pytest.raises(
-        DatasetError, match=r"the model has 'cow', 'Cat'; the dataset has 'dog', 'cat' \(is it 'Cat'\?\)"
+        DatasetError, match=r"The model has 'cow', 'Cat'. The dataset has 'dog', 'cat' \(is it 'Cat'\?\)"
     ):
         data.map_classes(["cow", "Cat"])
 
@@ -95,18 +95,20 @@ def test_what_is_there_and_what_is_recognised_is_said(tmp_path: Path) -> None:
     for row in LAYOUTS:
         assert row.annotations in message
     (tmp_path / "photos" / "0.json").unlink()
-    with pytest.raises(DatasetError, match="images and no annotations: `rfdetr-hwd predict` takes images without"):
+    with pytest.raises(DatasetError, match="images but no annotations: `rfdetr-hwd predict` needs none"):
         find_layout(tmp_path)
-    with pytest.raises(DatasetError, match="there is no folder"):
+    with pytest.raises(DatasetError, match="there is no directory"):
         find_layout(tmp_path / "none")
-    with pytest.raises(DatasetError, match="it is a file: give the directory it lies in"):
+    with pytest.raises(DatasetError, match="is a file: give its directory"):
         find_layout(draw(tmp_path / "a.jpg", 0))
 
 
 def test_a_split_under_another_name(tmp_path: Path) -> None:
     write_split(tmp_path, split="fold3")
     assert len(read_split(find_layout(tmp_path).split("val", "fold3"))) == 2
-    with pytest.raises(DatasetError, match=r"has no val split; there is train \(fold3/_annotations.coco.json\)"):
+    with pytest.raises(
+        DatasetError, match=r"has no val split. It has the splits train \(fold3/_annotations.coco.json\)"
+    ):
         read_split(find_layout(tmp_path).split("val"))
 
 
@@ -120,7 +122,7 @@ def test_paths_out_of_the_image_folder_are_refused(tmp_path: Path, name: str) ->
     (tmp_path / "elsewhere" / "x.jpg").touch()
     os.symlink(tmp_path / "secret.jpg", root / "train" / "link.jpg")
     os.symlink(tmp_path / "elsewhere", root / "train" / "folder")
-    with pytest.raises(DatasetError, match=r"image 2: .*image folder .*\[unsafe_path\]"):
+    with pytest.raises(DatasetError, match=r"image 2: .*image directory .*\[unsafe_path\]"):
         read(root)
     with pytest.raises(ConfigError, match="unsafe_path cannot be accepted"):
         read_split(find_layout(root).split("train"), ["unsafe_path"])

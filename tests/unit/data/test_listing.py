@@ -21,7 +21,7 @@ def test_hidden_files_and_directories_are_not_listed_and_the_reason_is_said(tmp_
     for name in ("._a.jpg", ".ipynb_checkpoints/a.jpg", "__MACOSX/a.jpg"):
         assert files.problem(name) == (
             "missing_file",
-            f"there is no file {name!r} in {tmp_path}; hidden files and folders are not read",
+            f"there is no file {name!r} in {tmp_path}; hidden files and directories are not read",
         )
 
 
@@ -39,7 +39,7 @@ def test_a_directory_that_cannot_be_listed_is_no_end_and_is_said(
     monkeypatch.setattr(os, "scandir", refuse)
     files = FileList.scan(tmp_path)
     assert (files.names, files.closed) == ({"a.jpg"}, {"shut/"})
-    assert files.problem("shut/b.jpg")[1].endswith("; its folder cannot be listed")
+    assert files.problem("shut/b.jpg")[1].endswith("; its directory cannot be listed")
 
 
 def test_an_absolute_path_is_said_to_leave_only_if_it_does(tmp_path: Path) -> None:

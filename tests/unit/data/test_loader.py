@@ -297,9 +297,9 @@ def hang() -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (die, r"a data loader worker ended: .*; it was at image 5 of train \(.*train_00005.jpg\)"),
+        (die, r"a data loader worker ended: .*. It was reading image 5 of train \(.*train_00005.jpg\)"),
         (fail, r"image 5 of train: KeyError\('of a defect'\)"),
-        (hang, r"gave nothing for 3 seconds \(data.worker_timeout\).* image 5 of train \(.*train_00005.jpg\)"),
+        (hang, r"returned no batch for 3 seconds \(data.worker_timeout\).* image 5 of train \(.*train_00005.jpg\)"),
     ],
 )
 def test_a_faulty_loader_process_is_an_error_that_names_the_image(

@@ -74,7 +74,7 @@ def test_the_objects_of_a_sample_that_is_listed_twice_stay_off_the_first(packed:
     ("shards", "message"),
     [
         (["none.tar"], "no file 'none.tar'"),
-        (["../out.tar"], "leaves the image folder"),
+        (["../out.tar"], "leaves the image directory"),
         ([3], "is named 3"),
         ([], "'shards' and 'categories' must be lists"),
         (["broken.tar"], "cannot read the shard"),

@@ -61,7 +61,7 @@ TALL: Box = [5, 60, 10, 20]  # the other way round
 def test_a_missing_size_is_read_from_the_file(tmp_path: Path, sides: dict[str, object]) -> None:
     data, findings = scan(write(tmp_path, [(sides, (96, 64), 1, [WIDE]), (sides, (64, 96), 6, [WIDE])]))
     assert data.sizes.tolist() == [[64, 96], [64, 96]]  # the second one upright, as it is read
-    about = "has no width and height; its file has 96x64"
+    about = "has no width and height, but its file has 96x64"
     assert said(findings)["missing_size"] == [f"image 0: {about}", f"image 1: {about}"]
     assert set(findings.counts) <= {"missing_size", "text_value"}
 
@@ -69,7 +69,7 @@ def test_a_missing_size_is_read_from_the_file(tmp_path: Path, sides: dict[str, o
 def test_a_missing_size_of_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     root = write(tmp_path, [({}, (96, 64), 1, [SMALL]), ({}, (96, 64), 1, [SMALL])])
     (root / "train" / "1.jpg").write_bytes(b"text")
-    with pytest.raises(DatasetError, match=r"1.jpg: image 1: .*it is no image.*\[unreadable_image\]"):
+    with pytest.raises(DatasetError, match=r"1.jpg: image 1: .*it is not an image.*\[unreadable_image\]"):
         read_split(find_layout(root).split("train"))
     assert read_split(find_layout(root).split("train"), ["unreadable_image"]).image_ids.tolist() == [0]
 
@@ -102,7 +102,7 @@ def test_swapped_sides_are_set_right_unless_the_boxes_speak_against_it(
         for (sides, *_), swap in zip(images, is_swapped, strict=True)
     ]
     assert data.sizes.tolist() == expected
-    about = "is annotated as 64x96, and its file has 96x64: width and height are swapped"
+    about = "is annotated as 64x96, but its file has 96x64: width and height are swapped"
     assert said(findings).get("swapped_size", []) == [
         f"image {i}: {about}" for i, swap in enumerate(is_swapped) if swap
     ]

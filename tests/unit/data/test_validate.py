@@ -36,7 +36,7 @@ def scan(root: Path) -> Any:
         (json.dumps(with_image(width=float("inf"))) + "0", "Infinity is not a JSON number"),
         (
             json.dumps(CONTENT).replace('"area": 99', '"bbox": [1, 2, 3, 4]'),
-            "the key 'bbox' stands twice",
+            "duplicate key 'bbox' in the object",
         ),
         ({**CONTENT, "images": []}, "lists no images"),
         ({**CONTENT, "categories": [{"id": "a"}]}, "lists no classes that can be used: "),
@@ -61,7 +61,7 @@ def test_a_file_that_is_no_coco_file_is_refused(tmp_path: Path, content: object,
         ({**CONTENT, "categories": [CAT, {"id": "", "name": "x"}]}, "bad_category", "category at place 1", "not ''"),
         ({**CONTENT, "categories": [CAT, {"id": 3.5, "name": "x"}]}, "bad_category", "category at place 1", "not 3.5"),
         ({**CONTENT, "categories": [CAT, {"id": 3, "name": True}]}, "bad_category", "category 3", "not True"),
-        ({**CONTENT, "categories": []}, "unnamed_classes", "", "category ids 3, 7: add id and name"),
+        ({**CONTENT, "categories": []}, "unnamed_classes", "", "category ids 3, 7: add the id and name"),
         ({k: v for k, v in CONTENT.items() if k != "categories"}, "unnamed_classes", "", "category ids 3, 7"),
         ({**CONTENT, "categories": [CAT, {"id": 3}]}, "bad_category", "category 3", "name must be text"),
         ({**CONTENT, "categories": [CAT, {"id": 3, "name": "\ud800"}]}, "bad_category", "category 3", "ud800"),
@@ -80,7 +80,12 @@ def test_a_file_that_is_no_coco_file_is_refused(tmp_path: Path, content: object,
         (with_image(height="tall"), "bad_size", "image 2", "height must be a whole number of pixels, not 'tall'"),
         (with_image(height="40,0"), "bad_size", "image 2", "not '40,0'"),
         (with_image(height=True), "bad_size", "image 2", "not True"),
-        (with_image(width=0), "unreadable_image", "image 2", "a.jpg: it is no image"),  # where its size would be read
+        (
+            with_image(width=0),
+            "unreadable_image",
+            "image 2",
+            "a.jpg: it is not an image",
+        ),  # where its size would be read
         (with_image(width=1e12), "bad_size", "image 2", "width must be"),
         (with_image(width=10.5), "bad_size", "image 2", "not 10.5"),
         (with_image(id=5, file_name="b.jpg"), "duplicate_image", "image 5", "listed twice"),
@@ -138,7 +143,7 @@ def test_errors_are_named_and_can_be_accepted(
         ({**CONTENT, "annotations": [CONTENT["annotations"][0]] * 2}, "annotation_id", "listed twice"),
         (with_annotation(area=...), "missing_area", "has no area"),
         (with_annotation(bbox=[1, 1, 0, 5]), "empty_box", "has no area"),
-        (with_annotation(bbox=[-5, 1, 20, 5]), "clipped_box", "leaves its image"),
+        (with_annotation(bbox=[-5, 1, 20, 5]), "clipped_box", "extends beyond its image"),
     ],
 )
 def test_notices_are_named_and_do_not_stop(tmp_path: Path, content: object, kind: str, reason: str) -> None:
@@ -176,7 +181,7 @@ def test_of_two_categories_of_one_name_the_first_counts_which_is_said(tmp_path: 
 
 def test_only_known_kinds_can_be_accepted(tmp_path: Path) -> None:
     split = find_layout(write_split(tmp_path)).split("train")
-    with pytest.raises(ConfigError, match="'bad_bx' is no kind of finding; known are .*bad_box"):
+    with pytest.raises(ConfigError, match="'bad_bx' is no kind of finding. The kinds are .*bad_box"):
         read_split(split, ["bad_bx"])
 
 

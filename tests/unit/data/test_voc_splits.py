@@ -208,7 +208,7 @@ def test_a_list_can_be_named(tmp_path: Path) -> None:
         (  # a list that names an image which is not there
             devkit("", "a", train="a\nb\n"),
             "missing_file",
-            "ImageSets/Main/train.txt: lists 'b', and there is no image of that name",
+            "ImageSets/Main/train.txt: lists 'b', but there is no image of that name",
             {"JPEGImages/a.jpg": [CAT_BOX]},
         ),
     ],

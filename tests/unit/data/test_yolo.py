@@ -34,7 +34,7 @@ def test_polygons_become_boxes_and_images_without_labels_are_background(tmp_path
     [
         ("0 0.5 0.5 0.2", "bad_annotation", "3 values after the class; a box has 4, a polygon an even number from 6"),
         ("cat 0.5 0.5 0.2 0.2", "bad_annotation", "begins with the name 'cat', which is one of the classes"),
-        ("cow 0.5 0.5 0.2 0.2", "bad_annotation", "begins with the name 'cow', where YOLO has the number"),
+        ("cow 0.5 0.5 0.2 0.2", "bad_annotation", "begins with the name 'cow', but YOLO uses the number"),
         ("what is this", "bad_annotation", "not 'what is this'"),
         ("0.5 0.5 0.5 0.2 0.2", "bad_annotation", "the class must be a whole number"),
         ("nan 0.5 0.5 0.2 0.2", "bad_annotation", "the class must be a whole number"),
@@ -106,7 +106,7 @@ def test_with_kpt_shape_another_length_is_an_error(tmp_path: Path, line: str) ->
     good = f"0 0.5 0.5 0.25 0.5 {HAND}"
     data, findings = scan(write_labels(tmp_path, good, line, yaml=f"{YAML}kpt_shape: [3, 3]\n"))
     (reason,) = reasons(findings, "bad_annotation")
-    assert f"kpt_shape: [3, 3] makes 13 values after the class, and there are {len(line.split()) - 1}" in reason
+    assert f"kpt_shape: [3, 3] makes 13 values after the class, but there are {len(line.split()) - 1}" in reason
     assert "`class cx cy w h` and 3 keypoints of 3 values" in reason
     assert len(data.labels) == 1
 
@@ -201,5 +201,5 @@ def test_a_split_is_read_through_the_layout(tmp_path: Path) -> None:
     layout = find_layout(write_labels(tmp_path, BOX))
     assert layout.format == "yolo"
     assert len(read_split(layout.split("train")).labels) == 1
-    with pytest.raises(DatasetError, match=r"has no test split; there is train \(data\.yaml\)"):
+    with pytest.raises(DatasetError, match=r"has no test split. It has the splits train \(data\.yaml\)"):
         read_split(layout.split("test"))

@@ -52,7 +52,7 @@ def test_labels_elsewhere_are_read_and_that_is_said(tmp_path: Path, images: str,
     assert data.boxes_xywh.tolist() == [[15, 5, 10, 10]] * 2
     usual = label_file_of(f"{images}/a.png").rpartition("/")[0]
     (reason,) = reasons(findings, "assumed")
-    assert reason == f"the labels of 2 images are read from {labels}; YOLO would look in {usual}"
+    assert reason == f"the labels of 2 images are read from {labels}, but YOLO would look in {usual}"
     assert set(findings.counts) == {"assumed"}
 
 

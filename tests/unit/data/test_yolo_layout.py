@@ -83,7 +83,7 @@ def test_paths_mean_what_ultralytics_and_rfdetr_read(tmp_path: Path, entries: st
         ("train: /train/images\n", "dataset/train/images", "dataset/train/images is read"),
         ("", "train/images", "data.yaml names no train; train/images is read"),
         ("", "images/Train2017", "data.yaml names no train; images/Train2017 is read"),
-        ("train: https://host/set.zip\n", "train/images", "is an address, and nothing is fetched; train/images is"),
+        ("train: https://host/set.zip\n", "train/images", "is a URL, and URLs are not downloaded; train/images is"),
     ],
 )
 def test_paths_of_another_machine_mean_what_is_here_and_that_is_said(
@@ -180,7 +180,7 @@ def test_lists_of_another_machine_are_read_and_what_is_missing_is_named(tmp_path
     assert reasons(findings, "bad_image") == ["must be the path of an image and nothing else, not 'q.gif'"]
     guessed, repeated = reasons(findings, "assumed")
     assert guessed.startswith("train.txt: 4 entries are not there, and files of their names are read: images/a.png for")
-    assert repeated == "train.txt: 1 entries name an image again; each image counts once"
+    assert repeated == "train.txt: 1 entries repeat an image: each image is used once"
 
 
 def test_entries_of_one_name_do_not_become_one_image(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_directory_without_images_that_are_read_is_said_to_be_there(tmp_path: 
     with_yaml(tmp_path, "train: train/images\nval: val/images\n", "train/images")
     write_tree(tmp_path, {"val/images/a.heic": None, "val/images/b.heic": None, "val/images/c.txt": BOX})
     assert find(tmp_path).missing == {
-        "val": "data.yaml names val: 'val/images' holds no image of a format that is read, but these files: "
+        "val": "data.yaml names val: 'val/images' holds no image of a format that is read, but other files: "
         "2 .heic, 1 .txt"
     }
     write_tree(tmp_path, {"train/images/x.gif": None, "train/images/y.HEIC": None, "train/images/z.heic": None})
@@ -277,7 +277,7 @@ def test_labels_without_any_names_are_numbered_and_that_is_said(tmp_path: Path) 
     assert data.class_names == ("class_0", "class_1", "class_2", "class_3")
     assert data.labels.tolist() == [1, 3]
     assert reasons(findings, "assumed") == [
-        "no file names the classes, as a classes.txt would: they are called class_0 to class_3"
+        "no file, such as classes.txt, names the classes: they are called class_0 to class_3"
     ]
 
 

@@ -63,7 +63,7 @@ def test_classes_without_names_are_numbered_and_that_is_said(tmp_path: Path) -> 
 def test_another_number_of_classes_is_an_error_that_can_be_accepted(tmp_path: Path) -> None:
     data, findings = scan(described(tmp_path, "train: train/images\nnames: [cat, dog]\nnc: 80\n"))
     assert findings.kinds("error") == ["class_count"]
-    assert reasons(findings, "class_count") == ["nc is 80, and names lists 2 classes"]
+    assert reasons(findings, "class_count") == ["nc is 80, but names lists 2 classes"]
     assert findings.kinds("error", ["class_count"]) == []
     assert data.class_names == ("cat", "dog")
 
@@ -110,9 +110,9 @@ def test_files_of_any_encoding_and_with_any_other_keys_are_read(tmp_path: Path, 
         ("names: [[cat], [dog]]\n", "names holds an entry that is a list or a mapping (line 1), not text"),
         ("names: {cat: 0, dog: 1}\n", "names must give a name to each class number, as `0: cat`, not to 'cat'"),
         ("names: {0: cat, 00: dog}\n", "names has the class number 0 twice"),
-        ("names: {0: cat, 0: dog}\n", "in names '0' stands twice (line 1)"),
-        (f"{YAML}names: [cow]\n", "the key 'names' stands twice (line 3)"),
-        (f"{YAML}Train: a\ntrain: b\n", "the key 'train' stands twice"),
+        ("names: {0: cat, 0: dog}\n", "duplicate key '0' in names (line 1)"),
+        (f"{YAML}names: [cow]\n", "duplicate key 'names' (line 3)"),
+        (f"{YAML}Train: a\ntrain: b\n", "duplicate key 'train'"),
         (f"{YAML}train: {{a: 1}}\n", "train must be a directory or a list of directories, not {'a': '1'}"),
         (f"{YAML}path: [a]\n", "path must be a directory, not ['a']"),
         (f"{YAML}kpt_shape: [17, 4]\n", "kpt_shape must be [number of keypoints, 2 or 3], not ['17', '4']"),
@@ -120,8 +120,8 @@ def test_files_of_any_encoding_and_with_any_other_keys_are_read(tmp_path: Path, 
         ("names: !!python/object/apply:os.system [x]\n", "names has the tag 'tag:yaml.org,2002:python/object"),
         ("names: [!!python/name:os.system x]\n", "names holds an entry that has the tag"),
         ("names: [!cat x]\n", "names holds an entry that has the tag '!cat'"),
-        ("- names\n", "must hold a mapping"),
-        ("", "must hold a mapping"),
+        ("- names\n", "must be a mapping"),
+        ("", "must be a mapping"),
         ("names: [cat\n", "is not valid YAML"),
         ("names: " + "[" * 5000, "is not valid YAML"),
         ("nc: 99999999999\n", "names must list the classes, not None"),
