@@ -2,8 +2,8 @@
 
 Names are written on other machines. Most are relative to one directory of the dataset, which is searched first. A name
 without a file may differ from it in case, slashes, Unicode form, URL quoting or leading directories. It is resolved if
-only one file matches, and that is reported. A `..` is
-never followed: the parts after it are searched like any other name.
+only one file matches, and that is reported. A `..` is never followed: the parts after it are searched like any other
+name.
 """
 
 import posixpath

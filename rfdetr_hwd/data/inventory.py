@@ -37,7 +37,8 @@ def describe_contents(root: Path, files: FileList) -> str:
     lines += _advise(root, files)
     if files.escaping:
         lines.append(
-            f"Not followed, because they are links out of the directory: {enumerate_some(sorted(files.escaping))}; {COPY_ADVICE}."
+            f"Not followed, because they are links out of the directory: {enumerate_some(sorted(files.escaping))}; "
+            f"{COPY_ADVICE}."
         )
     width = max(len(layout.annotations) for layout in LAYOUTS)
     lines.append("Recognised layouts, in this directory or below:")
