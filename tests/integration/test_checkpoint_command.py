@@ -41,7 +41,7 @@ def test_verify_names_the_damaged_file(cli: Run, halfway: Path, tmp_path: Path) 
     content[len(content) // 2] ^= 1
     path.unlink()
     path.write_bytes(content)
-    refused(cli("checkpoint", "verify", halfway), 1, str(path), "sha256 differs")
+    refused(cli("checkpoint", "verify", halfway), 1, str(path), "checksum mismatch")
     refused(cli("checkpoint", "verify", path.parent), 1, str(path))
     refused(cli("checkpoint", "show", path.parent), 1, "training.pt")
     refused(cli("checkpoint", "show", halfway / "checkpoints"), 1, "step-00000006 is corrupt: training.pt")
@@ -241,7 +241,7 @@ def test_other_validation_images_are_measured_anew(cli: Run, halfway: Path, shap
     assert result.returncode == 0, result.stderr
     (after,) = evaluations(halfway)
     assert after != before
-    refused(cli("train", "--resume", halfway, f"data.root={shapes_root}"), 1, "the validation annotations are not")
+    refused(cli("train", "--resume", halfway, f"data.root={shapes_root}"), 1, "the validation annotations differ")
     state = open_checkpoint(halfway / "best").state
     assert (state.step, state.best_step, state.best_ap) == (6, 6, max(after["ema/AP"], after["raw/AP"]))
 
