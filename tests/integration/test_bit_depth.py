@@ -154,7 +154,7 @@ def test_the_bits_of_a_run_stay(
     assert folder.config([]).data.bit_depth == 12
     result = cli(*resumed, "--accept", "data.bit_depth", "data.bit_depth=10")
     assert result.returncode == 0, result.stderr
-    assert "have values up to 4095, more than 1023" in result.stdout
+    assert "have values up to 4095, above 1023" in result.stdout
     state = open_checkpoint(run / "checkpoints" / "step-00000001").state
     assert (state.best_ap, state.is_evaluation_due) == (None, True), "APs of other pixels are not compared"
 
@@ -164,7 +164,7 @@ def test_the_bits_of_a_run_stay(
     [
         ("auto", ["up to 4095: they use 12 bits, and are read as such (data.bit_depth=12)"]),
         ("16", ["up to 4095: they use 12 bits. Read as 16 bits they are dark, at most 15 of 255"]),
-        ("10", ["image 0: 1 images with 16 bits a channel have values up to 4095, more than 1023"]),
+        ("10", ["image 0: 1 images with 16 bits per channel have values up to 4095, above 1023"]),
         ("12", []),
     ],
 )

@@ -68,7 +68,7 @@ def test_voc_to_yolo_and_the_same_format_in_its_usual_layout(
         ["val", "2", "2", "1", "1", "valid", "2", "1"],
     ]
     assert "valid: images without objects: 1" in said
-    assert "difficult_object: 1, an object as any other, the first: " in said
+    assert "difficult_object: 1, used like any other object, the first: " in said
     assert (
         tmp_path / "yolo/train/labels/a.txt"
     ).read_text() == "2 0.5 0.5 1 1\n1 0.234375 0.520833333333 0.15625 0.208333333333\n"

@@ -194,8 +194,8 @@ def test_the_fewest_bits_that_hold_all_values(largest: int, bits: int) -> None:
         (DeepValues(3, 60_000), 16, True, None, []),
         (DeepValues(3, 3200), 12, True, "low_bit_depth", ["3 images", "up to 3200", "12 bits", "data.bit_depth=12"]),
         (DeepValues(3, 3200), 16, False, "low_bit_depth", ["use 12 bits", "at most 12 of 255", "data.bit_depth=12"]),
-        (DeepValues(3, 1024), 10, False, "clipped_values", ["up to 1024, more than 1023", "10 bits"]),
-        (DeepValues(3, 70_000), 16, False, "clipped_values", ["up to 70000, more than 65535"]),
+        (DeepValues(3, 1024), 10, False, "clipped_values", ["up to 1024, above 1023", "10 bits"]),
+        (DeepValues(3, 70_000), 16, False, "clipped_values", ["up to 70000, above 65535"]),
     ],
 )
 def test_what_is_said_of_them(
@@ -214,4 +214,4 @@ def test_images_that_are_predicted_are_measured(tmp_path: Path) -> None:
     paths = sorted(tmp_path.iterdir())
     assert measure_depths(paths) == DeepValues(num_images=1, largest=4000)
     ((_, reason),) = describe(measure_depths(paths), 16)
-    assert "Read as 16 bits they are dark, at most 15 of 255; data.bit_depth=12 reads them in full" in reason
+    assert "Read as 16 bits they are dark, at most 15 of 255. Set data.bit_depth=12" in reason

@@ -144,7 +144,7 @@ def test_doctor_judges_the_room(monkeypatch: pytest.MonkeyPatch, mebibytes: int,
     described = shared_memory.describe_room()
     assert judgement in described
     assert "batches of 16 images of 640 px (75 MiB each)" in described
-    assert ("which is little" in described and "--shm-size" in described) == (mebibytes < 1024)
+    assert ("This is little" in described and "--shm-size" in described) == (mebibytes < 1024)
 
 
 SCRIPT = """

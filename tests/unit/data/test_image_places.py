@@ -247,7 +247,7 @@ def test_dots_are_refused_where_several_files_may_be_meant_or_another_image_is(t
     data, findings = scan(tmp_path)
     assert list(data.file_names) == ["im2.png", "im1.png"]
     assert findings.counts == {"unsafe_path": 4}
-    assert "it may be any of ['images/a/im0.png', 'images/b/im0.png']" in findings.examples["unsafe_path"][0].reason
+    assert "several files match: ['images/a/im0.png', 'images/b/im0.png']" in findings.examples["unsafe_path"][0].reason
 
 
 def test_several_images_of_one_id_are_skipped_with_their_boxes(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_a_list_can_be_named(tmp_path: Path) -> None:
         (  # the image that the file names, where none has its stem
             {"images/photo 1.jpg": "", "annotations/0001.xml": voc_xml(CAT, file_name=r"C:\x\Photo 1.jpg")},
             "image_by_name",
-            "annotations/0001.xml: is for images/photo 1.jpg, as it says; no image has its stem",
+            "annotations/0001.xml: names the image images/photo 1.jpg, and no image has its stem",
             {"images/photo 1.jpg": [CAT_BOX]},
         ),
         (  # not where that image has an annotation file of its own

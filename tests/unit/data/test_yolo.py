@@ -56,7 +56,7 @@ def test_polygons_become_boxes_and_images_without_labels_are_background(tmp_path
         (
             "0 20 10 5 5",
             "bad_box",
-            "pixels, and YOLO has fractions of the image: divide x and width by 40, y and height",
+            "pixels, but YOLO uses fractions of the image: divide x and width by 40, y and height",
         ),
         ("0 4 4 20 4 20 14 4 14", "bad_box", "looks like pixels"),
     ],
