@@ -44,7 +44,7 @@ def files(folder: Path) -> set[str]:
         (["--config", "{config}", "model.levels=[P4]"], 2, ["would replace nothing", "model.levels=[P4,P5]"]),
         (["--config", "{config}", "data.root=nowhere"], 1, ["no directory nowhere"]),
         (["--config", "{config}", "data.val=nowhere"], 1, ["has no split 'nowhere'", "Name it with data.val"]),
-        (["--config", "{config}", "model.pretrain_weights=nowhere.pth"], 1, ["nowhere.pth"]),
+        (["--config", "{config}", "model.pretrain_weights=nowhere.pth"], 2, ["nowhere.pth"]),
         (["--config", "{config}", "output.dir=/proc/nowhere"], 2, ["output.dir", "/proc/nowhere"]),
         ([], 2, ["--config FILE", "--resume RUN_DIR"]),
         (["--resume", "nowhere"], 2, ["nowhere is not a run directory"]),
@@ -331,7 +331,7 @@ def test_a_letterboxed_model_is_measured_as_it_was_trained(
     (trained,) = [r[name] for r in records if r["step"] == measured["protocol"]["step"] and name in r]
     assert measured["metrics"]["AR_100"] == trained > 0
     assert measured["protocol"]["preprocessing"] == "letterbox into a square, bilinear, antialiased"
-    assert "stretches others" in cli("export", "--weights", run, "--out", tmp_path / "x.pth").stdout
+    assert "letterboxed" in cli("export", "--weights", run, "--out", tmp_path / "x.pth").stdout
     refused(
         cli("evaluate", "--weights", run, "model.resize=stretch"),
         2,

@@ -128,7 +128,7 @@ def test_a_run_records_the_bits_and_uses_them(
     monkeypatch.setattr("rfdetr_hwd.export.export.check_released", lambda *_: None)
     result = cli("export", "--weights", run, "--out", tmp_path / "x.pth")
     assert result.returncode == 0, result.stderr
-    assert "scale those of 16-bit files by 255/4095" in result.stdout
+    assert "scale the values of 16-bit files by 255/4095" in result.stdout
     facts = describe_graph(detector, BatchSize(1))
     assert facts["bit_depth"] == "12"
     assert facts["preprocessing"].startswith("more than 8 bits a channel: min(255, floor(value * 255 / 4095)); RGB")

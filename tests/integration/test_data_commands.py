@@ -67,15 +67,16 @@ def test_check_of_splits_with_other_names(cli: Run, shapes_root: Path, tmp_path:
     assert "fold 1: 24 images" in result.stdout
     assert "note: not used: fold 2/_annotations.coco.json" in result.stdout
     assert "note: there is no val split, which `train` needs" in result.stdout
-    refused(cli("data", "check", tmp_path, "--val", "fold 3"), 1, "--val", "no split 'fold 3'; there are fold 1")
+    refused(cli("data", "check", tmp_path, "--val", "fold 3"), 1, "--val", "no split 'fold 3'")
     refused(cli("data", "check", tmp_path, "--val", "{a: b}"), 2, "--val", "annotations: FILE")
     apart = "{annotations: fold 2/_annotations.coco.json, images: fold 2}"
+    written = tmp_path.with_name(f"{tmp_path.name}-written")
     result = cli(
-        "data", "convert", tmp_path, "--train", "fold 1", "--val", apart, "--to", "yolo", "--out", tmp_path / "y"
+        "data", "convert", tmp_path, "--train", "fold 1", "--val", apart, "--to", "yolo", "--out", written / "y"
     )
     assert result.returncode == 0, result.stderr
-    assert [len(list((tmp_path / "y" / name / "images").iterdir())) for name in ("train", "valid")] == [24, 8]
-    out = tmp_path / "parts"
+    assert [len(list((written / "y" / name / "images").iterdir())) for name in ("train", "valid")] == [24, 8]
+    out = written / "parts"
     result = cli("data", "split", tmp_path, "--train", "fold 1", "--format", "roboflow", "--out", out)
     assert result.returncode == 0, result.stderr
     result = cli("data", "show", tmp_path, "--split", "val", "--val", apart, "--count", 2, "--out", tmp_path / "show")

@@ -103,9 +103,9 @@ def test_predict_does_what_can_be_done_and_names_the_rest(cli: Run, trained: Pat
     assert all(entry["detections"] for entry in entries)
     with PIL.Image.open(out / "overview.png") as overview:
         assert overview.size == (3 * 320, 320)
-    refused(cli(*arguments, source), 2, "pictures go into a directory of their own")
+    refused(cli(*arguments, source), 2, "choose another output directory")
     (tmp_path / "empty").mkdir()
-    refused(cli("predict", tmp_path / "empty", "--weights", trained), 2, "empty holds no images")
+    refused(cli("predict", tmp_path / "empty", "--weights", trained), 2, "empty contains no images")
 
 
 def test_predict_holds_few_images_at_once(

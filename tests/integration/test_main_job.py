@@ -85,7 +85,7 @@ def test_early_stopping_says_why_and_when(cli: Run, config_file: Path, tmp_path:
     assert (start["end"]["reason"], start["end"]["message"]) == ("early_stopping", said)
     assert (start["end"]["step"], start["end"]["best"]) == (2, {"ap": 0.0, "step": 1, "weights": "raw"})
     result = cli("train", "--resume", run)
-    assert f"{said}; to continue, raise train.early_stop, or set it to null" in result.stdout.splitlines()
+    assert f"{said}. To continue, raise train.early_stop, or set it to null" in result.stdout.splitlines()
     assert last_step(run) == 2
 
 

@@ -30,10 +30,10 @@ def test_a_hundred_steps_are_the_same_bits(config_file: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("step", range(1, 11))
-def test_an_epoch_goes_on_after_each_update(tiny_config: Config, update: int, workers: int) -> None:
+@pytest.mark.parametrize("first", range(1, 11))
+def test_an_epoch_goes_on_after_each_update(tiny_config: Config, first: int, workers: int) -> None:
     """The same image ids with the same pixels, and each id once an epoch: twenty resumes of twenty."""
-    batches = [list(epoch_of(tiny_config, 0, 0))[:update], list(epoch_of(tiny_config, workers, update))]
+    batches = [list(epoch_of(tiny_config, 0, 0))[:first], list(epoch_of(tiny_config, workers, first))]
     whole = list(epoch_of(tiny_config, 0, 0))
     together = [batch for part in batches for batch in part]
     assert [batch.image_ids for batch in together] == [batch.image_ids for batch in whole]
