@@ -45,9 +45,9 @@ def watch(what: str, total: int, steps: Iterator[Any]) -> Iterator[Any]:
     yield from track(steps, what, total, console=console, transient=True, disable=not console.is_interactive)
 
 
-def digits(value: float | None) -> str:
-    """Return a metric with four digits, or a dash if it is undefined."""
-    return "-" if value is None else f"{value:.4f}"
+def digits(value: float | None, number: int = 4) -> str:
+    """Return a metric with so many digits, or a dash if it is undefined."""
+    return "-" if value is None else f"{value:.{number}f}"
 
 
 def open_console(stream: TextIO) -> "Console":

@@ -130,8 +130,8 @@ class FileList:
 def find_homes(root: Path) -> list[Path]:
     """Return where a dataset lies: its real directory, and those on other disks that links lead to.
 
-    Only links directly in it or in its `images/`, and `images` and `labels` of a split (`train/images`), do so: whoever
-    made the dataset has put them there. None leads to a directory that holds the dataset itself.
+    Only links directly in it or in its `images/`, and `images` and `labels` of a split (`train/images`), do so: the
+    maker of the dataset has put them there. None leads to a directory that holds the dataset itself.
     """
     homes = [_real(root)]
     splits = [f"{entry.name}/" for entry in _entries(root, "", set()) if role_of(entry.name)]

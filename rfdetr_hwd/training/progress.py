@@ -8,7 +8,7 @@ from datetime import timedelta
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from rfdetr_hwd.console import open_console, say, silence
+from rfdetr_hwd.console import digits, open_console, say, silence
 from rfdetr_hwd.training.speed import Speed
 from rfdetr_hwd.training.trackers import Values
 
@@ -26,7 +26,7 @@ class ConsoleTracker:
 
     def __init__(self, first_step: int, total_steps: int, epochs: int, speed: Speed, ap: float | None = None) -> None:
         self.total_steps, self.epochs, self.speed = total_steps, epochs, speed
-        self._ap = f"AP {_digits(ap, 3)}"
+        self._ap = f"AP {digits(ap, 3)}"
         self._console = open_console(sys.stdout)
         self._live: Progress | None = None
         if self._console.is_interactive:
@@ -66,8 +66,8 @@ class ConsoleTracker:
 
     def _show_evaluation(self, step: int, values: Values) -> None:
         aps = {kind: values[f"{kind}/AP"] for kind in ("ema", "raw") if f"{kind}/AP" in values}
-        parts = [f"{kind} AP {_digits(ap)} AP50 {_digits(values[f'{kind}/AP50'])}" for kind, ap in aps.items()]
-        self._ap = f"AP {_digits(max((ap for ap in aps.values() if ap is not None), default=None), 3)}"
+        parts = [f"{kind} AP {digits(ap)} AP50 {digits(values[f'{kind}/AP50'])}" for kind, ap in aps.items()]
+        self._ap = f"AP {digits(max((ap for ap in aps.values() if ap is not None), default=None), 3)}"
         epoch = int(values["epoch"] or 0)
         self._print(f"step {step}/{self.total_steps}  epoch {epoch}/{self.epochs}  {'  '.join(parts)}")
 
@@ -76,10 +76,6 @@ class ConsoleTracker:
             self._console.print(text, highlight=False)
         else:
             say(text)
-
-
-def _digits(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _memory_gib() -> float:

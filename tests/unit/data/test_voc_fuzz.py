@@ -6,9 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rfdetr_hwd.curation.check import check_dataset
-from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.layouts import find_layout
+from tests.unit.data.broken_files import read_everything
 from tests.unit.data.yolo_files import write_tree
 
 NUM_EXAMPLES = 60
@@ -67,27 +65,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def read_everything(root: Path, files: dict[str, bytes]) -> None:
-    for name in OPTIONAL:
-        (root / name).unlink(missing_ok=True)
-    write_tree(root, files)
-    messages = []
-    try:
-        report = check_dataset(find_layout(root), decode=False, num_queries=300)
-        messages = [str(finding) for kind in report.findings.examples.values() for finding in kind]
-    except DatasetError as error:
-        messages.append(str(error))
-    assert all(len(str(root)) < len(message) < 20_000 for message in messages)
-
-
 @settings(max_examples=NUM_EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(files=DATASETS)
 def test_broken_files_are_answered(root: Path, files: dict[str, bytes]) -> None:
-    read_everything(root, files)
+    read_everything(root, files, OPTIONAL)
 
 
 @pytest.mark.slow
 @settings(max_examples=NUM_SLOW_EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(files=DATASETS)
 def test_thousands_of_broken_files_are_answered(root: Path, files: dict[str, bytes]) -> None:
-    read_everything(root, files)
+    read_everything(root, files, OPTIONAL)
