@@ -14,6 +14,8 @@ _FILE_WIDTH = 140
 
 def printable(text: str) -> str:
     """Escape control characters and unprintable text: names and messages may come from untrusted files."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 

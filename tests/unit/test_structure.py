@@ -147,7 +147,7 @@ def test_the_command_line_and_the_configuration_need_no_torch() -> None:
     verbs = [path for path in FILES if room(path) == "cli"]
     names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in verbs]
     code = f"import sys, rfdetr_hwd.config.load, rfdetr_hwd.config.changes, {', '.join(names)}; "
-    code += "print(*{'torch', 'torchvision', 'rfdetr', 'numpy', 'PIL', 'rich.console'} & sys.modules.keys())"
+    code += "print(*{'torch', 'torchvision', 'rfdetr', 'numpy', 'PIL', 'jinja2', 'rich.console'} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 

@@ -5,13 +5,16 @@ import io
 import re
 from html.parser import HTMLParser
 
+import jinja2
 import numpy as np
 import PIL.Image
+import pytest
 
-from rfdetr_hwd.report.page import Picture, Section, Table, build_page, encode_png
+from rfdetr_hwd.console import printable
+from rfdetr_hwd.report.page import Link, Picture, Section, Table, build_page, encode_png
 
 HOSTILE = "<script>alert('1')</script> \"&\" <img src=x onerror=alert(1)>"
-ESCAPED = "&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt; &quot;&amp;&quot; &lt;img src=x onerror=alert(1)&gt;"
+ESCAPED = "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt; &#34;&amp;&#34; &lt;img src=x onerror=alert(1)&gt;"
 VOID = {"meta", "img"}
 
 
@@ -113,3 +116,34 @@ def test_the_same_contents_give_the_same_page() -> None:
 
 def test_a_lone_surrogate_can_be_written() -> None:
     assert "a\\ud800b" in build_page("a\ud800b", "", []).encode("utf-8").decode("utf-8")
+
+
+def test_a_cell_links_to_a_section() -> None:
+    table = Table(("class", "AP"), [(Link(HOSTILE, f"Class {HOSTILE}"), "0.5000")], numeric=("AP",))
+    text = build_page("", "", [Section("Classes", tables=[table]), Section(f"Class {HOSTILE}")])
+    assert f'<td><a href="#section-2">{ESCAPED}</a></td><td class="number">0.5000</td>' in text
+    assert '<th>class</th><th class="number">AP</th>' in text
+
+
+def test_a_link_to_a_section_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(jinja2.UndefinedError, match="no attribute 'elsewhere'"):
+        build_page("", "", [Section("here", tables=[Table(("class",), [(Link("car", "elsewhere"),)])])])
+
+
+def test_many_sections_have_plain_numbers_in_their_links() -> None:
+    table = Table(("class",), [(Link("last", "heading 1200"),)])
+    text = build_page("", "", [Section("Classes", tables=[table]), *(Section(f"heading {n}") for n in range(2, 1201))])
+    assert '<td><a href="#section-1200">last</a></td>' in text
+    assert text.count('"#section-') == 1201
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "a\x1b[2Jb", "\udcff", "{{ title }}", "{% raw %}", "</td>"])
+def test_a_hostile_name_stays_a_text_wherever_it_stands(name: str) -> None:
+    table = Table((name,), [(name,), (Link(name, name),)], numeric=(name,))
+    image = Picture(picture().image, name)
+    reader = Reader(build_page(name, name, [Section(name, name, [table], [image])]))
+    shown = printable(name)
+    assert shown.isprintable()
+    # title twice, lead, link, heading, text, column, two cells, caption
+    assert reader.texts.count(shown) == 10
+    assert ("alt", shown) in reader.attributes
