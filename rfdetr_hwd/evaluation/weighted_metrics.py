@@ -5,6 +5,7 @@ A resample of the images changes neither the matches nor the order of scores. It
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,7 @@ def _read_curve(matches: Matches, area: int, thresholds: list[int], category: in
 def _areas_under(curve: _Curve, by_image: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the AP of one class for each threshold and resample, shape (T, R). NaN: no ground truth."""
     num_ground_truth = curve.num_ground_truth @ by_image
+    num_known = np.where(num_ground_truth > 0, num_ground_truth, 1)
     counted = _accumulate(np.add, curve.counted @ by_image)
     result = np.zeros((len(curve.is_true), by_image.shape[1]))
     for lane, (is_true, is_counted_here) in enumerate(zip(curve.is_true, curve.is_counted_here, strict=True)):
@@ -157,28 +159,30 @@ def _areas_under(curve: _Curve, by_image: NDArray[np.float64]) -> NDArray[np.flo
             num_counted += _accumulate(np.add, by_image[curve.image] * is_counted_here[:, None])[rows]
         precision = num_true / (num_counted + np.spacing(1))
         envelope = _accumulate(np.maximum, precision[::-1])[::-1]
-        with np.errstate(invalid="ignore"):
-            num_levels = _count_levels(num_true / num_ground_truth)
+        num_levels = _count_levels(num_true / num_known)
         # Recall that is reached for the first time at a row reads the envelope there.
-        result[lane] = (envelope * np.diff(num_levels, axis=0, prepend=0)).sum(axis=0) / len(_RECALL_LEVELS)
+        num_levels[1:] -= num_levels[:-1].copy()
+        result[lane] = np.einsum("kr,kr->r", envelope, num_levels) / len(_RECALL_LEVELS)
     result[:, num_ground_truth == 0] = np.nan
     return result
 
 
-def _count_levels(recall: NDArray[np.float64]) -> NDArray[np.int64]:
+def _count_levels(recall: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how many of COCO's 101 recall levels are reached, compared as COCO does, to the last bit."""
-    nearest = np.nan_to_num(np.rint(recall * 100)).astype(np.int64)
-    return nearest + (recall >= _RECALL_LEVELS[nearest])
+    nearest = np.rint(recall * 100)
+    reached: NDArray[np.bool_] = recall >= _RECALL_LEVELS.take(nearest.astype(np.intp))
+    nearest += reached
+    return nearest
 
 
 def _accumulate(function: np.ufunc, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the running result over rows. Long rows are added one by one, which NumPy does three times as fast."""
+    """Return the running result over rows. Long rows are taken one by one, which NumPy does three times as fast."""
     if values.shape[1] < 64:
         running: NDArray[np.float64] = function.accumulate(values, axis=0)
         return running
-    values = np.ascontiguousarray(values)
-    for row in range(1, len(values)):
-        function(values[row - 1], values[row], out=values[row])
+    rows = list(values)
+    for before, row in pairwise(rows):
+        function(before, row, out=row)
     return values
 
 
@@ -203,3 +207,11 @@ def _mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore"):
         mean: NDArray[np.float64] = np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
     return mean
+
+
+def num_images_with(matches: Matches, metric: str) -> int:
+    """Return the number of images with ground truth of a metric's area range and class."""
+    classes = [row for row, name in enumerate(matches.class_names) if metric == f"AP/{name}"]
+    area = 0 if classes else {**_PRECISION, **_RECALL}[metric][0]
+    num_ground_truth = matches.num_ground_truth[area, classes or slice(None)]
+    return int((num_ground_truth > 0).any(axis=0).sum())

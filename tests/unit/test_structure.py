@@ -21,6 +21,7 @@ ROOMS = {
     "export": {"data", "detector", "evaluation", "model", "runtime"},
     "detector": {"amp", "checkpoint", "config", "data", "model"},
     "training": {"amp", "checkpoint", "config", "data", "evaluation", "layers", "model", "runtime"},
+    "comparison": {"evaluation"},
     "curation": {"data"},
     "report": {"config", "data"},
     "evaluation": {"amp", "config", "data", "layers", "model", "runtime"},

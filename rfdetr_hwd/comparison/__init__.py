@@ -1,0 +1,1 @@
+"""Compare two arms of runs: paired differences, their intervals, and verdicts."""
