@@ -85,12 +85,33 @@ def training(measured: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {name} | {speed:.0f} | {step:.0f} ms | {' | '.join(cells)} |"
 
 
+def coverage(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of how often intervals hold a known difference, and the lines of single runs."""
+    rows = measured["coverage"]
+    yield (
+        f"{measured['experiments']:,} simulated experiments for each number of images, with {measured['resamples']} "
+        f"resamples in each; the true difference is {measured['true_difference']:.4f} AP. "
+        f"The standard error of a fraction is about {(0.95 * 0.05 / measured['experiments']) ** 0.5:.3f}."
+    )
+    yield from ("", "| images | seeds | 95 % interval covers | quantiles cover | mean half width |", "|---" * 5 + "|")
+    for row in rows:
+        seeds = f"{row['seeds']}" if row["seeds"] > 1 else "1 (images only)"
+        fractions = f"{row['coverage']:.3f} | {row['quantiles']:.3f} | {row['half_width']:.4f}"
+        yield f"| {row['images']} | {seeds} | {fractions} |"
+    yield from ("", "| images | two models of one seed each | AP of one run | quantiles of one run |", "|---" * 4 + "|")
+    for row in rows:
+        if row["seeds"] == 1:
+            fractions = f"{row['of_these_models']:.3f} | {row['one_run']:.3f} | {row['one_run_quantiles']:.3f}"
+            yield f"| {row['images']} | {fractions} |"
+
+
 RATIOS = ("step_ratio", "memory_ratio", "first_step_ratio")
-TABLES = {"op": operators, "data": annotations, "save": saving, "training": training}
+TABLES = {"op": operators, "data": annotations, "save": saving, "training": training, "coverage": coverage}
 TITLES = {
     "training": "Training steps beside upstream's trainer",
     "op": "Downsamplers",
     "data": "Annotations of COCO's size",
+    "coverage": "Coverage of comparison intervals",
     "save": "Saving a checkpoint of RF-DETR Nano",
 }
 

@@ -1,8 +1,8 @@
 """The interval of a mean difference whose variance has two parts: seeds and images.
 
-The usual interval of a two-level bootstrap, the quantiles of its resamples, is too narrow: three seeds drawn with
-replacement vary by two thirds of their variance, and quantiles know nothing of degrees of freedom. With three seeds,
-"95 %" holds for about 80 %. This interval takes the variances from the two levels, and Student's t of each:
+The usual interval of a two-level bootstrap, the quantiles of its resamples, is too narrow. Where three seeds dominate,
+its ends are the smallest and the largest of the three, and all three lie on one side of the truth in a quarter of all
+experiments: "95 %" holds 75 %. This interval takes the variances from the two levels, and Student's t of each:
 
     half width = (A t(S - 1) + B t(n - 1)) / (A + B) * sqrt(A + B)
 
