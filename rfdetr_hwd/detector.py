@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import supervision as sv
@@ -69,6 +69,18 @@ class Detector:
     def resolution(self) -> int:
         """Input resolution, the width and height in pixels."""
         return self.model.stock.resolution
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is evaluated, for the record of its metrics: weights, checkpoint, resolution, preprocessing."""
+        return {
+            "num_select": self.model.stock.config.num_select,
+            "resolution": self.resolution,
+            "preprocessing": f"{self.model.resize} into a square, bilinear, antialiased",
+            "weights": self.weights,
+            "weights_sha256": self.checkpoint.weights_sha256(self.weights),
+            "checkpoint": str(self.checkpoint.path),
+            "step": self.checkpoint.step,
+        }
 
     @overload
     def predict(self, images: ImageLike, threshold: float = ...) -> sv.Detections: ...

@@ -37,10 +37,11 @@ def op(
 
     # Time each downsampler at each shape
     timings: list[Timing] = []
-    for in_channels, out_channels, side in operator_speed.SHAPES:
-        found = operator_speed.measure_shape(batch, in_channels, out_channels, side, rounds, device, ceiling)
+    for shape in operator_speed.SHAPES:
+        found = operator_speed.measure_shape(shape, batch, rounds, device, ceiling)
         timings += found
-        _print(f"{batch} x {in_channels} x {side} x {side} -> {out_channels}", found)
+        in_channels, out_channels, size = shape
+        _print(f"{batch} x {in_channels} x {size} x {size} -> {out_channels}", found)
 
     # Write the measurements
     if out is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,7 +12,7 @@ from rfdetr_hwd.errors import writing
 
 if TYPE_CHECKING:
     from rfdetr_hwd.config.schema import Config
-    from rfdetr_hwd.data.annotations import ClassMap, DetectionData
+    from rfdetr_hwd.data.annotations import DetectionData
     from rfdetr_hwd.detector import Detector
 
 
@@ -30,19 +30,14 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate a checkpoint with COCO metrics."""
-    from rfdetr_hwd.amp import describe_precision
-    from rfdetr_hwd.checkpoint.record import recorded_config
     from rfdetr_hwd.config.load import load_config, with_bit_depth
-    from rfdetr_hwd.data.decode import measure_split
-    from rfdetr_hwd.data.deep_images import describe
     from rfdetr_hwd.data.shared_memory import foresee_shortage
     from rfdetr_hwd.detector import Detector
     from rfdetr_hwd.evaluation.measurement import Evaluation
-    from rfdetr_hwd.evaluation.results import write_results
+    from rfdetr_hwd.evaluation.results import describe_protocol, write_results
     from rfdetr_hwd.runtime import distributed
     from rfdetr_hwd.runtime.launch import num_local_ranks
     from rfdetr_hwd.runtime.process_group import process_group
-    from rfdetr_hwd.training.limits import say_ap_limit
 
     overrides = overrides or []
     with process_group() as device:
@@ -54,7 +49,6 @@ def evaluate(
 
         # Read the split with the preprocessing of the training
         data = _read_split(detector, settings, split)
-        classes = data.map_classes(detector.class_names)
 
         # Evaluate, after the output directory is made, so that an error there comes early
         evaluation = Evaluation.build(detector.model, data, settings, device)
@@ -67,25 +61,14 @@ def evaluate(
         if not distributed.is_main():
             return
 
-        # Write the files, and report what limits the metrics
-        protocol = {
-            **evaluation.metric.protocol,
-            "images_unreadable": sorted(evaluation.unreadable),
-            **_describe_data(data),
-            **describe_precision(settings, detector.device),
-            **_describe_model(detector),
-        }
+        # Write the files
+        protocol = {**describe_protocol(evaluation, data), **detector.describe()}
         write_results(folder, metrics, protocol, evaluation.metric.detections, data)
-        for _, reason in describe(measure_split(data, settings.train.seed), data.options.bit_depth):
-            say(f"{data.name}: {reason}")
-        if (trained := recorded_config(detector.checkpoint).data.exif) != settings.data.exif:
-            say(f"data.exif is {settings.data.exif} here, but was {trained} in training")
-        _say_classes(classes)
-        say_ap_limit(data, settings.evaluation.max_dets)
+
+        # Report what limits the metrics, then print them
+        _say_limits(detector, settings, data)
         if evaluation.unreadable:
             say(f"unreadable images, whose objects count as missed: {len(evaluation.unreadable)}")
-
-        # Print the metrics
         title = f"{data.images}, {data.name}\n{detector.weights} weights of {detector.checkpoint.path}"
         _print_metrics(title, metrics)
         say(f"metrics: {folder / 'metrics.json'}\ndetections: {folder / 'predictions.json'}")
@@ -110,33 +93,28 @@ def _read_split(detector: "Detector", settings: "Config", split: Literal["val", 
     return read_split(find_data(settings.data).split(split), settings.data.allow, read_options(settings.data))
 
 
-def _describe_data(data: "DetectionData") -> dict[str, Any]:
-    return {
-        "data": str(data.images),
-        "split": data.name,
-        "bit_depth": data.options.bit_depth,
-        "exif": data.options.exif,
-    }
+def _say_limits(detector: "Detector", settings: "Config", data: "DetectionData") -> None:
+    """Report properties of the dataset, the preprocessing and the settings that limit the metrics."""
+    from rfdetr_hwd.checkpoint.record import recorded_config
+    from rfdetr_hwd.data.decode import measure_split
+    from rfdetr_hwd.data.deep_images import describe
+    from rfdetr_hwd.training.limits import say_ap_limit
 
+    # The images, read otherwise than they are stored, or than in training
+    for _, reason in describe(measure_split(data, settings.train.seed), data.options.bit_depth):
+        say(f"{data.name}: {reason}")
+    if (trained := recorded_config(detector.checkpoint).data.exif) != settings.data.exif:
+        say(f"data.exif is {settings.data.exif} here, but was {trained} in training")
 
-def _describe_model(detector: "Detector") -> dict[str, Any]:
-    return {
-        "num_select": detector.model.stock.config.num_select,
-        "resolution": detector.resolution,
-        "preprocessing": f"{detector.model.resize} into a square, bilinear, antialiased",
-        "weights": detector.weights,
-        "weights_sha256": detector.checkpoint.weights_sha256(detector.weights),
-        "checkpoint": str(detector.checkpoint.path),
-        "step": detector.checkpoint.step,
-    }
-
-
-def _say_classes(classes: "ClassMap") -> None:
-    """Report classes that the model or the dataset lacks, and the effect on the metrics."""
+    # The classes that the model or the dataset lacks
+    classes = data.map_classes(detector.class_names)
     if classes.only_model:
         say(f"classes only in the model, not evaluated: {', '.join(classes.only_model)}")
     if classes.only_dataset:
         say(f"classes only in the dataset, with an AP of 0 in the mean: {', '.join(classes.only_dataset)}")
+
+    # The detections per image
+    say_ap_limit(data, settings.evaluation.max_dets)
 
 
 def _print_metrics(title: str, metrics: Mapping[str, float | None]) -> None:

@@ -70,7 +70,7 @@ def read_shards(root: Path, split: str, files: FileList, findings: Findings, exi
         samples = _samples(root / name)
         with (root / name).open("rb") as file:
             for key, parts in samples.items():
-                entry = _read_sample(file, root / name, key, parts, digest, findings, exif)
+                entry = _read_sample(file, key, parts, digest, findings, exif)
                 if isinstance(entry, str):
                     skipped[f"{name}/{key}"] = entry
                     continue
@@ -109,7 +109,6 @@ def _samples(shard: Path) -> dict[str, dict[str, tuple[int, int]]]:
 
 def _read_sample(
     file: BinaryIO,
-    shard: Path,
     key: str,
     parts: dict[str, tuple[int, int]],
     digest: Any,
@@ -117,7 +116,7 @@ def _read_sample(
     exif: Exif,
 ) -> tuple[dict[str, Any], list[Any], tuple[int, int]] | str:
     """Return the image entry, the annotations, and the image's place; where it is skipped, the kind of finding."""
-    who = f"sample {shown(key)}"
+    shard, who = Path(file.name), f"sample {shown(key)}"
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in parts), None)
     if suffix is None or ".json" not in parts:
         findings.add("bad_image", shard, who, f"needs an image and a .json, but has {shown(sorted(parts))}")

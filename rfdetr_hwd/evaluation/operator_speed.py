@@ -74,25 +74,39 @@ class LiteratureHWD(nn.Module):
 
 
 def measure_shape(
-    batch: int, in_channels: int, out_channels: int, side: int, rounds: int, device: torch.device, ceiling: float
+    shape: tuple[int, int, int], batch: int, rounds: int, device: torch.device, ceiling: float
 ) -> list[Timing]:
-    """Return the timings of every downsampler that can be built at a shape, the stock convolution first."""
-    x = torch.randn(batch, in_channels, side, side, device=device)
+    """Time every downsampler that can be built at a shape, the stock convolution first.
+
+    Args:
+        shape: Input channels, output channels, height and width.
+        batch: Batch size.
+        rounds: How often each is timed.
+        device: Where to time them.
+        ceiling: Multiply-adds per second of a matrix product, from `measure_ceiling`.
+    """
+    # Build them all
+    in_channels, out_channels, size = shape
+    input_shape = (batch, in_channels, size, size)
+    x = torch.randn(input_shape, device=device)
     passes = {}
     macs = {}
     for name, module in _modules(in_channels, out_channels):
-        macs[name] = batch * count_multiply_adds(module, in_channels, side)
+        macs[name] = batch * count_multiply_adds(module, in_channels, size)
         passes[name] = _passes(module.to(device), x, name)
+
+    # Time them alternately, so that a change of the clock meets all of them
     samples: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in passes}
     for _ in range(rounds):
         for name, pair in passes.items():
             for kept, timed in zip(samples[name], pair, strict=True):
                 kept.append(_milliseconds(timed, device))
+
+    # Compare the medians with the stock convolution's
     medians = {name: tuple(statistics.median(kept) for kept in pair) for name, pair in samples.items()}
     stock = medians[STOCK]
-    shape = (batch, in_channels, side, side)
     return [
-        Timing(name, shape, f, t, f / stock[0], t / stock[1], macs[name] / (f / 1e3) / ceiling)
+        Timing(name, input_shape, f, t, f / stock[0], t / stock[1], macs[name] / (f / 1e3) / ceiling)
         for name, (f, t) in medians.items()
     ]
 

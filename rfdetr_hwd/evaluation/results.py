@@ -5,9 +5,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.errors import writing
+from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.files import replace_text
+
+
+def describe_protocol(evaluation: Evaluation, data: DetectionData) -> dict[str, Any]:
+    """Return how metrics were measured: the metric, the images, the precision.
+
+    Args:
+        evaluation: The finished evaluation.
+        data: The evaluated images.
+    """
+    return {
+        **evaluation.metric.protocol,
+        "images_unreadable": sorted(evaluation.unreadable),
+        "data": str(data.images),
+        "split": data.name,
+        "bit_depth": data.options.bit_depth,
+        "exif": data.options.exif,
+        **describe_precision(evaluation.config, evaluation.device),
+    }
 
 
 def write_results(

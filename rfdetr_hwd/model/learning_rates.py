@@ -5,21 +5,21 @@ from typing import Any
 
 from torch import nn
 
+from rfdetr_hwd.config.schema import TrainSection
+
 
 def learning_rates(
-    network: nn.Module,
-    config: Any,
-    *,
-    lr: float,
-    lr_encoder: float,
-    layer_decay: float,
-    component_decay: float,
-    weight_decay: float,
+    network: nn.Module, config: Any, train: TrainSection
 ) -> Iterator[tuple[str, nn.Parameter, float, float]]:
     """Yield (name, parameter, learning rate, weight decay) of every trainable parameter, by upstream's recipe.
 
-    The encoder's rate is `lr_encoder * component_decay**2 * layer_decay**(depth below the top)`, without weight decay
-    on scales, biases, norms and embeddings; the decoder's is `lr * component_decay`; everything else gets `lr`.
+    The encoder's rate is `lr_encoder * component_decay**2 * encoder_layer_decay**(depth below the top)`, without weight
+    decay on scales, biases, norms and embeddings; the decoder's is `lr * component_decay`; everything else gets `lr`.
+
+    Args:
+        network: The model.
+        config: Its configuration, upstream's.
+        train: The rates and decays.
     """
     num_layers = config.out_feature_indexes[-1] + 1
     for name, parameter in network.named_parameters():
@@ -29,10 +29,11 @@ def learning_rates(
         if called == "lr_encoder":
             depth = num_layers + 1 - _encoder_layer(name, num_layers)
             undecayed = any(part in name for part in ("gamma", "pos_embed", "rel_pos", "bias", "norm", "embeddings"))
-            rate = lr_encoder * component_decay**2 * layer_decay**depth
-            yield name, parameter, rate, 0.0 if undecayed else weight_decay
+            rate = train.lr_encoder * train.component_decay**2 * train.encoder_layer_decay**depth
+            yield name, parameter, rate, 0.0 if undecayed else train.weight_decay
         else:
-            yield name, parameter, lr * (component_decay if called == "lr_decoder" else 1.0), weight_decay
+            rate = train.lr * (train.component_decay if called == "lr_decoder" else 1.0)
+            yield name, parameter, rate, train.weight_decay
 
 
 def rate_name(parameter: str) -> str:

@@ -91,18 +91,9 @@ def build_learner(
     """
     network = model.network.to(device)
     broadcast_weights(network)
-    rates = learning_rates(
-        network,
-        model.stock.config,
-        lr=train.lr,
-        lr_encoder=train.lr_encoder,
-        layer_decay=train.encoder_layer_decay,
-        component_decay=train.component_decay,
-        weight_decay=train.weight_decay,
-    )
     return Learner(
         network=network,
-        optimizer=build_adamw(rates),
+        optimizer=build_adamw(learning_rates(network, model.stock.config, train)),
         schedule=Schedule(
             train.schedule,
             warmup_steps=round(train.warmup_epochs * steps_per_epoch),

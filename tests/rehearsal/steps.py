@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.amp import forward_in_amp
-from rfdetr_hwd.config.schema import DataSection, DownsampleSection, ModelSection
+from rfdetr_hwd.config.schema import DataSection, DownsampleSection, ModelSection, TrainSection
 from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.evaluation.evaluate import PassSize, evaluate
@@ -27,7 +27,7 @@ from tests.rehearsal.fake_device import Traffic, fake_cuda
 ARGS = SimpleNamespace(amp=True)
 CUDA = torch.device("cuda")
 SIDE = TINY_MODEL["resolution"]
-_RATES = {"lr": 1e-4, "lr_encoder": 1e-4, "layer_decay": 0.8, "component_decay": 0.7, "weight_decay": 1e-4}
+_RATES = TrainSection(lr=1e-4, lr_encoder=1e-4, encoder_layer_decay=0.8, component_decay=0.7, weight_decay=1e-4)
 
 
 def build(name: str = "hwd", site: str = "projector") -> BuiltModel:
@@ -84,7 +84,7 @@ def train(model: BuiltModel, device: torch.device, traffic: Traffic, side: int |
     torch.manual_seed(1)
     network = model.network.to(device).train()
     criterion = DetectionLoss(model.stock).to(device)
-    optimizer = build_adamw(learning_rates(network, model.stock.config, **_RATES))
+    optimizer = build_adamw(learning_rates(network, model.stock.config, _RATES))
     average = ExponentialMovingAverage(network, 0.9, 10.0)
     traffic.clear()
     result = train_step(network, criterion, [make_batch(side or model.stock.resolution)], optimizer, ARGS, 0.1)

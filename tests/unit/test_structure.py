@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 GROUND_FLOOR = {"console", "errors", "files"}  # every room may use it
 ROOMS = {
     "cli": {
-        *("", "amp", "checkpoint", "config", "curation", "data", "detector", "evaluation", "export", "layers", "model"),
+        *("", "checkpoint", "config", "curation", "data", "detector", "evaluation", "export", "layers", "model"),
         *("report", "runtime", "training"),
     },
     "export": {"data", "detector", "evaluation", "model", "runtime"},

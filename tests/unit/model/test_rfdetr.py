@@ -13,7 +13,7 @@ from rfdetr.config import RFDETRNanoConfig, TrainConfig
 from rfdetr.models.lwdetr import build_criterion_from_config, build_model_from_config
 
 from rfdetr_hwd.amp import forward_in_amp
-from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
+from rfdetr_hwd.config.schema import DownsampleSection, ModelSection, TrainSection
 from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.model import rfdetr as upstream
 from rfdetr_hwd.model.build import build_model
@@ -83,8 +83,8 @@ def test_one_update_is_upstreams_gradient() -> None:
 
 def test_learning_rates_are_upstreams_recipe() -> None:
     stock = build_stock_model("nano", 3, projector_scale=["P4", "P5"], **SETTINGS)
-    rates = {"lr": 1e-4, "lr_encoder": 1.5e-4, "layer_decay": 0.8, "component_decay": 0.7, "weight_decay": 1e-4}
-    ours = {name: (lr, decay) for name, _, lr, decay in learning_rates(stock.network, stock.config, **rates)}
+    rates = TrainSection(lr=1e-4, lr_encoder=1.5e-4, encoder_layer_decay=0.8, component_decay=0.7, weight_decay=1e-4)
+    ours = {name: (lr, decay) for name, _, lr, decay in learning_rates(stock.network, stock.config, rates)}
     args = SimpleNamespace(
         out_feature_indexes=stock.config.out_feature_indexes,
         lr_encoder=1.5e-4,
@@ -100,7 +100,7 @@ def test_learning_rates_are_upstreams_recipe() -> None:
     others = {name: rate for name, rate in ours.items() if name not in encoder}
     assert {rate for name, rate in others.items() if "transformer.decoder" in name} == {(1e-4 * 0.7, 1e-4)}
     assert {rate for name, rate in others.items() if "transformer.decoder" not in name} == {(1e-4, 1e-4)}
-    groups = build_adamw(learning_rates(stock.network, stock.config, **rates)).param_groups
+    groups = build_adamw(learning_rates(stock.network, stock.config, rates)).param_groups
     trained = sum(len(group["params"]) for group in groups)
     assert trained == sum(p.requires_grad for p in stock.network.parameters())
 
