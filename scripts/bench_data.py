@@ -63,7 +63,7 @@ def write_dataset(root: Path) -> int:
 def measure_check(root: Path) -> dict[str, float]:
     """Check the annotations in a fresh process: seconds, and its largest memory in GB."""
     from rfdetr_hwd.curation.check import check_dataset
-    from rfdetr_hwd.data.layouts import find_layout
+    from rfdetr_hwd.data.detect import find_layout
 
     start = time.perf_counter()
     report = check_dataset(find_layout(root), decode=False, num_queries=300)
@@ -74,7 +74,8 @@ def measure_check(root: Path) -> dict[str, float]:
 
 def measure_workers(root: Path) -> dict[str, float]:
     """Read the split and let data loader workers read all of it: proportional memory of all and of one, in GB."""
-    from rfdetr_hwd.data.layouts import find_layout, read_split
+    from rfdetr_hwd.data.detect import find_layout
+    from rfdetr_hwd.data.read import read_split
 
     data = read_split(find_layout(root).split("train"))
     alone = _proportional_gb(os.getpid())

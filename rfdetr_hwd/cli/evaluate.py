@@ -84,8 +84,8 @@ def _default_folder(weights: Path, split: str) -> Path:
 
 def _read_split(detector: "Detector", settings: "Config", split: Literal["val", "test"]) -> "DetectionData":
     from rfdetr_hwd.checkpoint.record import read_options
-    from rfdetr_hwd.data.layouts import read_split
-    from rfdetr_hwd.data.open import find_data
+    from rfdetr_hwd.data.detect import find_data
+    from rfdetr_hwd.data.read import read_split
     from rfdetr_hwd.training.validation_split import read_validation
 
     if split == "val":
@@ -96,12 +96,12 @@ def _read_split(detector: "Detector", settings: "Config", split: Literal["val", 
 def _say_limits(detector: "Detector", settings: "Config", data: "DetectionData") -> None:
     """Report properties of the dataset, the preprocessing and the settings that limit the metrics."""
     from rfdetr_hwd.checkpoint.record import recorded_config
-    from rfdetr_hwd.data.decode import measure_split
-    from rfdetr_hwd.data.deep_images import describe
+    from rfdetr_hwd.data.decoding_threads import measure_split
+    from rfdetr_hwd.data.deep_images import describe_bit_depth
     from rfdetr_hwd.training.limits import say_ap_limit
 
     # The images, read otherwise than they are stored, or than in training
-    for _, reason in describe(measure_split(data, settings.train.seed), data.options.bit_depth):
+    for _, reason in describe_bit_depth(measure_split(data, settings.train.seed), data.options.bit_depth):
         say(f"{data.name}: {reason}")
     if (trained := recorded_config(detector.checkpoint).data.exif) != settings.data.exif:
         say(f"data.exif is {settings.data.exif} here, but was {trained} in training")

@@ -27,7 +27,7 @@ def predict(
 
     Images that cannot be read or drawn are reported and skipped, and the exit status is 1.
     """
-    from rfdetr_hwd.data.deep_images import describe
+    from rfdetr_hwd.data.deep_images import describe_bit_depth
     from rfdetr_hwd.data.image_batches import find_images, measure_depths, read_batches
     from rfdetr_hwd.data.images import ImageError
     from rfdetr_hwd.detector import Detector
@@ -51,7 +51,7 @@ def predict(
         write_legend(out, detector.class_names)
 
     # Report how images with more than 8 bits are read
-    for _, reason in describe(measure_depths(paths), detector.options.bit_depth):
+    for _, reason in describe_bit_depth(measure_depths(paths), detector.options.bit_depth):
         say(f"{source}: {reason}")
 
     # Report the detections and the failures

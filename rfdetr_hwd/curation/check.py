@@ -11,13 +11,14 @@ import numpy as np
 
 from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
-from rfdetr_hwd.data.decode import decode_in_threads, measure_split
-from rfdetr_hwd.data.deep_images import DeepValues, describe, join
+from rfdetr_hwd.data.decoding_threads import decode_in_threads, measure_split
+from rfdetr_hwd.data.deep_images import DeepValues, describe_bit_depth, join_values
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.images import Exif, Header, ImageError, ReadOptions, measure_depth, read_header, read_image
+from rfdetr_hwd.data.formats import Exif
+from rfdetr_hwd.data.images import Header, ImageError, ReadOptions, measure_depth, read_header, read_image
 from rfdetr_hwd.data.layout import Layout
-from rfdetr_hwd.data.layouts import scan_counted
 from rfdetr_hwd.data.near_duplicates import MAX_DISTANCE, hash_image, near_duplicates
+from rfdetr_hwd.data.read import scan_counted
 
 _LEARNED = ("train", "val")
 
@@ -209,11 +210,11 @@ def _check_depth(
     """Find values that do not fit the bit depth: images that are clipped, and splits that are dark."""
     bit_depth = data.options.bit_depth
     for row, look in enumerate(looks):
-        for kind, reason in describe(look.depth, bit_depth):
+        for kind, reason in describe_bit_depth(look.depth, bit_depth):
             if kind == "clipped_values":
                 findings.add(kind, data.path(row), _name(data, row), reason)
     if is_first or not is_recognised:
-        for kind, reason in describe(join(look.depth for look in looks), bit_depth, is_recognised):
+        for kind, reason in describe_bit_depth(join_values(look.depth for look in looks), bit_depth, is_recognised):
             if kind == "low_bit_depth":
                 findings.add(kind, data.images, data.name, reason)
 

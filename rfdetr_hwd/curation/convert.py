@@ -16,7 +16,7 @@ The tests compare the written datasets with its loaders.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,14 +26,14 @@ from rfdetr_hwd.curation.yolo_write import unify_classes, write_description, wri
 from rfdetr_hwd.data.account import Account, unlisted_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import SKIPPED_ENTRIES, DatasetError, Findings, check_allowed
+from rfdetr_hwd.data.formats import Target
 from rfdetr_hwd.data.images import USUAL, ReadOptions
 from rfdetr_hwd.data.layout import Layout
-from rfdetr_hwd.data.layouts import scan_counted
 from rfdetr_hwd.data.listing import find_homes
+from rfdetr_hwd.data.read import scan_counted
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.upright import turn_upright
 
-Target = Literal["coco", "yolo"]
 """Formats that can be written: Roboflow's COCO layout, and YOLO's."""
 
 _TURNED = "images with an EXIF orientation: boxes refer to the upright image, so readers must apply it"

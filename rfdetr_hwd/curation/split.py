@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfdetr_hwd.curation.archive import new_folder, refuse_inside
-from rfdetr_hwd.curation.convert import Target, rooted, write_dataset
+from rfdetr_hwd.curation.convert import rooted, write_dataset
 from rfdetr_hwd.curation.write import Written
 from rfdetr_hwd.data.account import Account
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError, Findings
+from rfdetr_hwd.data.formats import Target
 from rfdetr_hwd.data.near_duplicates import Hashes
 from rfdetr_hwd.data.stratify import Shares, divide
 

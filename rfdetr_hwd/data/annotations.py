@@ -79,7 +79,7 @@ def _plainly(name: str) -> str:
 
 @dataclass(frozen=True)
 class DetectionData:
-    """The annotations of one split, one row an image; see `rfdetr_hwd.data.layouts.read_split`.
+    """The annotations of one split, one row an image; see `rfdetr_hwd.data.read.read_split`.
 
     Attributes:
         name: Name of the split.

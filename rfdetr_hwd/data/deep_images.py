@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from rfdetr_hwd.data.orientation import decode
+from rfdetr_hwd.data.orientation import decode_oriented
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 """Supported bit depths."""
@@ -50,7 +50,7 @@ class DeepValues(NamedTuple):
         return next((bits for bits in BIT_DEPTHS if bits >= needed), 16) if self.largest else 16
 
 
-def join(found: Iterable[DeepValues]) -> DeepValues:
+def join_values(found: Iterable[DeepValues]) -> DeepValues:
     """Return the common value range of several results."""
     total = DeepValues()
     for values in found:
@@ -59,7 +59,7 @@ def join(found: Iterable[DeepValues]) -> DeepValues:
     return total
 
 
-def describe(values: DeepValues, bit_depth: int, is_recognised: bool = False) -> list[tuple[str, str]]:
+def describe_bit_depth(values: DeepValues, bit_depth: int, is_recognised: bool = False) -> list[tuple[str, str]]:
     """Return findings about images that are read with a bit depth, as kinds and reasons.
 
     Args:
@@ -108,7 +108,7 @@ def is_deep(image: PIL.Image.Image) -> bool:
     return is_grey_deep(image) or _raw_mode(image) in {_GREY_ALPHA, *_LOW_BYTES}
 
 
-def measure(image: PIL.Image.Image) -> DeepValues:
+def measure_values(image: PIL.Image.Image) -> DeepValues:
     """Return the value range of one image. An image of 8 bits has none, and is not decoded."""
     if not is_deep(image):
         return DeepValues()
@@ -127,12 +127,12 @@ def decode_values(image: PIL.Image.Image, is_upright: bool = True) -> NDArray[An
     """
     raw_mode = _raw_mode(image)
     if is_grey_deep(image) or raw_mode is None:
-        return np.asarray(decode(image, is_upright))
+        return np.asarray(decode_oriented(image, is_upright))
     if raw_mode == _GREY_ALPHA:  # four bytes a pixel: grey, high and low, and alpha
-        pixels = np.asarray(_decode(image, "RGBA", "RGBA", is_upright))
+        pixels = np.asarray(_decode_as(image, "RGBA", "RGBA", is_upright))
         return _combine(pixels[..., 0], pixels[..., 1])
-    high = np.asarray(_decode(image, image.mode, _HIGH_BYTES.get(raw_mode, raw_mode), is_upright))
-    low = np.asarray(_decode(image, image.mode, _LOW_BYTES[raw_mode], is_upright))
+    high = np.asarray(_decode_as(image, image.mode, _HIGH_BYTES.get(raw_mode, raw_mode), is_upright))
+    low = np.asarray(_decode_as(image, image.mode, _LOW_BYTES[raw_mode], is_upright))
     return _combine(high[..., :3], low[..., :3])
 
 
@@ -167,7 +167,7 @@ def _raw_mode(image: PIL.Image.Image) -> str | None:
     return str(modes.pop()) if len(modes) == 1 else None
 
 
-def _decode(image: PIL.Image.Image, mode: str, raw_mode: str, is_upright: bool) -> PIL.Image.Image:
+def _decode_as(image: PIL.Image.Image, mode: str, raw_mode: str, is_upright: bool) -> PIL.Image.Image:
     """Decode the file of an image again with another pixel layout."""
     other: Any = reopen(image)
     other._mode = mode
@@ -175,4 +175,4 @@ def _decode(image: PIL.Image.Image, mode: str, raw_mode: str, is_upright: bool) 
         tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
         for tile in other.tile
     ]
-    return decode(other, is_upright)
+    return decode_oriented(other, is_upright)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from rfdetr_hwd.data.deep_images import DeepValues, join
+from rfdetr_hwd.data.deep_images import DeepValues, join_values
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, ImageError, ReadOptions, measure_depth, read_image
 from rfdetr_hwd.errors import ConfigError
 
@@ -51,7 +51,7 @@ def measure_depths(paths: Sequence[Path]) -> DeepValues:
     for path in paths[:_MEASURED]:
         with suppress(ImageError):
             found.append(measure_depth(path))
-    return join(found)
+    return join_values(found)
 
 
 def read_batches(

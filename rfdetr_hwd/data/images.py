@@ -5,12 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import PIL.Image
 
-from rfdetr_hwd.data.deep_images import DeepValues, decode_values, is_deep, is_grey_deep, measure, reopen, to_8_bits
-from rfdetr_hwd.data.orientation import SIDEWAYS, decode, read_orientation, stored_size
+from rfdetr_hwd.data.deep_images import (
+    DeepValues,
+    decode_values,
+    is_deep,
+    is_grey_deep,
+    measure_values,
+    reopen,
+    to_8_bits,
+)
+from rfdetr_hwd.data.formats import Exif
+from rfdetr_hwd.data.orientation import SIDEWAYS, decode_oriented, read_orientation, stored_size
 from rfdetr_hwd.errors import UserError
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -25,8 +34,6 @@ OTHER_IMAGE_SUFFIXES = (
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 """Pillow's own limit on decompression bombs, in force here whatever another library has set."""
 MAX_FILE_BYTES = 1 << 29
-Exif = Literal["auto", "apply", "ignore"]
-"""Whether images are turned upright as their EXIF orientation says; `auto`: unless they are annotated as stored."""
 
 
 class ImageError(UserError):
@@ -82,7 +89,7 @@ def measure_depth(path: Path, file: BinaryIO | None = None) -> DeepValues:
         ImageError: The file is missing, truncated, no image, of another format or too large to be true.
     """
     with _opened(path, file) as image:
-        return measure(image)
+        return measure_values(image)
 
 
 class Header(NamedTuple):
@@ -182,7 +189,7 @@ def to_rgb(
         is_upright = not _header(probe).is_kept("auto", annotated)
     if is_by_value:
         return PIL.Image.fromarray(to_8_bits(decode_values(image, is_upright), options.bit_depth)).convert("RGB")
-    decoded = decode(image, is_upright)
+    decoded = decode_oriented(image, is_upright)
     return decoded if decoded.mode == "RGB" else decoded.convert("RGB")
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES
+from rfdetr_hwd.data.known_layouts import LAYOUTS
 from rfdetr_hwd.data.layout import enumerate_some
-from rfdetr_hwd.data.layout_table import LAYOUTS
 from rfdetr_hwd.data.listing import COPY_ADVICE, FileList
 
 _PEEK_BYTES = 1 << 16

@@ -19,7 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.decode import decode_in_threads
+from rfdetr_hwd.data.decoding_threads import decode_in_threads
 from rfdetr_hwd.data.images import ImageError, read_image
 
 MAX_DISTANCE = 6

@@ -33,7 +33,7 @@ def stored_size(image: PIL.Image.Image, orientation: int) -> tuple[int, int]:
     return (image.width, image.height) if is_turned else (image.height, image.width)
 
 
-def decode(image: PIL.Image.Image, is_upright: bool = True) -> PIL.Image.Image:
+def decode_oriented(image: PIL.Image.Image, is_upright: bool = True) -> PIL.Image.Image:
     """Decode an image, and return a copy: turned upright as its EXIF orientation says, or as it is stored."""
     if is_upright:
         return PIL.ImageOps.exif_transpose(image)

@@ -10,7 +10,7 @@ from pathlib import Path
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.batch import BadImage, Failure
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
-from rfdetr_hwd.data.decode import decode_in_threads, probed_rows
+from rfdetr_hwd.data.decoding_threads import decode_in_threads, probed_rows
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.files import open_without_links
 

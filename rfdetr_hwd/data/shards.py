@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 from rfdetr_hwd.data.coco.read import RawSplit, read_entry
 from rfdetr_hwd.data.findings import DatasetError, Findings, is_id, shown
-from rfdetr_hwd.data.images import IMAGE_SUFFIXES, MAX_FILE_BYTES, Exif, Header, ImageError, read_header
+from rfdetr_hwd.data.formats import Exif
+from rfdetr_hwd.data.images import IMAGE_SUFFIXES, MAX_FILE_BYTES, Header, ImageError, read_header
 from rfdetr_hwd.data.layout import Found, Split
 from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import role_of

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rfdetr_hwd.data.findings import shown
-from rfdetr_hwd.data.images import Exif, Header, ImageError, read_header
+from rfdetr_hwd.data.formats import Exif
+from rfdetr_hwd.data.images import Header, ImageError, read_header
 from rfdetr_hwd.data.values import read_number
 
 _MAX_SIDE = 1 << 20  # pixels

@@ -22,7 +22,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
     return path.read_bytes()
 
 
-def decode(content: bytes, errors: str = "strict") -> str:
+def decode_text(content: bytes, errors: str = "strict") -> str:
     """Return the text of a file: UTF-16 where its mark says so (Windows' Notepad and PowerShell), or else UTF-8.
 
     Args:
@@ -49,5 +49,5 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
         OSError: The file is not there, or no regular file.
         ValueError: It is too large, or no text.
     """
-    lines = decode(read_bytes(path)).splitlines()
+    lines = decode_text(read_bytes(path)).splitlines()
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]

@@ -13,7 +13,7 @@ from rfdetr_hwd.data.categories import index_categories
 from rfdetr_hwd.data.coco.read import RawSplit
 from rfdetr_hwd.data.entry import Known, read_box, read_object
 from rfdetr_hwd.data.findings import DatasetError, Findings, name_entry, shown
-from rfdetr_hwd.data.images import Exif
+from rfdetr_hwd.data.formats import Exif
 from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.sizes import Settled, Size, read_annotated, settle_sizes
 from rfdetr_hwd.data.values import MAX_NAME, Id, describe_texts, is_name, number_ids, read_id

@@ -13,7 +13,7 @@ from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
 from rfdetr_hwd.data.transforms import preprocess
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError, UserError, writing
-from rfdetr_hwd.export.formats import Format, check_format, make_room
+from rfdetr_hwd.export.formats import Format
 from rfdetr_hwd.export.metadata import describe_graph
 from rfdetr_hwd.export.parity import check_released, check_runtime, compare_ap
 from rfdetr_hwd.export.runtimes import RUNTIMES
@@ -39,18 +39,16 @@ def export(
 
     Args:
         detector: The trained model.
-        out: The file to write.
+        out: The file to write, see `make_room`.
         images: Images to compare raw outputs on, (N, 3, R, R), from `sample_images`.
         format: `rfdetr`, or a format of upstream's exporter: `onnx`, `openvino`, `tensorrt`, ...
-        size: Batch size of a graph.
+        size: Batch size of a graph, see `check_format`.
         measured_on: Also compare AP over these data.
 
     Raises:
         UserError: The downsampler does not fold, a format's packages are missing, the file cannot be written, or the
             comparison fails.
     """
-    check_format(format, size)
-    make_room(format, out)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
         # Fold, write, and load the file as users of rfdetr do
         checkpoint = Path(scratch) / "stock.pth"

@@ -10,16 +10,16 @@ from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
-from rfdetr_hwd.data.decode import measure_split
-from rfdetr_hwd.data.deep_images import describe
+from rfdetr_hwd.data.decoding_threads import measure_split
+from rfdetr_hwd.data.deep_images import describe_bit_depth
+from rfdetr_hwd.data.detect import find_data, say_remarks
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.holdout import HeldOut
 from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.layout import Split
-from rfdetr_hwd.data.layouts import scan_split
 from rfdetr_hwd.data.loader import Partition, TrainLoader, TrainOrder, multi_scale_resolutions
-from rfdetr_hwd.data.open import find_data, say_remarks
 from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
+from rfdetr_hwd.data.read import scan_split
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.errors import ConfigError
@@ -131,7 +131,7 @@ def _find_options(train_data: DetectionData, val_data: DetectionData, config: Co
     if is_open:
         options = replace(options, bit_depth=held.bit_depth)
     for data, values, is_found in ((train_data, held, is_open), (val_data, measure_split(val_data, seed), False)):
-        for kind, reason in describe(values, options.bit_depth, is_found):
+        for kind, reason in describe_bit_depth(values, options.bit_depth, is_found):
             if data is train_data or kind == "clipped_values" or not is_open:
                 say(f"{data.name}: {reason}")
     return options

@@ -7,11 +7,11 @@ from rfdetr_hwd.checkpoint.record import read_options
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
-from rfdetr_hwd.data.decode import measure_split
+from rfdetr_hwd.data.decoding_threads import measure_split
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.layout import Layout
-from rfdetr_hwd.data.layouts import scan_split
+from rfdetr_hwd.data.read import scan_split
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.training.validation_split import hold_out, refuse_val_split
 

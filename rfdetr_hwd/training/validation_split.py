@@ -7,11 +7,11 @@ from rfdetr_hwd.checkpoint.record import read_options
 from rfdetr_hwd.config.schema import DataSection
 from rfdetr_hwd.console import say, watch
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.detect import find_data
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
 from rfdetr_hwd.data.layout import Layout
-from rfdetr_hwd.data.layouts import read_split
-from rfdetr_hwd.data.open import find_data
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.runtime import distributed
 

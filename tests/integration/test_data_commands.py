@@ -30,7 +30,7 @@ def test_check_prints_a_table_writes_json_and_exits_1_on_errors(cli: Run, shapes
 
 def test_the_demo_overwrites_nothing(cli: Run, tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
-    refused(cli("data", "demo", "--out", tmp_path), 2, "already exists: choose a new directory")
+    refused(cli("data", "demo", "--out", tmp_path), 2, "is not empty: choose a new directory")
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
 
 

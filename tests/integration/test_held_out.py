@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.detect import find_layout
+from rfdetr_hwd.data.read import read_split
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
 from tests.unit.data.voc_files import voc_xml

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.loader import EvalLoader, Partition
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.evaluation.measurement import Evaluation

@@ -41,8 +41,8 @@ def check(
     from json import dumps
 
     from rfdetr_hwd.curation.check import check_dataset
+    from rfdetr_hwd.data.detect import find_named, say_remarks
     from rfdetr_hwd.data.findings import KINDS, DatasetError, check_allowed
-    from rfdetr_hwd.data.open import find_named, say_remarks
 
     # Find and read the dataset
     allow = allow or []

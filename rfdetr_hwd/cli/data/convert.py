@@ -32,8 +32,8 @@ def convert(
     of the dataset abort the conversion before anything is written.
     """
     from rfdetr_hwd.curation.convert import convert as convert_dataset
+    from rfdetr_hwd.data.detect import find_named, say_remarks
     from rfdetr_hwd.data.images import ReadOptions
-    from rfdetr_hwd.data.open import find_named, say_remarks
 
     layout = find_named(source, format, {"train": train, "val": val, "test": test})
     converted = convert_dataset(layout, to, out, allow or [], ReadOptions(exif=exif))

@@ -40,9 +40,8 @@ def _fetch(what: str, out: Path, sha256: str | None) -> "Unpacked":
 
 
 def _say_layout(out: Path) -> None:
+    from rfdetr_hwd.data.detect import find_layout, say_remarks
     from rfdetr_hwd.data.findings import DatasetError
-    from rfdetr_hwd.data.layouts import find_layout
-    from rfdetr_hwd.data.open import say_remarks
 
     inside = [path for path in out.iterdir() if path.is_dir()]
     root = inside[0] if len(list(out.iterdir())) == 1 and inside else out  # many archives hold one directory

@@ -39,8 +39,8 @@ def show(
     Images are shown as stored and as the model sees them. The training split is shown with the augmentation of the
     first epochs. Other splits are shown as in evaluation.
     """
+    from rfdetr_hwd.data.detect import find_data
     from rfdetr_hwd.data.findings import Findings
-    from rfdetr_hwd.data.open import find_data
     from rfdetr_hwd.files import check_new_directory
     from rfdetr_hwd.report.dataset_page import DatasetFacts, build_dataset_page, draw_plots
     from rfdetr_hwd.report.legend import write_legend

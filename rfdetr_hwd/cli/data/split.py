@@ -37,12 +37,12 @@ def split(
 
     from rfdetr_hwd.curation.split import count_images, split_dataset, without_unreadable
     from rfdetr_hwd.data.account import unlisted_images
-    from rfdetr_hwd.data.decode import measure_split
+    from rfdetr_hwd.data.decoding_threads import measure_split
+    from rfdetr_hwd.data.detect import find_named
     from rfdetr_hwd.data.findings import SKIPPED_ENTRIES, Findings, check_allowed
     from rfdetr_hwd.data.images import ReadOptions
-    from rfdetr_hwd.data.layouts import scan_counted
     from rfdetr_hwd.data.near_duplicates import hash_images
-    from rfdetr_hwd.data.open import find_named
+    from rfdetr_hwd.data.read import scan_counted
 
     # Find the one split that is annotated
     allow = allow or []

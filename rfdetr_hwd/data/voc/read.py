@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from rfdetr_hwd.data.coco.read import RawSplit
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.images import Exif, Header, ImageError, read_header
+from rfdetr_hwd.data.formats import Exif
+from rfdetr_hwd.data.images import Header, ImageError, read_header
 from rfdetr_hwd.data.layout import Found, Split
 from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.sizes import Size

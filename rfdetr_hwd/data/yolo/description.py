@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from rfdetr_hwd.data.findings import DatasetError, shown
 from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import ROLES, Role, role_of
-from rfdetr_hwd.data.text_file import decode, read_bytes
+from rfdetr_hwd.data.text_file import decode_text, read_bytes
 from rfdetr_hwd.data.yolo.yaml import MAX_YAML_BYTES, Value, read_text, read_values
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
@@ -115,7 +115,7 @@ def read_darknet_description(root: Path, name: str, files: FileList) -> Descript
     path = root / name
     try:
         content = read_bytes(path, MAX_YAML_BYTES)
-        lines = [line.split("#")[0].split("=", 1) for line in decode(content).splitlines()]
+        lines = [line.split("#")[0].split("=", 1) for line in decode_text(content).splitlines()]
     except (OSError, ValueError):
         return None
     values: dict[str, Value] = {pair[0].strip().lower(): pair[1].strip() for pair in lines if len(pair) == 2}
@@ -228,7 +228,7 @@ def _read_names(path: Path) -> tuple[tuple[tuple[int, str], ...], bytes]:
     """Return the classes of a file with a name on each line, and its content; its last lines may be blank."""
     try:
         content = read_bytes(path, MAX_YAML_BYTES)
-        lines = [line.strip() for line in decode(content).rstrip().splitlines()]
+        lines = [line.strip() for line in decode_text(content).rstrip().splitlines()]
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read the classes from {path}: {error}") from None
     if not lines:

@@ -6,7 +6,8 @@ from typing import Any
 
 from rfdetr_hwd.data.coco.read import RawSplit
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.images import Exif, ImageError, read_header
+from rfdetr_hwd.data.formats import Exif
+from rfdetr_hwd.data.images import ImageError, read_header
 from rfdetr_hwd.data.layout import Found, Split
 from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.roles import ROLES

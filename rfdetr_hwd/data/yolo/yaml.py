@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from rfdetr_hwd.data.findings import DatasetError, shown
-from rfdetr_hwd.data.text_file import decode, read_bytes
+from rfdetr_hwd.data.text_file import decode_text, read_bytes
 
 MAX_YAML_BYTES = 1 << 20
 
@@ -69,9 +69,9 @@ def read_text(path: Path) -> tuple[str, bool]:
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read {path}: {error}") from None
     try:
-        text, has_stray_bytes = decode(content), False
+        text, has_stray_bytes = decode_text(content), False
     except ValueError:
-        text, has_stray_bytes = decode(content, "surrogateescape").translate(_STRAY_BYTES), True
+        text, has_stray_bytes = decode_text(content, "surrogateescape").translate(_STRAY_BYTES), True
     return _UNPRINTABLE.sub("", text), has_stray_bytes
 
 

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from rfdetr_hwd.cli.app import app
 from rfdetr_hwd.cli.data import show as show_verb
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import read_image
-from rfdetr_hwd.data.layouts import find_layout, scan_split
+from rfdetr_hwd.data.read import scan_split
 from rfdetr_hwd.data.transforms import augment, build_augmentation
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.report.samples import draw_sample, draw_sheet

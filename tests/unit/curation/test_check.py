@@ -11,8 +11,8 @@ import pytest
 
 from rfdetr_hwd.curation.check import Report, check_dataset
 from rfdetr_hwd.data.annotations import ClassMap
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import KINDS, DatasetError
-from rfdetr_hwd.data.layouts import find_layout
 
 
 def check(root: Path, decode: bool = True, num_queries: int = 300) -> Report:

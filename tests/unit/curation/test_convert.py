@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from rfdetr_hwd.curation.convert import Conversion, Written, convert
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.read import read_split
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -8,7 +8,8 @@ import PIL.Image
 import pytest
 
 from rfdetr_hwd.curation.shapes import CLASS_NAMES, ShapesSpec, draw_scene, write_shapes
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.detect import find_layout
+from rfdetr_hwd.data.read import read_split
 
 
 def test_the_same_seed_writes_the_same_files(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 from rfdetr_hwd.curation.split import SplitResult, split_dataset
 from rfdetr_hwd.curation.write import ANNOTATIONS
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.data.near_duplicates import hash_images
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.data.stratify import Shares, stratify
 
 SHARES = (0.8, 0.1, 0.1)

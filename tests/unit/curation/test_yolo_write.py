@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from rfdetr_hwd.curation.convert import Written, convert
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.read import read_split
 from tests.unit.data.pictures import HEIGHT, WIDTH, box_of, draw, num_right
 from tests.unit.data.yolo_files import find
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rfdetr_hwd.curation.check import check_dataset
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.layouts import find_layout
 from tests.unit.data.yolo_files import write_tree
 
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rfdetr_hwd.data import layouts as source
+from rfdetr_hwd.data import read
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import Findings
-from rfdetr_hwd.data.layouts import Split
+from rfdetr_hwd.data.layout import Split
 
 CONTENT: dict[str, Any] = {
     "categories": [
@@ -55,4 +55,4 @@ def with_image(**changes: object) -> dict[str, Any]:
 def scan_split(split: Split) -> tuple[DetectionData, Findings]:
     """Return what can be used of a split, and what was found."""
     findings = Findings()
-    return source.scan_split(split, findings), findings
+    return read.scan_split(split, findings), findings

@@ -9,8 +9,9 @@ import pytest
 
 from rfdetr_hwd.data.account import SKIPS_IMAGE, SKIPS_OBJECT, take_account, unlisted_images
 from rfdetr_hwd.data.coco.read import read_coco
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import KINDS, DatasetError, Findings
-from rfdetr_hwd.data.layouts import find_layout, scan_counted
+from rfdetr_hwd.data.read import scan_counted
 from tests.unit.data.coco_files import CONTENT, write_split
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.layouts import find_layout, read_split, scan_split
+from rfdetr_hwd.data.read import read_split, scan_split
 from tests.unit.data.coco_files import write_split
 from tests.unit.data.voc_files import voc_xml, write_files
 

@@ -8,10 +8,11 @@ import pytest
 
 from rfdetr_hwd.data.coco import layout as coco_layout
 from rfdetr_hwd.data.coco.layout import KEYS, peek_json
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError, Findings
+from rfdetr_hwd.data.known_layouts import LAYOUTS, KnownLayout
 from rfdetr_hwd.data.layout import Layout, SplitFiles
-from rfdetr_hwd.data.layout_table import LAYOUTS, KnownLayout
-from rfdetr_hwd.data.layouts import find_layout, read_split, scan_split
+from rfdetr_hwd.data.read import read_split, scan_split
 from tests.unit.data.pictures import annotate, draw, num_right, write_json
 
 DOCS = Path(__file__).parents[3] / "docs" / "layouts.md"

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from rfdetr_hwd.data.deep_images import BIT_DEPTHS, DeepValues, describe, is_deep, join
+from rfdetr_hwd.data.deep_images import BIT_DEPTHS, DeepValues, describe_bit_depth, is_deep, join_values
 from rfdetr_hwd.data.image_batches import measure_depths
 from rfdetr_hwd.data.images import ReadOptions, measure_depth, read_image, to_rgb
 
@@ -182,7 +182,7 @@ def test_an_image_from_a_program_is_read_like_its_file(tmp_path: Path) -> None:
     [(0, 16), (1, 8), (255, 8), (256, 10), (1023, 10), (1024, 12), (4095, 12), (4096, 14), (16_384, 16), (65_535, 16)],
 )
 def test_the_fewest_bits_that_hold_all_values(largest: int, bits: int) -> None:
-    assert join([DeepValues(1, 0), DeepValues(2, largest), DeepValues()]).bit_depth == bits
+    assert join_values([DeepValues(1, 0), DeepValues(2, largest), DeepValues()]).bit_depth == bits
     assert DeepValues().bit_depth == 16
 
 
@@ -201,7 +201,7 @@ def test_the_fewest_bits_that_hold_all_values(largest: int, bits: int) -> None:
 def test_what_is_said_of_them(
     held: DeepValues, bit_depth: int, is_recognised: bool, kind: str | None, parts: list[str]
 ) -> None:
-    found = describe(held, bit_depth, is_recognised)
+    found = describe_bit_depth(held, bit_depth, is_recognised)
     assert [name for name, _ in found] == ([kind] if kind else [])
     assert all(part in reason for _, reason in found for part in parts), found
 
@@ -213,5 +213,5 @@ def test_images_that_are_predicted_are_measured(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"")
     paths = sorted(tmp_path.iterdir())
     assert measure_depths(paths) == DeepValues(num_images=1, largest=4000)
-    ((_, reason),) = describe(measure_depths(paths), 16)
+    ((_, reason),) = describe_bit_depth(measure_depths(paths), 16)
     assert "Read as 16 bits they are dark, at most 15 of 255. Set data.bit_depth=12" in reason

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import Findings
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.read import read_split
 from tests.unit.data.coco_files import CONTENT, scan_split, with_annotation, write_split
 
 

@@ -12,12 +12,14 @@ import PIL.ImageOps
 import pytest
 
 from rfdetr_hwd.curation.check import check_dataset
-from rfdetr_hwd.curation.convert import Target, convert
+from rfdetr_hwd.curation.convert import convert
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import Findings
-from rfdetr_hwd.data.images import Exif, ReadOptions
-from rfdetr_hwd.data.layouts import find_layout, scan_split
+from rfdetr_hwd.data.formats import Exif, Target
+from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.near_duplicates import hash_images
+from rfdetr_hwd.data.read import scan_split
 from tests.unit.data.voc_files import voc_xml
 
 WIDTH, HEIGHT = 24, 16

@@ -19,8 +19,9 @@ from rfdetr_hwd.data import workers as workers_module
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.loader import EvalLoader, Partition, TrainLoader, TrainOrder
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.data.workers import Workers, serve
 
 BATCHES = [[SampleKey(row, 0, 64), SampleKey(row + 1, 0, 64)] for row in (0, 4)]
@@ -150,7 +151,8 @@ def test_doctor_judges_the_room(monkeypatch: pytest.MonkeyPatch, mebibytes: int,
 SCRIPT = """
 import json, logging, multiprocessing, os, signal, sys
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.detect import find_layout
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.data.workers import Workers, serve
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -12,9 +12,10 @@ import pytest
 from rfdetr_hwd.config.load import parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.training import validation_split as run_data
 from rfdetr_hwd.training.data import read_data

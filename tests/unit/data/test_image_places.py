@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.image_directory import Owner, plain_path
 from rfdetr_hwd.data.image_places import place_images
-from rfdetr_hwd.data.layouts import find_layout, scan_split
 from rfdetr_hwd.data.listing import FileList
+from rfdetr_hwd.data.read import scan_split
 from rfdetr_hwd.data.roles import Role
 from tests.unit.data.pictures import annotate, draw, num_right, write_json
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from rfdetr_hwd.curation.convert import Target, convert
+from rfdetr_hwd.curation.convert import convert
 from rfdetr_hwd.data.account import unlisted_images
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.layouts import find_layout, scan_counted, scan_split
+from rfdetr_hwd.data.formats import Target
 from rfdetr_hwd.data.listing import FileList, find_homes
+from rfdetr_hwd.data.read import scan_counted, scan_split
 from tests.unit.data.test_exif import write
 
 LAYOUTS = {

@@ -15,10 +15,11 @@ import torch
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.batch import BadImage, Batch
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.data.loader import EvalLoader, Partition, TrainLoader, TrainOrder, multi_scale_resolutions
 from rfdetr_hwd.data.quarantine import Quarantine, probe_images
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.data.workers import Workers, serve
 from rfdetr_hwd.errors import Interrupted
 

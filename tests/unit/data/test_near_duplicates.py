@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.images import ReadOptions
-from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.data.near_duplicates import MAX_DISTANCE, hash_image, hash_images, near_duplicates
+from rfdetr_hwd.data.read import read_split
 
 
 def distance(a: PIL.Image.Image, b: PIL.Image.Image) -> int:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.overlap import count_shared
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.training.limits import say_overlap
 
 

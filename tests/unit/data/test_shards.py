@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.read import read_split
 from tests.unit.data.coco_files import scan_split
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from rfdetr_hwd.data import sizes
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.layouts import find_layout, read_split, scan_split
+from rfdetr_hwd.data.read import read_split, scan_split
 
 Box = list[float]
 

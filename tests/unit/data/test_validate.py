@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import KINDS, DatasetError
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.errors import ConfigError, UserError
 from tests.unit.data.coco_files import CONTENT, scan_split, with_annotation, with_image, write_split
 

@@ -7,8 +7,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import KINDS, DatasetError, Findings
-from rfdetr_hwd.data.layouts import find_layout, read_split, scan_split
+from rfdetr_hwd.data.read import read_split, scan_split
 from tests.unit.data.voc_files import CAT, CAT_BOX, boxes_of, read_all, save, voc_xml, write_devkit, write_files
 
 with warnings.catch_warnings():

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.layouts import find_layout, read_split
 from rfdetr_hwd.data.listing import FileList
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.data.voc.splits import find_voc_splits
 from tests.unit.data.voc_files import CAT, CAT_BOX, boxes_of, read_all, voc_xml, write_files
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError, Findings
-from rfdetr_hwd.data.layouts import find_layout, read_split, scan_counted
+from rfdetr_hwd.data.read import read_split, scan_counted
 from tests.unit.data.yolo_files import BOX, YAML, reasons, scan, write_tree
 
 HAND = "0.1 0.2 2 0.2 0.3 1 0.15 0.25 0"  # three keypoints with their visibility

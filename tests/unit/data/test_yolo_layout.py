@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.layout_table import LAYOUTS, KnownLayout
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.known_layouts import LAYOUTS, KnownLayout
 from rfdetr_hwd.data.listing import FileList
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.data.yolo.layout import find_yolo_splits
 from tests.unit.data.pictures import HEIGHT, WIDTH, box_of, draw, num_right
 from tests.unit.data.yolo_files import BOX, YAML, find, reasons, scan, write_split, write_tree

@@ -6,8 +6,9 @@ from typing import Any
 import PIL.Image
 
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import Findings
-from rfdetr_hwd.data.layouts import find_layout, scan_split
+from rfdetr_hwd.data.read import scan_split
 
 Box = tuple[str, object, object, object, object]
 Read = dict[str, dict[str, list[tuple[str, list[float]]]]]

@@ -6,9 +6,10 @@ from pathlib import Path
 import PIL.Image
 
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import Findings
-from rfdetr_hwd.data.layouts import find_layout, scan_split
 from rfdetr_hwd.data.listing import FileList
+from rfdetr_hwd.data.read import scan_split
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.yolo.layout import YoloSplits, find_yolo_splits
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.detect import find_layout
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.training import data as training_data
 from tests.unit.training.stand_ins import make_config
 

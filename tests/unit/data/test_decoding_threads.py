@@ -10,11 +10,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from rfdetr_hwd.data import decode
+from rfdetr_hwd.data import decoding_threads
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.decode import MAX_THREADS, NUM_PROBED, decode_in_threads, measure_split, probed_rows
+from rfdetr_hwd.data.decoding_threads import MAX_THREADS, NUM_PROBED, decode_in_threads, measure_split, probed_rows
 from rfdetr_hwd.data.deep_images import DeepValues
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.detect import find_layout
+from rfdetr_hwd.data.read import read_split
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ class Look:
 
 
 def test_a_machine_with_many_cores_gets_few_threads(data: DetectionData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode.os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(decoding_threads.os, "cpu_count", lambda: 128)
     look = Look(MAX_THREADS)
     assert list(decode_in_threads(data, look, range(24))) == [row * row for row in range(24)]
     assert look.most == MAX_THREADS == 4
@@ -57,11 +58,11 @@ def test_large_images_are_decoded_one_after_another(
     data: DetectionData, monkeypatch: pytest.MonkeyPatch, room: float, together: int
 ) -> None:
     """Where the memory has no room for so many; how large one is says its file, not its annotation."""
-    monkeypatch.setattr(decode.os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(decoding_threads.os, "cpu_count", lambda: 128)
     for row in range(len(data)):
         PIL.Image.new("L", (1000, 1000)).save(data.path(row))
-    monkeypatch.setattr(decode, "MEMORY", round(room * decode._estimate_bytes(data, 0)))
-    assert decode._estimate_bytes(data, 0) == pytest.approx(16e6, rel=0.01)
+    monkeypatch.setattr(decoding_threads, "MEMORY", round(room * decoding_threads._estimate_bytes(data, 0)))
+    assert decoding_threads._estimate_bytes(data, 0) == pytest.approx(16e6, rel=0.01)
     look = Look(together)
     small = replace(data, sizes=np.ones_like(data.sizes))
     assert list(decode_in_threads(small, look, range(24))) == [row * row for row in range(24)]
@@ -86,8 +87,8 @@ def test_whoever_is_asked_to_stop_does_not_decode_the_rest(
         is_over.wait(60)
         seen.append(row)
 
-    monkeypatch.setattr(decode, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(decode.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(decoding_threads, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(decoding_threads.os, "cpu_count", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         list(decode_in_threads(data, look, range(24)))
     assert seen in ([], [1])

@@ -1,21 +1,19 @@
-"""Find a detection dataset and read its splits, whatever its format."""
+"""Read a split of a dataset, whatever its format."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from rfdetr_hwd.data.account import Account, take_account
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.coco.layout import find_coco, read_coco_split
 from rfdetr_hwd.data.coco.read import RawSplit
-from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
-from rfdetr_hwd.data.formats import Format
-from rfdetr_hwd.data.images import USUAL, Exif, ReadOptions
-from rfdetr_hwd.data.inventory import describe_contents
-from rfdetr_hwd.data.layout import USUAL_NAMES, Found, Layout, Split, SplitFiles, SplitName
+from rfdetr_hwd.data.findings import Findings, check_allowed
+from rfdetr_hwd.data.formats import Exif, Format
+from rfdetr_hwd.data.images import USUAL, ReadOptions
+from rfdetr_hwd.data.layout import Found, Split
 from rfdetr_hwd.data.listing import FileList
-from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.shards import find_shards, read_shards
 from rfdetr_hwd.data.validate import index_split
 from rfdetr_hwd.data.voc.read import find_voc, read_voc_split
@@ -52,65 +50,6 @@ READERS: Mapping[Format, Reader] = {
     "voc": Reader(find_voc, read_voc_split),
 }
 """The formats, in the order in which a directory is asked for them."""
-
-
-def find_layout(
-    root: str | Path, format: Format | Literal["auto"] = "auto", names: Mapping[Role, SplitName] = USUAL_NAMES
-) -> Layout:
-    """Recognise a dataset by what lies in its directory.
-
-    Of several formats the first is taken that has something to train on and to validate, or else the first.
-
-    Args:
-        root: The directory.
-        format: Its format, or `auto`.
-        names: How the user names splits.
-
-    Raises:
-        DatasetError: The directory is missing or nothing in it is known; the message says what is there.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        where = "" if root.is_absolute() else f" in {Path.cwd()}"
-        what = f"{root} is a file: give its directory" if root.is_file() else f"there is no directory {root}{where}"
-        raise DatasetError(f"data.root: {what}")
-    files = FileList.scan(root)
-    found, reasons = _ask(
-        [known for known in READERS if known != "roboflow"] if format == "auto" else [format], root, files
-    )
-    if not found:
-        if any(_is_path(name) for name in names.values()):
-            return Layout(root, "coco" if format == "auto" else format, (), (), names)
-        if reasons:
-            raise DatasetError(reasons[0])
-        other = next(iter(_ask(READERS, root, files)[0]), None) if format != "auto" else None
-        if other:
-            raise DatasetError(f"{root} is not in the format {format} (data.format, --format): it is {other}")
-        raise DatasetError(f"{root} has no known layout. {describe_contents(root, files)}")
-    chosen = max(found, key=lambda known: len({split.role for split in found[known].splits} & {"train", "val"}))
-    splits, notes, missing = found[chosen]
-    notes = (*notes, *reasons)
-    others = [known for known in found if known != chosen]
-    if others:
-        notes = (*notes, f"it is also in the format {' and '.join(others)}: choose with --format (data.format)")
-    if chosen == "coco" and all(split.format == "roboflow" for split in splits):
-        chosen = "roboflow"
-    return Layout(root, chosen, splits, notes, names, files.image_counts, missing)
-
-
-def _ask(formats: Iterable[Format], root: Path, files: FileList) -> tuple[dict[Format, Found], list[str]]:
-    """Return what each format finds, and why one that is there cannot be told."""
-    found: dict[Format, Found] = {}
-    reasons = []
-    for known in formats:
-        try:
-            splits = READERS[known].find(root, files)
-        except DatasetError as error:
-            reasons.append(str(error))
-            continue
-        if splits is not None:
-            found[known] = splits
-    return found, reasons
 
 
 def scan_split(
@@ -172,7 +111,3 @@ def read_split(
 def _only_roboflow(found: Found | None) -> Found | None:
     splits = tuple(split for split in found.splits if split.format == "roboflow") if found else ()
     return Found(splits, found.notes) if found and splits else None
-
-
-def _is_path(name: SplitName) -> bool:
-    return isinstance(name, SplitFiles) or (name is not None and name.lower().endswith(".json"))

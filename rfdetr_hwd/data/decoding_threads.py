@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.deep_images import DeepValues, join
+from rfdetr_hwd.data.deep_images import DeepValues, join_values
 from rfdetr_hwd.data.images import ImageError, read_size
 
 NUM_PROBED = 1000
@@ -41,7 +41,7 @@ def measure_split(data: DetectionData, seed: int) -> DeepValues:
         except ImageError:
             return DeepValues()
 
-    return join(decode_in_threads(data, look, probed_rows(len(data), seed).tolist()))
+    return join_values(decode_in_threads(data, look, probed_rows(len(data), seed).tolist()))
 
 
 def decode_in_threads(data: DetectionData, look: Callable[[int], Found], rows: Iterable[int]) -> Iterator[Found]:

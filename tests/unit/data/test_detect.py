@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
+from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.layout_table import LAYOUTS
-from rfdetr_hwd.data.layouts import find_layout, read_split
+from rfdetr_hwd.data.known_layouts import LAYOUTS
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.errors import ConfigError
 from tests.unit.data.coco_files import CONTENT, with_image, write_split
 from tests.unit.data.pictures import draw
