@@ -104,9 +104,13 @@ def main() -> None:
             "error: rfdetr-hwd runs on Linux and macOS, not on Windows: it relies on POSIX signals and file locks. On "
             "Windows, install and run it in WSL 2 (https://learn.microsoft.com/windows/wsl)"
         )
+
+    # Print any text, whatever the terminal's encoding
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may not be valid text
+
+    # Leave with an exit status on signals
     signals = answered_signals()
     for number in signals:
         signal.signal(number, _leave)

@@ -66,6 +66,7 @@ def take_account(raw: RawSplit, data: DetectionData, by_reader: Counter[str], fo
     Raises:
         DatasetError: More entries are missing than the findings explain.
     """
+    # Count what was skipped with a finding of its own
     by_index = found - by_reader
     skipped_images = Counter(raw.skipped.values()) + Counter({kind: by_index[kind] for kind in SKIPS_IMAGE})
     skipped_objects = Counter({kind: found[kind] for kind in SKIPS_OBJECT})
@@ -74,12 +75,16 @@ def take_account(raw: RawSplit, data: DetectionData, by_reader: Counter[str], fo
         raise DatasetError(
             f"{raw.where}: {lost} images of {data.name} were lost without a finding. This is a bug: report it"
         )
+
+    # Count the objects that were skipped with their image, class or file
     listed_objects = len(raw.annotations) + raw.skipped_objects + sum(by_reader[kind] for kind in SKIPS_OBJECT)
     with_others = listed_objects - len(data.labels) - skipped_objects.total()
     if with_others > 0 and not skipped_images and not any(found[kind] for kind in _SKIPS_OTHERS):
         raise DatasetError(
             f"{raw.where}: {with_others} objects of {data.name} were lost without a finding. This is a bug: report it"
         )
+
+    # Name the counts
     skipped = {f"images skipped, {kind}": count for kind, count in skipped_images.items() if count}
     skipped |= {f"objects skipped, {kind}": count for kind, count in skipped_objects.items() if count}
     if with_others > 0:

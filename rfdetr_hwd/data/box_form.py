@@ -19,6 +19,7 @@ def suspect_form(boxes_xywh: NDArray[np.float64], sizes: NDArray[np.int64]) -> I
         boxes_xywh: Shape (M, 4), as they are read: x, y, width, height in pixels.
         sizes: Shape (M, 2), (height, width) in pixels of the image of each.
     """
+    # Look for fractions
     has_area = (boxes_xywh[:, 2:] > 0).all(axis=1)
     boxes, sizes = boxes_xywh[has_area], sizes[has_area]
     if not len(boxes):
@@ -28,6 +29,8 @@ def suspect_form(boxes_xywh: NDArray[np.float64], sizes: NDArray[np.int64]) -> I
         reason += "they look like fractions of the image. Multiply x values and widths by the width of the image, "
         yield "fractions_suspected", f"{reason}y values and heights by its height"
         return
+
+    # Look for corners, among boxes that leave their image
     num_outside = int(_leave(boxes[:, :2], boxes[:, :2] + boxes[:, 2:], sizes).sum())
     is_part = num_outside >= max(_MIN_BOXES, _MIN_PART * len(boxes))
     if is_part and _are_corners(boxes, sizes):

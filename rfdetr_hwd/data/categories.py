@@ -33,6 +33,7 @@ def index_categories(raw: RawSplit, findings: Findings) -> list[Category]:
         raw: The entries.
         findings: Receives the problems.
     """
+    # Without listed categories, take the ids as names
     used = _used_ids(raw)
     entries = raw.categories
     if not entries and used:
@@ -42,6 +43,8 @@ def index_categories(raw: RawSplit, findings: Findings) -> list[Category]:
         )
         findings.add("unnamed_classes", raw.where, "", reason)
         entries = [{"id": key, "name": str(key)} for key in used]
+
+    # Check the categories one by one, and merge those that are named like their group
     groups = [category.get("supercategory") for category in entries if isinstance(category, dict)]
     places: dict[Id, int] = {}
     keys: dict[str, list[Id]] = {}
@@ -65,6 +68,8 @@ def index_categories(raw: RawSplit, findings: Findings) -> list[Category]:
             findings.add("group_name", raw.where, who, f"has the name of its group, {shown(name)}")
         else:
             findings.add("duplicate_category", raw.where, who, f"the name {shown(name)} is listed twice")
+
+    # Number the ids that are text
     numbers = dict(zip(places, number_ids(places), strict=True))
     classes = [Category(tuple(same), numbers[same[0]], name) for name, same in keys.items()]
     return sorted(classes, key=lambda category: category.id)

@@ -73,10 +73,14 @@ def find_layout(
         where = "" if root.is_absolute() else f" in {Path.cwd()}"
         what = f"{root} is a file: give its directory" if root.is_file() else f"there is no directory {root}{where}"
         raise DatasetError(f"data.root: {what}")
+
+    # Ask each format whether it knows the directory
     files = FileList.scan(root)
     found, reasons = _ask(
         [known for known in READERS if known != "roboflow"] if format == "auto" else [format], root, files
     )
+
+    # Explain that none does, unless the user names the files of each split
     if not found:
         if any(_is_path(name) for name in names.values()):
             return Layout(root, "coco" if format == "auto" else format, (), (), names)
@@ -86,6 +90,8 @@ def find_layout(
         if other:
             raise DatasetError(f"{root} is not in the format {format} (data.format, --format): it is {other}")
         raise DatasetError(f"{root} has no known layout. {describe_contents(root, files)}")
+
+    # Choose a format, and name the others
     chosen = max(found, key=lambda known: len({split.role for split in found[known].splits} & {"train", "val"}))
     splits, notes, missing = found[chosen]
     notes = (*notes, *reasons)

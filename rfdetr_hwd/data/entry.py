@@ -44,6 +44,7 @@ def read_object(annotation: Any, known: Known, seen_ids: set[Id]) -> tuple[Value
         known: Images and categories that it may refer to.
         seen_ids: Ids of the annotations before it. Its own is added.
     """
+    # Find its image and its class
     if not isinstance(annotation, dict):
         return None, [("bad_annotation", f"must be an object, not {shown(annotation)}")]
     image, category = annotation.get("image_id"), annotation.get("category_id")
@@ -54,6 +55,8 @@ def read_object(annotation: Any, known: Known, seen_ids: set[Id]) -> tuple[Value
     if place is None:
         return None, problems
     row, label = place
+
+    # Read the box, area and crowd flag
     box = _read_checked_box(annotation, known.sizes[row], problems)
     if box is None:
         return None, problems
@@ -61,6 +64,8 @@ def read_object(annotation: Any, known: Known, seen_ids: set[Id]) -> tuple[Value
         area = _read_area(area, box, problems)
     if type(crowd) is not int or crowd not in (0, 1):
         crowd = _read_crowd(crowd, problems)
+
+    # Report numbers that are written as text
     if str in map(type, annotation.values()) or str in map(type, annotation.get("bbox") or ()):
         reason = describe_texts(annotation, _IDS, _NUMBERS)
         problems += [("text_value", reason)] if reason else []

@@ -54,12 +54,15 @@ def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
     Raises:
         DatasetError: The directory is ambiguous.
     """
+    # Take the directory where most names are files
     directory = choose_directory(names, owner, files)
     begin = owner.directory if directory is None else directory
     places = {name: join_path(begin, plain_path(name)) for name in names}
     missing = [name for name, path in places.items() if path not in files.names and not files.leads_out(path)]
     if not missing:
         return Places(begin, {}, (), {})
+
+    # Search for the other names
     search = _Search(files, owner, begin)
     found: dict[str, str] = {}
     hints: dict[str, str] = {}
@@ -67,17 +70,23 @@ def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
         path, hints[name] = search.find(name)
         if path:
             found[name] = path
+
+    # Two names are never one file
     claims = Counter({**places, **found}.values())
     for name, path in list(found.items()):
         if claims[path] > 1:
             hints[name] = f"{shown(path)} would match, but another image matches it too"
             del found[name]
+
+    # Explain that none was found
     resolved = tuple(found)
     if directory is None and not found:
         there = enumerate_some(list(describe_images(files))) or "no images"
         lost = f"none of the {len(names)} images that it names is below {files.root}, which contains {there}"
         lost += ". Specify their directory as {annotations: FILE, images: DIRECTORY}"
         hints = {name: hints[name] or lost for name in missing}
+
+    # Write all paths from the directory that the found files have in common
     folders = {path.rpartition("/")[0] for path in found.values()}
     top = _common([begin, *folders] if directory is not None or not found else [*folders])
     if top != begin:  # all names are relative to another directory, also those of missing files

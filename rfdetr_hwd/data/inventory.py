@@ -75,6 +75,7 @@ def _number(count: int, what: str) -> str:
 
 def _advise(root: Path, files: FileList) -> Iterator[str]:
     """Yield what could be done with what is there."""
+    # Recognise the files of other tools by their beginnings
     foreign: Counter[str] = Counter()
     for name in sorted(name for name in files.names if name.lower().endswith((".json", ".xml")))[:_MAX_PEEKS]:
         try:
@@ -84,6 +85,8 @@ def _advise(root: Path, files: FileList) -> Iterator[str]:
             continue
         foreign.update([text for text, marks in _FOREIGN.items() if all(mark in content for mark in marks)][:1])
     yield from foreign
+
+    # Advise by the kinds of files
     suffixes = {PurePosixPath(name).suffix.lower() for name in files.names}
     if ".csv" in suffixes:
         yield "CSV files are not read: convert them to COCO."

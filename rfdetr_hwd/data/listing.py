@@ -55,6 +55,8 @@ class FileList:
             for entry in _entries(folder, prefix, closed):
                 is_folder, is_file = _kind(entry)
                 name = f"{prefix}{entry.name}{'/' if is_folder else ''}"
+
+                # Refuse links out of the dataset, and circles of links
                 if entry.is_symlink():
                     target = _real(entry)
                     if not any(target.is_relative_to(home) for home in homes):

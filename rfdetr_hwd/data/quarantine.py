@@ -41,10 +41,14 @@ class Quarantine:
         """
         if bad.image_id in self.seen:
             return
+
+        # Other ranks may have listed it
         for path in self.path.parent.glob("quarantine*.jsonl"):
             self.seen |= _read_ids(path)
         if bad.image_id in self.seen:
             return
+
+        # List it
         self.seen.add(bad.image_id)
         try:
             with open_without_links(self.path, "a") as file:

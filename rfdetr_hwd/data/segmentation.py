@@ -78,6 +78,7 @@ def _flat(polygon: list[Any]) -> Iterator[Any]:
 
 
 def _outline_of_rle(segmentation: dict[str, Any]) -> Outline:
+    # Read size and counts
     size, counts = segmentation.get("size"), segmentation.get("counts")
     if not isinstance(size, list) or len(size) != 2 or not all(type(n) is int and 0 < n < _MAX_SIDE for n in size):
         raise ValueError(f"its RLE has the size {shown(size)}, which must be height and width in pixels")
@@ -88,11 +89,15 @@ def _outline_of_rle(segmentation: dict[str, Any]) -> Outline:
         runs = counts
     else:
         raise ValueError(f"its RLE has the counts {shown(counts)}, which must be whole numbers or compressed text")
+
+    # Check them: annotation files may be hostile
     if not all(0 <= run <= height * width for run in runs):
         raise ValueError("its RLE has counts that are negative or larger than its image")
     edges = np.cumsum(np.array(runs, dtype=np.float64))  # float: the sum of hostile counts must not wrap around
     if len(edges) and edges[-1] > height * width:
         raise ValueError(f"its RLE describes {edges[-1]:.0f} pixels of an image of {width}x{height}")
+
+    # Compute the box from the runs inside the mask, column by column
     pairs = edges[: len(edges) // 2 * 2].reshape(-1, 2).astype(np.int64)
     starts, ends = pairs[pairs[:, 1] > pairs[:, 0]].T  # of the runs inside the mask, column by column
     if not len(starts):

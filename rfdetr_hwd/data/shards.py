@@ -53,11 +53,14 @@ def read_shards(root: Path, split: str, files: FileList, findings: Findings, exi
     Raises:
         DatasetError: The index or a shard is missing or cannot be read.
     """
+    # Read the index
     path = root / index_name(split)
     index, text = read_entry(path)
     names, categories = index.get("shards"), index.get("categories")
     if not isinstance(names, list) or not isinstance(categories, list) or not names:
         raise DatasetError(f"{path} is not an index of shards: 'shards' and 'categories' must be lists")
+
+    # Read the samples of each shard
     digest = hashlib.sha256(text)
     images: list[dict[str, Any]] = []
     annotations: list[Any] = []
@@ -82,6 +85,8 @@ def read_shards(root: Path, split: str, files: FileList, findings: Findings, exi
                     annotations += objects
                 else:
                     num_skipped += len(objects)
+
+    # Return them as COCO entries
     paths = tuple(root / str(name) for name in names)
     return RawSplit(
         *(str(path), categories, images, annotations, digest.hexdigest()),
@@ -118,6 +123,8 @@ def _read_sample(
 ) -> tuple[dict[str, Any], list[Any], tuple[int, int]] | str:
     """Return the image entry, the annotations, and the image's place; where it is skipped, the kind of finding."""
     shard, who = Path(file.name), f"sample {shown(key)}"
+
+    # Read its annotations
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in parts), None)
     if suffix is None or ".json" not in parts:
         findings.add("bad_image", shard, who, f"needs an image and a .json, but has {shown(sorted(parts))}")
@@ -132,6 +139,8 @@ def _read_sample(
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         findings.add("bad_image", shard, who, f"its .json cannot be read: {error!r}")
         return "bad_image"
+
+    # Read the size of its image
     name = f"{key}{suffix}"
     try:
         height, width = _read_header(file, shard / name, *parts[suffix]).frame(exif)

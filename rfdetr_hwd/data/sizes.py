@@ -76,11 +76,14 @@ def settle_sizes(
         exif: Whether images are turned upright as their EXIF orientation says; `auto`: unless annotated as stored.
         every: Read the headers of all files, and say which have another size than annotated.
     """
+    # Read the headers of a sample; of all files if one of them is suspicious
     rows = range(len(annotated))
     step = 1 if every else max(1, len(rows) // _SAMPLE)
     headers = _read_headers(paths, {*rows[::step], *(row for row in rows if annotated[row] is None)})
     if step > 1 and any(_asks_for_all(annotated[row], header, exif) for row, header in headers.items()):
         headers |= _read_headers(paths, set(rows).difference(headers))
+
+    # Take sizes that are missing from the files, and collect those that differ
     settled = [Settled(size) for size in annotated]
     different: dict[int, tuple[Size, Header]] = {}
     for row, header in headers.items():
@@ -89,6 +92,8 @@ def settle_sizes(
             settled[row] = _measure(header, exif)
         elif isinstance(header, Header) and size != header.frame(exif):
             different[row] = size, header
+
+    # Settle those that differ
     frames = [header.frame(exif) for header in headers.values() if isinstance(header, Header)]
     num_oblong = sum(height != width for height, width in frames)
     for row, found in _settle_different(different, num_oblong, extents, exif).items():
@@ -164,6 +169,7 @@ def _settle_different(
         extents: How far their boxes reach.
         exif: As in `settle_sizes`.
     """
+    # Ask of each swapped size which of the two the boxes fit
     settled, unclear, is_contradicted = {}, [], False
     sideways: dict[int, tuple[bool, bool]] = {}
     reach = extents({row for row, (size, header) in images.items() if size == header.frame(exif)[::-1]})
@@ -180,9 +186,13 @@ def _settle_different(
             unclear += [row] if fits_size and header.stored == header.upright else []  # or data.exif settles it
         else:
             is_contradicted = True
+
+    # Settle images on their side, all alike
     for row, is_stored in _annotated_as_stored(sideways).items():
         settled[row] = _unrotated(images[row][0]) if is_stored else _swapped(images[row][0], images[row][0][::-1])
         num_oblong -= is_stored
+
+    # Take back swaps that no box supports
     num_swapped = sum(found.kind == "swapped_size" for found in settled.values())
     if is_contradicted or num_swapped == len(unclear) < num_oblong:  # nothing shows that the sides are swapped
         for row in unclear:

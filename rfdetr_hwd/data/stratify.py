@@ -52,6 +52,7 @@ def stratify(
     Returns:
         Shape (N,), the part of each image.
     """
+    # Count the classes of each unit: a group, or an image of no group
     grouped = {row for group in groups for row in group}
     units = [*map(list, groups), *([row] for row in range(len(classes)) if row not in grouped)]
     counts = [Counter(label for row in unit for label in set(classes[row])) for unit in units]
@@ -59,9 +60,13 @@ def stratify(
     for unit, labels in enumerate(counts):
         for label in labels:
             left.setdefault(label, set()).add(unit)
+
+    # Compute what each part lacks, of images and of each class
     shares = np.where(np.asarray(fractions) > 0, fractions, -np.inf)
     lacking = shares * len(classes)  # (parts,)
     lacking_of = {label: shares * sum(counts[unit][label] for unit in left[label]) for label in left}
+
+    # Order the units by size, then by chance
     order = rng.permutation(len(units))
     order = order[np.argsort([-len(units[unit]) for unit in order], kind="stable")]
     rank = np.argsort(order)
@@ -75,6 +80,7 @@ def stratify(
             lacking_of[label][part] -= count
             left[label].discard(unit)
 
+    # Deal out the rarest class first, then the images without objects
     while left:
         rarest = min(left, key=lambda label: (len(left[label]), label))
         for unit in sorted(left[rarest], key=rank.__getitem__):

@@ -56,18 +56,23 @@ def index_split(
     Raises:
         DatasetError: No image or no class is left.
     """
+    # Check categories and images
     classes = index_categories(raw, findings)
     images = _index_images(raw, files, findings, exif, every_header)
     if not images.names or not classes:
         what = "images" if not images.names else "classes"
         first = next((str(findings.examples[kind][0]) for kind in findings.kinds("error")), "")
         raise DatasetError(f"{raw.where} lists no {what}" + (f" that can be used: {first}" if first else ""))
+
+    # Check the annotations, one row each
     labels = {key: label for label, category in enumerate(classes) for key in category.keys}
     table = _index_annotations(raw, images, labels, findings)
     rows = table[:, 0].astype(np.int64)
     sizes = np.array(images.sizes, dtype=np.int64).reshape(-1, 2)
     for kind, reason in suspect_form(table[:, 1:5], sizes[rows]):
         findings.add(kind, raw.where, "", reason)
+
+    # Sort the rows by image
     order = np.argsort(rows, kind="stable")
     rows, table = rows[order], table[order]
     image_ids = number_ids(images.places)
@@ -139,6 +144,7 @@ def _list_images(
     seen_names: set[str] = set()
     shared = _shared_ids(raw)
     for number, image in enumerate(raw.images):
+        # Skip images that cannot be used, and note their ids for the annotations
         key = read_id(image.get("id")) if isinstance(image, dict) else None
         kind, reason = _image_problem(image, places, files)
         if key in shared:
@@ -149,6 +155,8 @@ def _list_images(
                 left_out.add(key)
             continue
         name = image["file_name"]
+
+        # Report what is unusual about the others
         if name in seen_names:
             reason = f"the file {shown(name)} is listed twice"
             findings.add("duplicate_file", raw.where, name_entry("image", number, image), reason)

@@ -117,6 +117,7 @@ def _clear_away(error: Exception) -> None:
 
 
 def _load(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Workers) -> _Loading:
+    # Create the loader without side effects on the trainer: its signals, its random generator
     context = undisturbed_context() if workers.count else None
     watched = _Watched(dataset, shared_numbers(2 * max(1, workers.count)))
     loader = DataLoader(
@@ -162,6 +163,7 @@ def _children_unwatched() -> Iterator[None]:
 
 def _explain(error: str, loading: _Loading, workers: Workers) -> str:
     """Return which image the process was at that torch says died or hangs."""
+    # Find out how the worker ended, and which images were read
     notes = list(zip(loading.watched.notes[::2], loading.watched.notes[1::2], strict=True))
     if "timed out" in error:
         what = f"a data loader worker returned no batch for {workers.timeout} seconds (data.worker_timeout)"
@@ -176,6 +178,8 @@ def _explain(error: str, loading: _Loading, workers: Workers) -> str:
         how = [_explain_end(status) for status in ended.values()] or [error.strip().splitlines()[0]]
         what = f"a data loader worker ended: {how[0]}" if ended else f"a batch did not arrive: {how[0]}"
         rows = [row for process, row in notes if row >= 0 and process in ended]
+
+    # Name the images
     data = loading.watched.dataset.data
     names = [f"image {data.image_ids[row]} of {data.name} ({data.path(row)})" for row in rows]
     reading = ", ".join(names) or "no image"

@@ -120,6 +120,8 @@ def plot_image_sizes(objects: Objects) -> Figure:
         )
         return figure
     figure, axes = _axes(f"Image sizes ({len(sizes):,} different)", "width, pixels", "height, pixels", height=5.2)
+
+    # Draw points of many
     smallest, opacity = (14, 0.6) if len(sizes) <= 300 else (4, 0.25)
     axes.scatter(
         sizes[:, 1], sizes[:, 0], s=smallest + 600 * counts / counts.sum(), alpha=opacity, color=_BAR, linewidths=0
@@ -173,10 +175,14 @@ def _horizontal_bars(
 ) -> None:
     """Draw a bar per name from the top, with its count and its fraction of the total."""
     rows = np.arange(len(names))
+
+    # Draw the bars, with a font for each name that can write it
     axes.barh(rows, counts, height=0.72, color=colours)
     axes.set_yticks(rows, names, parse_math=False)
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
         label.set_fontproperties(FontProperties(fname=font_of(name), size=9))
+
+    # Leave room for the counts
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, 1.28 * max(1, counts.max(initial=0)))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -48,6 +48,7 @@ def annotate_labels(
         colours: Colours of the classes.
         are_spread: Move labels apart and into the image.
     """
+    # An annotator has one font: write the labels of each font by themselves
     fonts = [font_of(label) for label in labels]
     for font in dict.fromkeys(fonts):
         chosen = np.array([other == font for other in fonts])

@@ -71,11 +71,14 @@ def draw_sheet(
         side: Larger of a cell's width and height in pixels.
         headings: Text above each column.
     """
+    # Draw the cells and what is above them
     cells = [_draw_cell(sample, class_names, side - _GAP) for sample in samples]
     tiles = tile_cells(cells, columns, side)
     strips = [_draw_legend(class_names, tiles.width)] if len(class_names) <= len(PALETTE) else []
     if headings:
         strips.append(_draw_headings(headings, side, tiles.width))
+
+    # Stack all parts
     sheet = PIL.Image.new("RGB", (tiles.width, tiles.height + sum(strip.height for strip in strips)), "white")
     top = 0
     for part in (*strips, tiles):
@@ -86,12 +89,15 @@ def draw_sheet(
 
 def _draw_cell(sample: Sample, class_names: Sequence[str], side: int) -> PIL.Image.Image:
     """Return the resized image with its boxes, in the middle of a cell with its caption."""
+    # Resize the image and its boxes into the cell
     image = PIL.ImageOps.contain(sample.image, (side, side - _CAPTION))
     scale = np.tile([image.width / sample.image.width, image.height / sample.image.height], 2)
     left = (side - image.width) // 2
     canvas = PIL.Image.new("RGB", (side, image.height), "white")
     canvas.paste(image, (left, 0))
     boxes_xyxy = sample.boxes_xyxy * scale + [left, 0, left, 0]
+
+    # Draw them, and the caption
     cell = PIL.Image.new("RGB", (side, image.height + _CAPTION), "white")
     cell.paste(draw_sample(replace(sample, image=canvas, boxes_xyxy=boxes_xyxy), class_names))
     text = drawable_text(plain(sample.caption, side // 7))
@@ -108,6 +114,7 @@ def _draw_headings(headings: Sequence[str], side: int, width: int) -> PIL.Image.
 
 def _draw_legend(class_names: Sequence[str], width: int) -> PIL.Image.Image:
     """Return a strip with the colour of each class, in as many lines as it takes."""
+    # Place the names, with a new line where one is full
     places, x, line = [], 8.0, 0
     for name in (plain(name, 32) for name in drawable_names(class_names)):
         needed = 18 + load_font(name, 13).getlength(name) + 18
@@ -115,6 +122,8 @@ def _draw_legend(class_names: Sequence[str], width: int) -> PIL.Image.Image:
             x, line = 8.0, line + 1
         places.append((x, line, name))
         x += needed
+
+    # Draw a square and the name for each class
     strip = PIL.Image.new("RGB", (width, (line + 1) * _HEADING), "white")
     draw = PIL.ImageDraw.Draw(strip)
     for (x, line, name), colour in zip(places, PALETTE, strict=False):

@@ -88,10 +88,14 @@ def draw_views(views: Sequence[View], class_names: Sequence[str]) -> dict[str, P
     """Return sheets of the images on disk, and of each image beside its model inputs, by file name."""
     if not views:
         return {}
+
+    # Arrange the columns: disk and epochs, or two pairs
     num_epochs = len(views[0].by_model)
     columns = ["on disk", *(f"epoch {epoch}" for epoch in range(num_epochs))] if num_epochs > 1 else _PAIRS
     on_disk = [[view.on_disk] for view in views]
     by_model = [[view.on_disk, *view.by_model] for view in views]
+
+    # Draw as many sheets as it takes
     pictures = {}
     for name, groups, headings, caption in (
         ("images", on_disk, [""] * 4, "The images and their annotations as stored on disk."),
@@ -107,12 +111,15 @@ def draw_views(views: Sequence[View], class_names: Sequence[str]) -> dict[str, P
 
 def describe_views(settings: Config, resolution: int, is_augmented: bool, options: ReadOptions) -> str:
     """Return a description of the preprocessing and augmentation."""
+    # Describe how any split is read
     fit = {"stretch": "stretched to", "letterbox": "fitted, with its aspect ratio, into"}[settings.model.resize]
     fitted = f"{fit} {resolution} x {resolution} pixels"
     deep = f" Values of 16-bit files are read as {options.bit_depth} bits." if options.bit_depth < 16 else ""
     deep += " EXIF orientations are not applied." if options.exif == "ignore" else ""
     if not is_augmented:
         return f"Each image is {fitted}. This split is not augmented.{deep}"
+
+    # Describe the augmentation of the training split
     augment = settings.data.augment
     varied = " The resolution of each step varies around it (train.multi_scale)." if settings.train.multi_scale else ""
     return (

@@ -37,6 +37,8 @@ def convert(
 
     layout = find_named(source, format, {"train": train, "val": val, "test": test})
     converted = convert_dataset(layout, to, out, allow or [], ReadOptions(exif=exif))
+
+    # Report what was skipped, before it is refused
     print_findings(converted.findings)
     print_accounts(f"{layout.format} to {to}", converted.accounts, converted.unlisted, converted.written)
     say_remarks(layout)

@@ -63,17 +63,22 @@ def find_coco(root: Path, files: FileList) -> Found | None:
         root: Directory of the dataset.
         files: The files below it.
     """
+    # Look into every JSON file, the nearest to the root first
     paths = [path for path in files.names if path.lower().endswith(".json")]
     paths.sort(key=lambda path: (path.count("/"), path))
     peeks = {path: peek_json(root / path) for path in paths[:_MAX_FILES]}
     whole = {path: peek for path, peek in peeks.items() if peek.keys == KEYS or Path(path).name == ROBOFLOW_NAME}
     parts = {path: peek for path, peek in peeks.items() if peek.keys and path not in whole}
+
+    # Report the files that are not used
     notes = []
     if len(paths) > _MAX_FILES:
         notes.append(f"{len(paths) - _MAX_FILES} of {len(paths)} JSON files were not examined")
     if whole and parts:
         lacking = [f"{path} lacks {', '.join(sorted(KEYS - peek.keys))}" for path, peek in parts.items()]
         notes.append(f"not used: {enumerate_some(lacking)}")
+
+    # Without a complete file, take those that lack one key: reading them says which
     nearly = {path: peek for path, peek in parts.items() if len(peek.keys) == len(KEYS) - 1}
     splits = [_to_split(root, path, peek, files) for path, peek in (whole or nearly).items()]
     if len(splits) >= _MANY and not any(split.role for split in splits):
@@ -94,19 +99,26 @@ def read_coco_split(split: Split, findings: Findings) -> tuple[RawSplit, FileLis
     Raises:
         DatasetError: The file cannot be read, or which images are meant cannot be told.
     """
+    # Read the entries. In most datasets their images are where the layout says, and nothing has to be searched
     raw = read_coco(split.annotations)
     names = [name for image in raw.images if (name := _file_name(image)) is not None]
     files = FileList.scan(split.images, split.root)
     if files.names.issuperset(names):
         return raw, files
+
+    # Otherwise search the whole dataset, unless the user names the directory
     base = split.images if split.is_fixed or not split.images.is_relative_to(split.root) else split.root
     if base != split.images:
         files = FileList.scan(base, split.root)
     is_below = split.annotations.is_relative_to(base)
     owner = _owner(shown_path(split.annotations, base) if is_below else split.annotations.name)
+
+    # Find each image, and report the paths that differ
     places = place_images(names, owner, files)
     for name in places.resolved:
         findings.add("path_differs", raw.where, shown(name), f"is read from {shown(places.paths[name])}")
+
+    # Give the entries the paths that were found
     images = [
         image if (name := _file_name(image)) is None else {**image, "file_name": places.paths.get(name, name)}
         for image in raw.images
@@ -124,6 +136,7 @@ def peek_json(path: Path) -> Peek:
     """Look into a JSON file without parsing it; one that holds no object, or cannot be read, shows nothing."""
     try:
         with path.open("rb") as file:
+            # Read the beginning
             head = file.read(_PEEK_BYTES)
             encoding = json.detect_encoding(head)
             if not encoding.startswith("utf-8"):  # rare, and never large
@@ -132,6 +145,8 @@ def peek_json(path: Path) -> Peek:
             if not text.startswith("{"):
                 return Peek(frozenset(), ())
             keys = {key for key in KEYS if _has(head, key)}
+
+            # Read the end, then search the middle if keys are still missing
             position, size = file.tell(), file.seek(0, 2)
             if keys != KEYS and size > position:
                 file.seek(max(position, size - _PEEK_BYTES))
@@ -140,6 +155,8 @@ def peek_json(path: Path) -> Peek:
                 keys |= _search(file, position, KEYS - keys) if keys else set()
     except OSError:
         return Peek(frozenset(), ())
+
+    # Take the first file names from the beginning
     names = text.partition('"images"')[2].partition('"annotations"')[0]
     found = (match[1] for match in _FILE_NAME.finditer(names))
     return Peek(frozenset(keys), tuple(_unquoted(found)))

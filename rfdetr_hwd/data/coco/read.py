@@ -53,6 +53,7 @@ def read_coco(path: Path) -> RawSplit:
     Raises:
         DatasetError: It is missing, not JSON (NaN and Infinity are not), or not COCO's structure.
     """
+    # Check the structure alone: the entries are checked one by one later
     content, text = read_entry(path)
     content.setdefault("categories", [])  # whose absence is a finding
     for key in ("images", "annotations", "categories"):
@@ -69,12 +70,14 @@ def read_entry(path: Path) -> tuple[dict[str, Any], bytes]:
         DatasetError: The file is missing, not JSON (NaN and Infinity are not), or holds something else.
     """
     try:
+        # Read a file of bounded size
         if path.stat().st_size > MAX_ANNOTATION_BYTES:
             raise DatasetError(f"{path} is larger than {MAX_ANNOTATION_BYTES >> 30} GiB")
         text = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"cannot read the annotations {path}: {error.strerror}") from None
     try:
+        # Parse it, and shed what detection does not use while parsing: afterwards would be too late
         content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_to_entry)
     except _ConstantError as error:
         raise DatasetError(f"{path}: {_name_constant(text)}{error} is not a JSON number") from None
@@ -110,9 +113,12 @@ def _refuse_constant(name: str) -> None:
 def _name_constant(text: bytes) -> str:
     """Return which entry holds the first NaN or infinity, for the message."""
     try:
+        # Parse it again, with the constants marked
         content = json.loads(text, parse_constant=_ConstantError, object_pairs_hook=_to_entry)
     except (ValueError, RecursionError):  # more is wrong further on
         return ""
+
+    # Find the first entry that holds a mark
     entries = content.items() if isinstance(content, dict) else ()
     for key, values in entries:
         for number, entry in enumerate(values if isinstance(values, list) else []):

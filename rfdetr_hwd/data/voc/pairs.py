@@ -94,9 +94,13 @@ def directory_of(path: str) -> str:
 def find_labels(root: Path, files: FileList) -> list[str]:
     """Return the annotation files below a directory, sorted; none where no XML there is Pascal VOC's."""
     every = files.names | {name for name in files.escaping if not name.endswith("/")}
+
+    # Collect the files that may be annotations
     labels = sorted(name for name in every if name.lower().endswith(_SUFFIX))
     if not labels:  # Stanford Dogs has them without a suffix
         labels = sorted(name for name in every if "." not in name_of(name) and "annot" in name.lower())
+
+    # Look into one of each directory: reading all would take too long
     samples = {directory_of(name): name for name in reversed(labels)}  # the first of each directory
     is_voc = any(is_voc_file(root / name) for name in (*samples.values(), *labels[:20]) if name in files.names)
     return labels if is_voc else []
@@ -110,6 +114,8 @@ def pair_files(root: Path, files: FileList, labels: Sequence[str]) -> Pairs:
     in one directory it is the one whose name the annotation file gives. Where no image has the stem, that name counts.
     """
     every = files.names | {name for name in files.escaping if not name.endswith("/")}
+
+    # Index the images by stem and by name
     images = sorted(name for name in every if name.lower().endswith(IMAGE_SUFFIXES))
     by_key: dict[str, list[str]] = {}
     for image in images:
@@ -117,6 +123,8 @@ def pair_files(root: Path, files: FileList, labels: Sequence[str]) -> Pairs:
         by_key.setdefault(key_of(name_of(image)), []).append(image)
     unsafe = frozenset(labels) - files.names
     pairs = Pairs(dict.fromkeys(images, ""), unsafe, {path: files.problem(path) for path in unsafe})
+
+    # Let each annotation file claim the nearest image of its stem
     claims: dict[str, list[tuple[tuple[int, ...], str]]] = {}
     without: list[str] = []
     for label in labels:
@@ -130,12 +138,16 @@ def pair_files(root: Path, files: FileList, labels: Sequence[str]) -> Pairs:
             claims.setdefault(chosen[0], []).append((distance, label))
         elif not near:
             without.append(label)
+
+    # Give an image that several files claim to the nearest
     for image, claimants in claims.items():
         first, *others = sorted(claimants)
         pairs.labels[image] = first[1]
         pairs.problems.pop(image, None)
         for _, label in others:
             pairs.problems[label] = ("duplicate_label", f"{image} has the annotation file {first[1]} already")
+
+    # Match the other files by the image name that they give
     for label in without:
         _pair_by_name(pairs, root, label, by_key)
     pairs.problems |= {image: files.problem(image) for image in images if image not in files.names}
@@ -152,12 +164,17 @@ def _nearest(label: str, images: Iterable[str]) -> tuple[list[str], tuple[int, .
 
 def _distance(label: str, image: str) -> tuple[int, ...]:
     """Return how far an image lies from an annotation file, for comparison; empty where the two cannot be a pair."""
+    # Drop the directories that both have in common
     here, there = (tuple(filter(None, directory_of(path).split("/"))) for path in (label, image))
     shared = next((i for i, (a, b) in enumerate(zip(here, there, strict=False)) if a != b), min(len(here), len(there)))
     here, there = here[shared:], there[shared:]
+
+    # Files of different splits are no pair
     roles = [{role for part in parts if (role := directory_role(part))} for parts in (here, there)]
     if roles[0] and roles[1] and not roles[0] & roles[1]:
         return ()
+
+    # Prefer the same directory, then one beside it, then subdirectories of one of the two
     is_other_stem = stem_of(label) != stem_of(image)
     is_no_image_directory = bool(there) and not _IMAGE_DIRECTORY.search(there[0])
     if here[1:] == there[1:] and len(here) == len(there):

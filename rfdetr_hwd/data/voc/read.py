@@ -58,6 +58,7 @@ def read_voc_split(split: Split, findings: Findings, exif: Exif = "auto") -> tup
     Raises:
         DatasetError: There is no such split, or no annotation file of the dataset has an object.
     """
+    # Find the split, by its name or by the directories that the user names
     files = FileList.scan(split.root)
     found = find_voc_splits(split.root, files)
     parts = [part for part in found.splits if part.role or part.name == split.name] if found else []
@@ -71,6 +72,8 @@ def read_voc_split(split: Split, findings: Findings, exif: Exif = "auto") -> tup
         (part,), pairs, _ = apart
     if part is None or pairs is None:
         raise DatasetError(f"{split.root} has no Pascal VOC split {split.name!r}")
+
+    # Read the annotation files of all splits: they decide on classes and pixels
     every = [entry.label for some in (*parts, part) for entry in some.entries]
     labels = [label for label in dict.fromkeys(every) if label and label not in pairs.unsafe]
     return _read_part(split.root, part, pairs, labels, findings, exif), files
@@ -91,11 +94,14 @@ def _read_part(
     root: Path, split: VocSplit, pairs: Pairs, labels: Sequence[str], findings: Findings, exif: Exif
 ) -> RawSplit:
     """Read the annotations of a split; the annotation files of all splits decide on classes and pixels."""
+    # Number the classes of all splits, and decide where pixels count from
     things = [thing for label in labels for thing in pairs.read(root, label).objects]
     categories = {name: i for i, name in enumerate(sorted({thing.name for thing in things}), 1)}
     if not categories:
         raise DatasetError(f"{root} has no object in its {len(labels)} annotation files")
     origin = 0 if any(min(thing.corners[:2]) < 1 for thing in things) else 1
+
+    # Turn each object into an entry
     skipped: dict[str, tuple[str, int]] = {}
     images = list(_read_images(root, split, pairs, findings, skipped))
     annotations: list[dict[str, Any]] = []
@@ -107,6 +113,8 @@ def _read_part(
             ids = {"id": len(annotations) + 1, "image_id": number, "category_id": categories[thing.name]}
             annotations.append({**ids, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
             places.append(f"{image.label} {thing.place}")
+
+    # Report the origin, and settle the sizes
     if origin == 0 and annotations:
         reason = f"pixels count from 0, not from 1 as in Pascal VOC: {len(annotations)} boxes are read this way"
         findings.add("pixels_from_0", root, split.name, reason)
@@ -115,6 +123,8 @@ def _read_part(
         {"id": number, "file_name": image.path, "width": size and size[1], "height": size and size[0]}
         for number, (image, size) in enumerate(zip(images, sizes, strict=True), 1)
     ]
+
+    # Identify what was read
     classes = [{"id": i, "name": name} for name, i in categories.items()]
     read = json.dumps([[image.path, image.file.digest if image.file else ""] for image in images])
     digest = hashlib.sha256(f"{list(categories)} {origin} {read}".encode()).hexdigest()
@@ -134,6 +144,8 @@ def _read_images(
     for image, label, kind, reason, where in split.entries:
         file = pairs.read(root, label) if label and label not in pairs.unsafe else None
         num_objects = len(file.objects) if file else 0
+
+        # Skip what cannot be used
         if kind:
             findings.add(kind, root / where, "", reason)
             skipped[image or label or f"{where}: {reason}"] = kind, num_objects
@@ -143,6 +155,8 @@ def _read_images(
         if file is not None and not file.is_readable:
             skipped[image] = "unreadable_label", 0
             continue
+
+        # Report how the image was found
         if file is None:
             findings.add("unlabelled_image", root / image, "", "has no annotation file")
         elif image in pairs.named:
@@ -159,12 +173,16 @@ def _annotated_sizes(root: Path, images: Sequence[_Image], findings: Findings, e
     that are missing, are left to `rfdetr_hwd.data.sizes`, which knows EXIF.
     """
     sizes = [image.file.size if image.file else None for image in images]
+
+    # Read the headers, and judge each size that differs
     with ThreadPoolExecutor(_THREADS) as pool:
         headers = list(pool.map(lambda image: _try_header(root / image.path), images))
     verdicts: dict[int, str] = {}
     for row, (image, size, header) in enumerate(zip(images, sizes, headers, strict=True)):
         if size is not None and header is not None and size not in (header.stored, header.stored[::-1]):
             verdicts[row] = _judge(image.file.objects if image.file else (), header.frame(exif), size)
+
+    # Replace the sizes that are wrong
     has_resized = "annotated" in verdicts.values()
     for row, verdict in verdicts.items():
         header, size, image = headers[row], sizes[row], images[row]
@@ -184,6 +202,7 @@ def _try_header(path: Path) -> Header | None:
 
 def _judge(objects: Iterable[VocObject], own: Size, annotated: Size) -> str:
     """Return which size the boxes of an image refer to: its `own`, the one `annotated`, or `either`."""
+    # Boxes that fit into one size alone decide
     corners = [thing.corners[2:] for thing in objects]
     fits_own, fits_annotated = (
         all(x <= width + _TOLERANCE and y <= height + _TOLERANCE for x, y in corners)
@@ -191,5 +210,7 @@ def _judge(objects: Iterable[VocObject], own: Size, annotated: Size) -> str:
     )
     if fits_own != fits_annotated or not fits_own:
         return "own" if fits_own else "annotated"
+
+    # Those that fit into both do not: a resized image keeps its aspect ratio
     is_scaled = abs(own[0] * annotated[1] / (own[1] * annotated[0]) - 1) < _SAME_ASPECT
     return "annotated" if is_scaled else "either"

@@ -95,12 +95,18 @@ def find_voc_splits(root: Path, files: FileList) -> VocSplits | None:
     labels = find_labels(root, files)
     if not labels:
         return None
+
+    # Group the images by lists, or else by directories
     pairs = pair_files(root, files, labels)
     lists = _find_lists(root, files, pairs)
     splits = list(_listed_splits(lists, pairs) if lists else _directory_splits(pairs))
+
+    # Keep the splits that have annotations
     annotated = [split for split in splits if any(entry.label for entry in split.entries)]
     if [split.role for split in annotated] == [None]:
         annotated = [annotated[0]._replace(role="train")]
+
+    # Report the others
     notes = [
         f"{split.place or split.name}: its {len(split.entries)} images have no annotation files"
         for split in splits
@@ -118,6 +124,7 @@ def splits_apart(root: Path, files: FileList, images: str, labels: str) -> VocSp
         images: Path of the one below it; empty for the root.
         labels: Path of the other.
     """
+    # Restrict the dataset to the two directories
     prefixes = tuple(f"{place}/" if place else "" for place in (images, labels))
     names, escaping = (frozenset(n for n in group if n.startswith(prefixes)) for group in (files.names, files.escaping))
     inside = [name for name in find_labels(root, files) if name.startswith(prefixes[1])]

@@ -89,6 +89,7 @@ def read_voc_file(path: Path) -> VocFile:
     except OSError as error:
         return _unreadable(error.strerror or str(error))
     try:
+        # Parse it, without entities or external files
         root = fromstring(_decode(content), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         reason = f"it is not valid and safe XML: {' '.join(str(error).split()) or type(error).__name__}"
@@ -97,6 +98,8 @@ def read_voc_file(path: Path) -> VocFile:
         return _unreadable(f"its root is {shown(_tag(root))}, not 'annotation'", content)
     objects: list[VocObject] = []
     problems: list[tuple[str, str, str]] = []
+
+    # Collect the objects and their problems
     for number, element in enumerate((e for e in root.iter() if _tag(e) == "object"), 1):
         if _text(element, "deleted") != "1":
             _read_object(element, f"object {number}", objects, problems)
@@ -153,6 +156,7 @@ def _read_size(root: Any) -> tuple[int, int] | None:
 
 def _read_object(element: Any, place: str, objects: list[VocObject], problems: list[tuple[str, str, str]]) -> None:
     """Enter an object, or what is wrong with it."""
+    # Check the name
     name = _text(element, "name")
     if not name or "\ufffd" in name:
         reason = f"must have a name in the file's encoding, not {shown(name)}"
@@ -160,6 +164,8 @@ def _read_object(element: Any, place: str, objects: list[VocObject], problems: l
         return
     if _text(element, "difficult") == "1":
         problems.append(("difficult_object", place, f"{shown(name)} is marked difficult"))
+
+    # Read the boxes, of which some tools write several
     boxes = _children(element, "bndbox")
     shapes = boxes or [*_children(element, "robndbox"), *_children(element, "polygon")][:1]
     for number, shape in enumerate(shapes or [None], 1):

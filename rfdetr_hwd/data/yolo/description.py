@@ -78,9 +78,12 @@ def read_yaml_description(root: Path, name: str, files: FileList) -> Description
     Raises:
         DatasetError: It describes one, and is wrong; or it has a usual name, and cannot be read.
     """
+    # Look for the words of a description before parsing: a dataset may hold many other YAML files
     path, is_usual = root / name, PurePosixPath(name).name.lower() in YAML_NAMES
     if not is_usual and not _HINT.search(read_text(path)[0]):
         return None
+
+    # Decide whether it describes a dataset
     values = read_values(path, _KEYS)
     splits = {key: value for key, value in values.items() if key in _SPLIT_KEYS and value}
     has_names = bool(values.get("names") or values.get("nc"))
@@ -123,6 +126,8 @@ def read_darknet_description(root: Path, name: str, files: FileList) -> Descript
     if not splits or not (values.get("names") or values.get("classes")):
         return None
     home = _parent(name)
+
+    # Darknet's `classes` is the YAML's `nc`
     values["nc"] = values.get("classes")
     classes, notes, names_content = _find_classes(path, values, home, files)
     entries = {role: entries for role in ROLES if (entries := _entries(splits, role, path)) is not None}

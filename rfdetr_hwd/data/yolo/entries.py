@@ -64,6 +64,7 @@ class EntryReader:
             entries: What the description names for it.
             description: The description.
         """
+        # Look up each entry: a list of images, a directory or a single image
         where = description.where
         finder = PathFinder(self._root, self._known, tuple(dict.fromkeys((description.home, ""))), description.base)
         images: set[str] = set()
@@ -119,12 +120,16 @@ class EntryReader:
             return Resolved((), reason=f"cannot read the list of images {path}: {error}")
         homes = dict.fromkeys((name.rpartition("/")[0], "", description.home))
         finder = PathFinder(self._root, self._known, tuple(homes))
+
+        # Look up each line
         reader = _ListReader(finder, self._files, role)
         problems = []
         for number, line in lines:
             kind, reason = reader.add(line.strip().strip("'\""))
             if kind:
                 problems.append(Problem(kind, str(path), f"line {number}", reason))
+
+        # Explain an empty list by its first problem
         reason = f"{path} lists no image that is there" if not reader.images else ""
         if reason and problems:
             reason += f": {problems[0].who}: {problems[0].reason}"
@@ -148,9 +153,13 @@ class _ListReader:
         """Add the image of an entry; return a kind of finding and the reason where there is none."""
         if not is_image(entry):
             return "bad_image", f"must be the path of an image and nothing else, not {shown(entry)}"
+
+        # Try the directory where the images before it were
         directory, name = _cut(entry)
         place, is_guess = self._directories.get(directory, ("", False))
         image = f"{place}/{name}" if place else name
+
+        # Otherwise search for it, and remember its directory
         if directory not in self._directories or image not in self._files.names:
             found = self._finder.find(entry, self._role)
             is_astray = found and found.is_guess and directory in self._directories and _cut(found.name)[0] != place
@@ -159,12 +168,16 @@ class _ListReader:
             image, is_guess = found
             if _cut(image)[1] == name:
                 self._directories.setdefault(directory, (_cut(image)[0], is_guess))
+
+        # Refuse a guess that is the image of another line
         if image in self.images and is_guess and self.images[image] != entry:
             reason = f"{shown(entry)} is not there; {image}, of the same name, is that of {shown(self.images[image])}"
             return "missing_file", reason
         if is_guess:
             self._example = self._example if self.num_guessed else (entry, image)
             self.num_guessed += 1
+
+        # Add it, once
         self.num_repeated += image in self.images
         self.images.setdefault(image, entry)
         return "", ""

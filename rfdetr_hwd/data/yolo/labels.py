@@ -63,6 +63,8 @@ class LineReader:
         why_not = self._explain_count(values)
         if why_not:
             return self._bad(line, why_not)
+
+        # Refuse pixels and percent
         coordinates = values[:4] if self.pose else values
         if _MAX_FRACTION < max(coordinates) < math.inf and min(coordinates) >= 0:
             height, width = size
@@ -71,6 +73,8 @@ class LineReader:
                 f"{shown(line)} looks like pixels, but YOLO uses fractions of the image: divide x and width by "
                 f"{width}, y and height by {height} (by 100 where they are percent)",
             )
+
+        # Return a box, or the box around a polygon
         if len(values) == 4 or self.pose:
             cx, cy, width_, height_ = coordinates
             return Row(int(label), (cx - width_ / 2, cy - height_ / 2, width_, height_), (), tuple(values))

@@ -68,6 +68,7 @@ def find_yolo_splits(root: Path, files: FileList, names: Mapping[Role, str | Non
     Raises:
         DatasetError: What describes the dataset is wrong, or several files describe different ones.
     """
+    # Find the description, or infer one from the labels
     reader = EntryReader(root, files)
     description, notes = _choose(root, files, reader)
     labels = LabelFiles(root, files)
@@ -75,6 +76,8 @@ def find_yolo_splits(root: Path, files: FileList, names: Mapping[Role, str | Non
         if not any(labels.has_labels(directory) for directory in labels.directories()):
             return None
         description = _describe_labels(root, files, labels)
+
+    # Find the images of each split
     resolved: dict[Role, Resolved] = {}
     for role in ROLES:
         name = names.get(role)
@@ -82,8 +85,12 @@ def find_yolo_splits(root: Path, files: FileList, names: Mapping[Role, str | Non
         if entries:
             source = Description(description.where, "", (), b"") if name else description
             resolved[role] = reader.resolve(role, entries, source)
+
+    # Drop guesses that two splits share, then look for splits that no entry names
     _drop_shared_guesses(resolved)
     _look_around(resolved, description, labels)
+
+    # Collect the splits and the reasons for missing ones
     found = {
         role: YoloSplit(role, split.images, description, (*description.notes, *split.notes), split.problems)
         for role, split in resolved.items()
@@ -98,6 +105,7 @@ def _choose(root: Path, files: FileList, reader: EntryReader) -> tuple[Descripti
 
     Those nearest to the root count, and among them one of a usual name. Others are compared by what they say.
     """
+    # Collect the descriptions nearest to the root
     near: dict[str, Description] = {}
     unused: dict[str, str] = {}
     for name, description in read_descriptions(root, files):
@@ -113,6 +121,8 @@ def _choose(root: Path, files: FileList, reader: EntryReader) -> tuple[Descripti
             near[name] = description
     if not near:
         return None, [f"{name} is not used: {reason}" for name, reason in unused.items()]
+
+    # Choose one of them, unless several describe different datasets
     usual = [name for name in near if _is_usual(name)]
     homes = {name.rpartition("/")[0] for name in near}
     rivals = usual[:1] if usual and len(homes) == 1 else _usable(near, reader)

@@ -51,6 +51,7 @@ def read_yolo(split: Split, findings: Findings, exif: Exif = "auto") -> tuple[Ra
     Raises:
         DatasetError: It is not there.
     """
+    # Find the split
     files = FileList.scan(split.root)
     role = next((role for role in ROLES if role == split.name), split.role)
     if role is None:
@@ -144,6 +145,7 @@ class _Reader:
                 self._add(row, size, place)
 
     def _add(self, row: Row, size: tuple[int, int], place: str) -> None:
+        # Note what tells about the dataset: polygons that look like poses, the lowest class
         if row.points:
             self._suspicion.add(row.points)
         self._lowest = min(self._lowest, row.label)
@@ -151,6 +153,8 @@ class _Reader:
             self._unknown.append((place, row.label))
             return
         height, width = size
+
+        # Add the box in pixels
         x, y, w, h = row.box
         box = [x * width, y * height, w * width, h * height]
         annotation = {"image_id": len(self._images), "category_id": row.label, "bbox": box}
