@@ -119,9 +119,9 @@ class Detector:
 
     def _prepare(self, image: object, name: str) -> tuple[Tensor, Tensor]:
         """Return an image (3, R, R) as the model sees it, and the sizes (2, 2) that its boxes are decoded with."""
-        upright, side, resize = as_rgb(image, name, self.options), self.resolution, self.model.resize
-        sizes = decoding_sizes(upright.height, upright.width, side, resize)
-        return preprocess(upright, side, resize), torch.tensor(sizes)
+        upright, resize = as_rgb(image, name, self.options), self.model.resize
+        sizes = decoding_sizes(upright.height, upright.width, self.resolution, resize)
+        return preprocess(upright, self.resolution, resize), torch.tensor(sizes)
 
     def _detect(self, batch: Sequence[tuple[Tensor, Tensor]], threshold: float) -> list[sv.Detections]:
         images, sizes = (torch.stack(tensors).to(self.device) for tensors in zip(*batch, strict=True))

@@ -52,9 +52,9 @@ def evaluate(
 
         # Evaluate, after the output directory is made, so that an error there comes early
         evaluation = Evaluation.build(detector.model, data, settings, device)
-        folder = out or _default_folder(weights, split)
-        with writing("--out", folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        directory = out or _default_directory(weights, split)
+        with writing("--out", directory):
+            directory.mkdir(parents=True, exist_ok=True)
         if distributed.is_main():
             foresee_shortage({"evaluation": evaluation.loader.largest_batch}, settings.data.workers, num_local_ranks())
         metrics = evaluation.measure(detector.network)
@@ -63,7 +63,7 @@ def evaluate(
 
         # Write the files
         protocol = {**describe_protocol(evaluation, data), **detector.describe()}
-        write_results(folder, metrics, protocol, evaluation.metric.detections, data)
+        write_results(directory, metrics, protocol, evaluation.metric.detections, data)
 
         # Report what limits the metrics, then print them
         _say_limits(detector, settings, data)
@@ -71,11 +71,11 @@ def evaluate(
             say(f"unreadable images, whose objects count as missed: {len(evaluation.unreadable)}")
         title = f"{data.images}, {data.name}\n{detector.weights} weights of {detector.checkpoint.path}"
         _print_metrics(title, metrics)
-        say(f"metrics: {folder / 'metrics.json'}\ndetections: {folder / 'predictions.json'}")
-        say(f"images and categories by id: {folder / 'images.json'}")
+        say(f"metrics: {directory / 'metrics.json'}\ndetections: {directory / 'predictions.json'}")
+        say(f"images and categories by id: {directory / 'images.json'}")
 
 
-def _default_folder(weights: Path, split: str) -> Path:
+def _default_directory(weights: Path, split: str) -> Path:
     """Return `evaluate-SPLIT` in the run directory, or in the checkpoint directory without a run."""
     resolved = weights.resolve()
     run = weights if (weights / "config.yaml").exists() else resolved.parent.parent

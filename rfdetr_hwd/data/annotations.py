@@ -152,8 +152,8 @@ class DetectionData:
 
     def path(self, index: int) -> Path:
         """Return the path of an image. In shards, it is the path as if the shard were a directory."""
-        folder = self.images if self.shards is None else self.shards.paths[self.shards.members[index, 0]]
-        return folder / str(self.file_names[index])
+        directory = self.images if self.shards is None else self.shards.paths[self.shards.members[index, 0]]
+        return directory / str(self.file_names[index])
 
     def size(self, index: int) -> tuple[int, int]:
         """Return (height, width) of an image in pixels as annotated."""

@@ -92,8 +92,8 @@ class DetectionDataset(Dataset[Batch | Failure]):
                 return Failure(f"{self._name(row)}: {error!r}")
         if self.augmentation is not None:
             return Failure(f"{len(bad)} images in a row cannot be read, the last: {bad[-1].reason}")
-        side = key.resolution
-        return Batch(torch.empty(0, 3, side, side), [], (), torch.empty(0, 2, 2), key.is_padding, tuple(bad))
+        no_images = torch.empty(0, 3, key.resolution, key.resolution)
+        return Batch(no_images, [], (), torch.empty(0, 2, 2), key.is_padding, tuple(bad))
 
     def _name(self, row: int) -> str:
         return f"image {self.data.image_ids[row]} of {self.data.name}"

@@ -25,15 +25,15 @@ class Known(NamedTuple):
         rows: Rows of the images that are used.
         sizes: (height, width) of these images in pixels.
         labels: Labels of the classes.
-        images_left_out: Images that are listed and not used.
-        categories_left_out: Categories that are listed and no class.
+        skipped_images: Images that are listed and not used.
+        skipped_categories: Categories that are listed and no class.
     """
 
     rows: dict[Id, int]
     sizes: Sequence[tuple[int, int]]
     labels: dict[Id, int]
-    images_left_out: set[Id]
-    categories_left_out: set[Id]
+    skipped_images: set[Id]
+    skipped_categories: set[Id]
 
 
 def read_object(annotation: Any, known: Known, seen_ids: set[Id]) -> tuple[Values | None, Sequence[Problem]]:
@@ -107,9 +107,9 @@ def _find_place(image: Any, category: Any, known: Known, problems: list[Problem]
     label = None if category_id is None else known.labels.get(category_id)
     if row is not None and label is not None:
         return row, label
-    if row is None and image_id not in known.images_left_out:
+    if row is None and image_id not in known.skipped_images:
         problems.append(("unknown_image", f"belongs to image {shown(image)}, which is not listed"))
-    if label is None and category_id not in known.categories_left_out:
+    if label is None and category_id not in known.skipped_categories:
         problems.append(("unknown_category", f"has the category {shown(category)}, which is not listed"))
     return None
 

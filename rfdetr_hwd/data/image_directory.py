@@ -67,7 +67,7 @@ def _candidates(wanted: Sequence[str], owner: Owner, files: FileList) -> set[str
     sample = wanted[:: max(1, len(wanted) // _SAMPLE)]
     begins = {owner.directory, ""}
     if len(files.image_counts) <= _FEW:
-        above = {str(parent) for folder in files.image_counts for parent in PurePosixPath(folder, "x").parents}
+        above = {str(parent) for directory in files.image_counts for parent in PurePosixPath(directory, "x").parents}
         return begins | {d for d in above - {"."} if any(join_path(d, name) in files.names for name in sample)}
     for name in sample:
         for path in files.by_basename.get(name.rpartition("/")[2], ()):

@@ -87,8 +87,8 @@ def place_images(names: Sequence[str], owner: Owner, files: FileList) -> Places:
         hints = {name: hints[name] or lost for name in missing}
 
     # Write all paths from the directory that the found files have in common
-    folders = {path.rpartition("/")[0] for path in found.values()}
-    top = _common([begin, *folders] if directory is not None or not found else [*folders])
+    directories = {path.rpartition("/")[0] for path in found.values()}
+    top = _common([begin, *directories] if directory is not None or not found else [*directories])
     if top != begin:  # all names are relative to another directory, also those of missing files
         found = {**{name: path for name, path in places.items() if _is_relative(name)}, **found}
     paths = {name: _from(top, path) for name, path in found.items()}
@@ -108,10 +108,10 @@ class _Search:
                 name = _key(path).rpartition("/")[2]
                 self.by_key[name].append(path)
                 self.by_stem[name.rpartition(".")[0]].append(path)
-        folders = {path.rpartition("/")[0] for path in files.names}
-        self.folders = {_key(folder) for folder in folders}
-        for folder in folders:
-            self.folders.update(_key(str(parent)) for parent in PurePosixPath(folder).parents)
+        directories = {path.rpartition("/")[0] for path in files.names}
+        self.directories = {_key(directory) for directory in directories}
+        for directory in directories:
+            self.directories.update(_key(str(parent)) for parent in PurePosixPath(directory).parents)
 
     def find(self, name: str) -> tuple[str, str]:
         """Return the matching path, or an empty text and a hint."""
@@ -154,9 +154,9 @@ class _Search:
         """Return the existing directory that a name contains, if any: the file must be in it."""
         for start in range(len(keys) - 1):
             for above in dict.fromkeys((_key(self.begin), "")):
-                folder = join_path(above, "/".join(keys[start:-1]))
-                if folder in self.folders:
-                    return f"{folder}/"
+                directory = join_path(above, "/".join(keys[start:-1]))
+                if directory in self.directories:
+                    return f"{directory}/"
         return ""
 
     def _is_of_another_split(self, path: str) -> bool:

@@ -53,9 +53,9 @@ def describe_images(files: FileList) -> Iterator[str]:
         suffix = f".{name.lower().rpartition('.')[2]}"
         if suffix in IMAGE_SUFFIXES:
             kinds[name.rpartition("/")[0]].add(_NAMES.get(suffix, suffix[1:].upper()))
-    for folder, count in files.image_counts.most_common():
-        what = "image" if len(kinds[folder]) > 1 else kinds[folder].pop()
-        yield f"{_number(count, what)} in {folder or files.root}"
+    for directory, count in files.image_counts.most_common():
+        what = "image" if len(kinds[directory]) > 1 else kinds[directory].pop()
+        yield f"{_number(count, what)} in {directory or files.root}"
 
 
 def _count(root: Path, files: FileList) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The files of an image folder, listed once, and whether a path that annotations name is one of them."""
+"""The files of an image directory, listed once, and whether a path that annotations name is one of them."""
 
 import os
 from collections import Counter, defaultdict
@@ -20,12 +20,12 @@ COPY_ADVICE = "copy the dataset with `cp -rL DATASET COPY`, which puts the files
 
 @dataclass(frozen=True)
 class FileList:
-    """The files below a folder. Hidden ones (`.ipynb_checkpoints`, macOS' `._x.jpg`, `__MACOSX`) are not among them.
+    """The files below a directory. Hidden ones (`.ipynb_checkpoints`, macOS' `._x.jpg`, `__MACOSX`) are not among them.
 
     Attributes:
-        root: The folder.
+        root: The directory.
         names: Paths of the files below it, with `/`.
-        escaping: Links to files and folders (with a `/` at the end) somewhere else.
+        escaping: Links to files and directories (with a `/` at the end) somewhere else.
         closed: Folders that cannot be listed, with a `/` at the end.
         hints: By a path that is not there, what else is known about it.
     """
@@ -38,10 +38,10 @@ class FileList:
 
     @classmethod
     def scan(cls, root: Path, within: Path | None = None) -> "FileList":
-        """List a folder and all folders in it; a folder that is missing has no files.
+        """List a directory and all directories in it; a directory that is missing has no files.
 
         Args:
-            root: The folder.
+            root: The directory.
             within: The dataset that it is of; `None`: it is the dataset. Links may lead anywhere in `find_homes` of it.
         """
         names: set[str] = set()
@@ -51,10 +51,10 @@ class FileList:
         entered = {homes[0]}
         pending = [(root, "")]
         while pending:
-            folder, prefix = pending.pop()
-            for entry in _entries(folder, prefix, closed):
-                is_folder, is_file = _kind(entry)
-                name = f"{prefix}{entry.name}{'/' if is_folder else ''}"
+            directory, prefix = pending.pop()
+            for entry in _entries(directory, prefix, closed):
+                is_directory, is_file = _kind(entry)
+                name = f"{prefix}{entry.name}{'/' if is_directory else ''}"
 
                 # Refuse links out of the dataset, and circles of links
                 if entry.is_symlink():
@@ -63,27 +63,27 @@ class FileList:
                         escaping.add(name)
                         continue
                     is_new = target not in entered or (
-                        _may_lead_out(prefix, entry.name) and not _real(folder).is_relative_to(target)
+                        _may_lead_out(prefix, entry.name) and not _real(directory).is_relative_to(target)
                     )
-                    if is_folder and not is_new:  # a circle of links
+                    if is_directory and not is_new:  # a circle of links
                         continue
                     entered.add(target)
-                if is_folder:
+                if is_directory:
                     pending.append((Path(entry), name))
                 elif is_file:
                     names.add(name)
         return cls(root, frozenset(names), frozenset(escaping), frozenset(closed))
 
-    def below(self, folder: str) -> "FileList":
-        """Return the files below one of the folders, `""` being the root, with paths that begin there."""
-        if not folder:
+    def below(self, directory: str) -> "FileList":
+        """Return the files below one of the directories, `""` being the root, with paths that begin there."""
+        if not directory:
             return self
-        prefix = f"{folder}/"
+        prefix = f"{directory}/"
         names, escaping, closed = (
             frozenset(name[len(prefix) :] for name in group if name.startswith(prefix) and name != prefix)
             for group in (self.names, self.escaping, self.closed)
         )
-        return FileList(self.root / folder, names, escaping, closed)
+        return FileList(self.root / directory, names, escaping, closed)
 
     def with_hints(self, hints: Mapping[str, str]) -> "FileList":
         """Return the same files, with more to say about paths that are not there."""
@@ -91,7 +91,7 @@ class FileList:
 
     @cached_property
     def image_counts(self) -> Counter[str]:
-        """The folders that hold images themselves, `""` being the root, and how many."""
+        """The directories that hold images themselves, `""` being the root, and how many."""
         counts = Counter(name.rpartition("/")[0] for name in self.names if name.lower().endswith(IMAGE_SUFFIXES))
         return Counter(dict(sorted(counts.items())))
 
@@ -152,7 +152,7 @@ def _may_lead_out(prefix: str, name: str) -> bool:
 
 
 def is_hidden(path: str) -> bool:
-    """Return whether a file or a folder above it is one that no annotation tool means: hidden, or macOS' own."""
+    """Return whether a file or a directory above it is one that no annotation tool means: hidden, or macOS' own."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
 
 
@@ -160,19 +160,19 @@ def _real(path: "Path | os.DirEntry[str]") -> Path:
     return Path(os.path.realpath(path))  # Path.resolve raises an error for links that lead to each other
 
 
-def _entries(folder: Path, prefix: str, closed: set[str]) -> Iterator["os.DirEntry[str]"]:
-    """Yield what is in a folder and not hidden; one that cannot be listed is entered in `closed`."""
-    if not folder.is_dir():
+def _entries(directory: Path, prefix: str, closed: set[str]) -> Iterator["os.DirEntry[str]"]:
+    """Yield what is in a directory and not hidden; one that cannot be listed is entered in `closed`."""
+    if not directory.is_dir():
         return
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(directory) as entries:
             yield from (entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX")
     except OSError:
         closed.add(prefix)
 
 
 def _kind(entry: "os.DirEntry[str]") -> tuple[bool, bool]:
-    """Return whether it is a folder, and whether it is a regular file: no pipe, which would be waited for."""
+    """Return whether it is a directory, and whether it is a regular file: no pipe, which would be waited for."""
     try:
         return entry.is_dir(), entry.is_file()
     except OSError:  # a link to where nobody may look

@@ -109,8 +109,8 @@ class TrainLoader:
     @property
     def largest_batch(self) -> int:
         """Bytes of the images of this process's largest batch."""
-        share = -(-self.order.batch_size // self.partition.world_size)
-        return batch_bytes(share, max(self.order.resolutions))
+        per_rank = -(-self.order.batch_size // self.partition.world_size)
+        return batch_bytes(per_rank, max(self.order.resolutions))
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the per-rank batch of each step of an epoch, from `first_step` on.
@@ -118,13 +118,13 @@ class TrainLoader:
         Raises:
             DatasetError: A sample cannot be made, or a data loader worker died or hangs.
         """
-        shares = [self._share(step) for step in self.order.steps(epoch)[first_step:]]
-        for batch in serve(self.dataset, shares, self.workers):
+        batches = [self._rank_batch(step) for step in self.order.steps(epoch)[first_step:]]
+        for batch in serve(self.dataset, batches, self.workers):
             for bad in batch.bad:
                 self.report(bad)
             yield batch
 
-    def _share(self, step: list[SampleKey]) -> list[SampleKey]:
+    def _rank_batch(self, step: list[SampleKey]) -> list[SampleKey]:
         # A rank left without an image of the last, small step works on one that does not count.
         return step[self.partition.rank :: self.partition.world_size] or [step[0]._replace(is_padding=True)]
 
@@ -183,4 +183,4 @@ def multi_scale_resolutions(resolution: int, step: int) -> list[int]:
         resolution: The input resolution in pixels.
         step: Pixels that a resolution must be a multiple of.
     """
-    return [side for side in range(resolution - 5 * step, resolution + 6 * step, step) if side >= 2 * step]
+    return [size for size in range(resolution - 5 * step, resolution + 6 * step, step) if size >= 2 * step]

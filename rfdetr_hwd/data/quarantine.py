@@ -14,7 +14,7 @@ from rfdetr_hwd.data.decoding_threads import decode_in_threads, probed_rows
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.files import open_without_links
 
-MAX_SHARE = 0.05
+MAX_FRACTION = 0.05
 """Fraction of unreadable images above which a run does not start or continue."""
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Quarantine:
         """List an image.
 
         Raises:
-            DatasetError: More than `MAX_SHARE` of the images are listed.
+            DatasetError: More than `MAX_FRACTION` of the images are listed.
         """
         if bad.image_id in self.seen:
             return
@@ -77,7 +77,7 @@ def probe_images(data: DetectionData, seed: int) -> list[BadImage]:
     """Decode images of a split, those of `probed_rows`, and return what cannot be used.
 
     Raises:
-        DatasetError: More than `MAX_SHARE` of them cannot be used.
+        DatasetError: More than `MAX_FRACTION` of them cannot be used.
     """
     rows = probed_rows(len(data), seed)
     dataset = DetectionDataset(data, on_bad_image="quarantine")
@@ -97,11 +97,11 @@ def refuse_too_many(num_bad: int, num_images: int, examples: list[BadImage]) -> 
     """Raise an error if the fraction of unreadable images is too large.
 
     Raises:
-        DatasetError: More than `MAX_SHARE`.
+        DatasetError: More than `MAX_FRACTION`.
     """
-    if num_bad > MAX_SHARE * num_images:
+    if num_bad > MAX_FRACTION * num_images:
         shown = "; ".join(bad.reason for bad in examples[:3])
         raise DatasetError(
-            f"{num_bad} of {num_images} images cannot be read, more than {MAX_SHARE:.0%}: {shown}. "
+            f"{num_bad} of {num_images} images cannot be read, more than {MAX_FRACTION:.0%}: {shown}. "
             "`rfdetr-hwd data check ROOT` lists all of them"
         )

@@ -1,7 +1,7 @@
 """Read WebDataset shards as `rfdetr.datasets.webdataset` packs them: SPLIT-index.json beside uncompressed tar files.
 
 Each sample is an image and a `.json` of its annotations with one base name. The tar files are indexed once and their
-members read at their offsets, so that an epoch has the same order, and can be entered anywhere, as in a folder.
+members read at their offsets, so that an epoch has the same order, and can be entered anywhere, as in a directory.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ def read_shards(root: Path, split: str, files: FileList, findings: Findings, exi
     """Read the annotations of a split from its shards.
 
     Args:
-        root: Folder of the index and the shards.
+        root: Directory of the index and the shards.
         split: Name of the split.
         files: All files below `root`.
         findings: Receives what is wrong with samples.

@@ -12,7 +12,7 @@ PREFETCHED = 2
 
 FOLDER = "/dev/shm"
 """Where Linux keeps shared memory."""
-_USUAL_IMAGES, _USUAL_SIDE, _USUAL_WORKERS = 16, 640, 2
+_USUAL_IMAGES, _USUAL_RESOLUTION, _USUAL_WORKERS = 16, 640, 2
 """What `doctor` judges by: about as much as a training of the usual kind needs."""
 _BYTES_OF_A_PIXEL = 3 * 4  # images travel as float32
 _MORE_ROOM = "docker run --shm-size=8g (or --ipc=host), in Kubernetes an emptyDir of medium Memory"
@@ -40,18 +40,18 @@ def describe_room() -> str | None:
     if room is None:
         return None
     free, total = room
-    batch = batch_bytes(_USUAL_IMAGES, _USUAL_SIDE)
+    batch = batch_bytes(_USUAL_IMAGES, _USUAL_RESOLUTION)
     workers = max(0, free // batch - 1) // PREFETCHED
     described = (
         f"shared memory ({FOLDER}): {_size(free)} free of {_size(total)}, room for {workers or 'no'} data.workers with "
-        f"batches of {_USUAL_IMAGES} images of {_USUAL_SIDE} px ({_size(batch)} each)"
+        f"batches of {_USUAL_IMAGES} images of {_USUAL_RESOLUTION} px ({_size(batch)} each)"
     )
     return described if workers >= _USUAL_WORKERS else f"{described}. This is little: {_INSTEAD}. {_ADVICE}"
 
 
-def batch_bytes(images: int, side: int) -> int:
-    """Return the bytes of a batch of images whose sides are so many pixels."""
-    return images * side**2 * _BYTES_OF_A_PIXEL
+def batch_bytes(images: int, resolution: int) -> int:
+    """Return the bytes of a batch of images at a resolution."""
+    return images * resolution**2 * _BYTES_OF_A_PIXEL
 
 
 def foresee_shortage(batches: Mapping[str, int], workers: int, ranks: int) -> None:

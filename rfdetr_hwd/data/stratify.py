@@ -62,9 +62,9 @@ def stratify(
             left.setdefault(label, set()).add(unit)
 
     # Compute what each part lacks, of images and of each class
-    shares = np.where(np.asarray(fractions) > 0, fractions, -np.inf)
-    lacking = shares * len(classes)  # (parts,)
-    lacking_of = {label: shares * sum(counts[unit][label] for unit in left[label]) for label in left}
+    wanted = np.where(np.asarray(fractions) > 0, fractions, -np.inf)
+    lacking = wanted * len(classes)  # (parts,)
+    lacking_of = {label: wanted * sum(counts[unit][label] for unit in left[label]) for label in left}
 
     # Order the units by size, then by chance
     order = rng.permutation(len(units))

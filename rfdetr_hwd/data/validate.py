@@ -26,14 +26,14 @@ class _Images(NamedTuple):
         places: Place in the file of each entry, by the id that annotations refer to.
         names: Paths of their files.
         sizes: (height, width) that their boxes refer to, in pixels.
-        left_out: Ids of the images that are listed and not used.
+        skipped: Ids of the images that are listed and not used.
         is_stored: Whether all are annotated as stored; see `rfdetr_hwd.data.sizes.settle_sizes`.
     """
 
     places: dict[Id, int]
     names: list[str]
     sizes: list[Size]
-    left_out: set[Id]
+    skipped: set[Id]
     is_stored: bool
 
 
@@ -113,19 +113,19 @@ def _shards(raw: RawSplit, image_ids: list[int]) -> Shards | None:
 
 
 def _index_images(raw: RawSplit, files: FileList, findings: Findings, exif: Exif, every_header: bool) -> _Images:
-    places, names, sizes, left_out = _list_images(raw, files, findings)
+    places, names, sizes, skipped = _list_images(raw, files, findings)
     rows = {key: row for row, key in enumerate(places)}
     if raw.is_measured:
         settled, is_stored = [Settled(size) for size in sizes], False
     else:
         paths = [files.root / name for name in names]
         settled, is_stored = settle_sizes(sizes, paths, lambda wanted: _extents(raw, rows, wanted), exif, every_header)
-    images = _Images({}, [], [], left_out, is_stored)
+    images = _Images({}, [], [], skipped, is_stored)
     for (key, number), name, (size, kind, reason) in zip(places.items(), names, settled, strict=True):
         if kind:
             findings.add(kind, files.root / name, name_entry("image", number, raw.images[number]), reason)
         if size is None:
-            left_out.add(key)
+            skipped.add(key)
             continue
         images.places[key] = number
         images.names.append(name)
@@ -140,7 +140,7 @@ def _list_images(
     places: dict[Id, int] = {}
     names: list[str] = []
     sizes: list[Size | None] = []
-    left_out: set[Id] = set()
+    skipped: set[Id] = set()
     seen_names: set[str] = set()
     shared = _shared_ids(raw)
     for number, image in enumerate(raw.images):
@@ -152,7 +152,7 @@ def _list_images(
         if kind or key is None:
             findings.add(kind, raw.where, name_entry("image", number, image), reason)
             if key is not None:
-                left_out.add(key)
+                skipped.add(key)
             continue
         name = image["file_name"]
 
@@ -169,7 +169,7 @@ def _list_images(
         places[key] = number
         names.append(name)
         sizes.append(read_annotated(image.get("width"), image.get("height"))[0])
-    return places, names, sizes, left_out.difference(places)
+    return places, names, sizes, skipped.difference(places)
 
 
 def _shared_ids(raw: RawSplit) -> dict[Id | None, list[str]]:
@@ -222,7 +222,7 @@ def _index_annotations(
     listed = {read_id(category.get("id")) for category in raw.categories if isinstance(category, dict)}
     rows = {key: row for row, key in enumerate(images.places)}
     no_classes = {key for key in listed if key is not None and key not in labels}
-    known = Known(rows, images.sizes, labels, images.left_out, no_classes)
+    known = Known(rows, images.sizes, labels, images.skipped, no_classes)
     table = np.empty((len(raw.annotations), 8))
     count = 0
     seen_ids: set[Id] = set()

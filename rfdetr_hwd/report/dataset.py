@@ -69,12 +69,12 @@ def plot_input_sides(sides: NDArray[np.float64]) -> Figure:
     return figure
 
 
-def plot_shares(objects: Objects) -> Figure:
+def plot_relative_sizes(objects: Objects) -> Figure:
     """Plot the sizes of the objects in percent of the image."""
     edges = np.arange(0.0, 101, 4)
     label = "square root of box area / image area, percent"
     figure, axes = _axes("Object sizes relative to the image", label, "objects")
-    axes.stairs(np.histogram(objects.shares, edges)[0], edges, fill=True, color=_BAR)
+    axes.stairs(np.histogram(objects.relative_sizes, edges)[0], edges, fill=True, color=_BAR)
     axes.set_xlim(0, 100)
     return figure
 
@@ -188,5 +188,5 @@ def _horizontal_bars(
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(visible=False)
     for row, count in enumerate(counts.tolist()):
-        share = count / max(1, total)
-        axes.text(count, row, f"  {count:,} ({share:.1%})", va="center", size=9, color=_INK)
+        fraction = count / max(1, total)
+        axes.text(count, row, f"  {count:,} ({fraction:.1%})", va="center", size=9, color=_INK)

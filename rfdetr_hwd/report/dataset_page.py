@@ -16,7 +16,7 @@ _CAPTIONS = {
     "sides": "Each object's square root of box area, on a logarithmic scale. The dashed lines are COCO's boundaries "
     "between small, medium and large objects, 32 and 96 pixels.",
     "input-sides": "The same for the images as they are resized to the model's input, before augmentation.",
-    "shares": "The same sizes relative to the image.",
+    "relative-sizes": "The same sizes relative to the image.",
     "positions": "Where the centres of the boxes lie, over all images.",
     "aspect-ratios": "Width over height of each box, on a logarithmic scale.",
     "objects-per-image": "How many objects the images have; images without objects are background.",
@@ -30,17 +30,17 @@ class DatasetFacts:
 
     Attributes:
         name: Names of the dataset and the split.
-        folder: Directory of the images.
+        directory: Directory of the images.
         view: Description of the preprocessing.
         findings: Kind, level, count, effect and an example of each kind of finding.
-        left_out: Reasons why images of the random sample are not shown.
+        skipped: Reasons why images of the random sample are not shown.
     """
 
     name: str
-    folder: str
+    directory: str
     view: str
     findings: Sequence[tuple[str, str, int, str, str]] = ()
-    left_out: Sequence[str] = ()
+    skipped: Sequence[str] = ()
 
 
 def draw_plots(objects: Objects, input_sides: NDArray[np.float64]) -> dict[str, Picture]:
@@ -54,7 +54,7 @@ def draw_plots(objects: Objects, input_sides: NDArray[np.float64]) -> dict[str, 
         "labels": dataset.plot_labels(objects),
         "sides": dataset.plot_sides(objects),
         "input-sides": dataset.plot_input_sides(input_sides),
-        "shares": dataset.plot_shares(objects),
+        "relative-sizes": dataset.plot_relative_sizes(objects),
         "positions": dataset.plot_positions(objects),
         "objects-per-image": dataset.plot_per_image(objects),
         "aspect-ratios": dataset.plot_aspect_ratios(objects),
@@ -87,7 +87,7 @@ def build_dataset_page(
         Section("Images", "A random sample, which --seed determines.", pictures=named("images-")),
         Section("Model input", facts.view, pictures=named("model-")),
         Section("Labels", tables=[_class_table(objects, input_sides)], pictures=named("labels")),
-        Section("Object sizes", pictures=named("sides", "input-sides", "shares")),
+        Section("Object sizes", pictures=named("sides", "input-sides", "relative-sizes")),
         Section("Positions and shapes", pictures=named("positions", "aspect-ratios")),
         Section("Images and their objects", pictures=named("objects-per-image", "image-sizes")),
     ]
@@ -97,11 +97,11 @@ def build_dataset_page(
         text = "Problems of the annotations and their effects. `rfdetr-hwd data check` lists all of them."
         table = Table(("kind", "level", "number", "effect", "example"), facts.findings)
         sections.insert(1, Section("Findings", text, tables=[table]))
-    if facts.left_out:
-        table = Table(("reason",), [(reason,) for reason in facts.left_out])
-        text = f"{len(facts.left_out)} images of the random sample cannot be read."
+    if facts.skipped:
+        table = Table(("reason",), [(reason,) for reason in facts.skipped])
+        text = f"{len(facts.skipped)} images of the random sample cannot be read."
         sections.insert(1, Section("Skipped images", text, tables=[table]))
-    return build_page(f"Dataset: {facts.name}", facts.folder, sections)
+    return build_page(f"Dataset: {facts.name}", facts.directory, sections)
 
 
 def _overview(objects: Objects) -> Table:

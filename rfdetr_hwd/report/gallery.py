@@ -16,7 +16,7 @@ from rfdetr_hwd.report.pictures import draw_cell, draw_detections, tile_cells
 
 _COMPRESSION = 1
 """Of the PNG files: photographs get 15 % larger than with Pillow's default level, in a fifth of the time."""
-_OVERVIEW, _COLUMNS, _SIDE = 12, 4, 320  # images of the overview, of its rows, pixels of each
+_OVERVIEW, _COLUMNS, _CELL_SIZE = 12, 4, 320  # images of the overview, of its rows, pixels of each
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Gallery:
         self.images += 1
         self.detections += len(detections)
         if len(self._cells) < _OVERVIEW:
-            self._cells.append(draw_cell(image, detections, self._names, _SIDE))
+            self._cells.append(draw_cell(image, detections, self._names, _CELL_SIZE))
         try:
             picture.parent.mkdir(parents=True, exist_ok=True)
             draw_detections(image, detections, self._names).save(picture, compress_level=_COMPRESSION)
@@ -71,7 +71,7 @@ class Gallery:
     def write_overview(self) -> None:
         """Write `overview.png` of the first images, if there are any."""
         if self._cells:
-            tile_cells(self._cells, _COLUMNS, _SIDE).save(self.out / "overview.png")
+            tile_cells(self._cells, _COLUMNS, _CELL_SIZE).save(self.out / "overview.png")
 
 
 @contextmanager

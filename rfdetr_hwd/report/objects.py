@@ -54,10 +54,10 @@ class Objects:
         return sides
 
     @property
-    def shares(self) -> NDArray[np.float64]:
+    def relative_sizes(self) -> NDArray[np.float64]:
         """Size of each object relative to its image: square root of the area ratio, in percent."""
-        shares: NDArray[np.float64] = 100 * self.sides / np.sqrt(self.image_sizes[self.image_rows].prod(axis=1))
-        return shares
+        relative_sizes: NDArray[np.float64] = 100 * self.sides / np.sqrt(self.image_sizes[self.image_rows].prod(axis=1))
+        return relative_sizes
 
     @property
     def centres(self) -> NDArray[np.float64]:
@@ -79,7 +79,7 @@ class Objects:
             keeps_aspect: Whether images keep their aspect ratio (letterbox), instead of being stretched.
         """
         longest = self.image_sizes[self.image_rows].max(axis=1)
-        return self.sides * resolution / longest if keeps_aspect else self.shares * resolution / 100
+        return self.sides * resolution / longest if keeps_aspect else self.relative_sizes * resolution / 100
 
 
 def collect_objects(data: DetectionData) -> Objects:

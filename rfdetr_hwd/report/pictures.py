@@ -60,33 +60,35 @@ def annotate_labels(
     return image
 
 
-def draw_cell(image: PIL.Image.Image, detections: sv.Detections, names: Sequence[str], side: int) -> PIL.Image.Image:
+def draw_cell(
+    image: PIL.Image.Image, detections: sv.Detections, names: Sequence[str], cell_size: int
+) -> PIL.Image.Image:
     """Return an image with its detections as a cell of `tile_cells`: resized, then drawn on.
 
     Args:
         image: RGB image.
         detections: With `data["class_name"]`, as `Detector.predict` returns them.
         names: Class names, as in `draw_detections`.
-        side: Larger of the cell's width and height in pixels, with the gap to the next one.
+        cell_size: Larger of the cell's width and height in pixels, with the gap to the next one.
     """
-    scale = (side - _GAP) / max(image.size)
+    scale = (cell_size - _GAP) / max(image.size)
     width, height = (max(1, round(length * scale)) for length in image.size)
     scaled = copy.deepcopy(detections)
     scaled.xyxy = detections.xyxy * np.tile([width / image.width, height / image.height], 2)
     return draw_detections(image.resize((width, height)), scaled, names)
 
 
-def tile_cells(cells: Sequence[PIL.Image.Image], columns: int, side: int) -> PIL.Image.Image:
+def tile_cells(cells: Sequence[PIL.Image.Image], columns: int, cell_size: int) -> PIL.Image.Image:
     """Arrange pictures of one width in a grid.
 
     Args:
         cells: At least one.
         columns: Cells in a row.
-        side: Width of a cell in pixels, with the gap to the next one.
+        cell_size: Width of a cell in pixels, with the gap to the next one.
     """
     height = max(cell.height for cell in cells) + _GAP
     rows = -(-len(cells) // columns)
-    sheet = PIL.Image.new("RGB", (min(columns, len(cells)) * side, rows * height), "white")
+    sheet = PIL.Image.new("RGB", (min(columns, len(cells)) * cell_size, rows * height), "white")
     for index, cell in enumerate(cells):
-        sheet.paste(cell, ((index % columns) * side + _GAP // 2, (index // columns) * height + _GAP // 2))
+        sheet.paste(cell, ((index % columns) * cell_size + _GAP // 2, (index // columns) * height + _GAP // 2))
     return sheet

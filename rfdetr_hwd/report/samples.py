@@ -60,7 +60,7 @@ def draw_sample(sample: Sample, class_names: Sequence[str]) -> PIL.Image.Image:
 
 
 def draw_sheet(
-    samples: Sequence[Sample], class_names: Sequence[str], columns: int, side: int, headings: Sequence[str] = ()
+    samples: Sequence[Sample], class_names: Sequence[str], columns: int, cell_size: int, headings: Sequence[str] = ()
 ) -> PIL.Image.Image:
     """Tile images with their objects into one picture.
 
@@ -68,15 +68,15 @@ def draw_sheet(
         samples: At least one image.
         class_names: Class names in label order.
         columns: Cells in a row.
-        side: Larger of a cell's width and height in pixels.
+        cell_size: Larger of a cell's width and height in pixels.
         headings: Text above each column.
     """
     # Draw the cells and what is above them
-    cells = [_draw_cell(sample, class_names, side - _GAP) for sample in samples]
-    tiles = tile_cells(cells, columns, side)
+    cells = [_draw_cell(sample, class_names, cell_size - _GAP) for sample in samples]
+    tiles = tile_cells(cells, columns, cell_size)
     strips = [_draw_legend(class_names, tiles.width)] if len(class_names) <= len(PALETTE) else []
     if headings:
-        strips.append(_draw_headings(headings, side, tiles.width))
+        strips.append(_draw_headings(headings, cell_size, tiles.width))
 
     # Stack all parts
     sheet = PIL.Image.new("RGB", (tiles.width, tiles.height + sum(strip.height for strip in strips)), "white")
@@ -87,28 +87,29 @@ def draw_sheet(
     return sheet
 
 
-def _draw_cell(sample: Sample, class_names: Sequence[str], side: int) -> PIL.Image.Image:
+def _draw_cell(sample: Sample, class_names: Sequence[str], cell_size: int) -> PIL.Image.Image:
     """Return the resized image with its boxes, in the middle of a cell with its caption."""
     # Resize the image and its boxes into the cell
-    image = PIL.ImageOps.contain(sample.image, (side, side - _CAPTION))
+    image = PIL.ImageOps.contain(sample.image, (cell_size, cell_size - _CAPTION))
     scale = np.tile([image.width / sample.image.width, image.height / sample.image.height], 2)
-    left = (side - image.width) // 2
-    canvas = PIL.Image.new("RGB", (side, image.height), "white")
+    left = (cell_size - image.width) // 2
+    canvas = PIL.Image.new("RGB", (cell_size, image.height), "white")
     canvas.paste(image, (left, 0))
     boxes_xyxy = sample.boxes_xyxy * scale + [left, 0, left, 0]
 
     # Draw them, and the caption
-    cell = PIL.Image.new("RGB", (side, image.height + _CAPTION), "white")
+    cell = PIL.Image.new("RGB", (cell_size, image.height + _CAPTION), "white")
     cell.paste(draw_sample(replace(sample, image=canvas, boxes_xyxy=boxes_xyxy), class_names))
-    text = drawable_text(plain(sample.caption, side // 7))
-    _write(cell, (side / 2, image.height + _CAPTION / 2), text, "mm", size=11, colour=_SOFT)
+    text = drawable_text(plain(sample.caption, cell_size // 7))
+    _write(cell, (cell_size / 2, image.height + _CAPTION / 2), text, "mm", size=11, colour=_SOFT)
     return cell
 
 
-def _draw_headings(headings: Sequence[str], side: int, width: int) -> PIL.Image.Image:
+def _draw_headings(headings: Sequence[str], cell_size: int, width: int) -> PIL.Image.Image:
     strip = PIL.Image.new("RGB", (width, _HEADING), "white")
     for column, heading in enumerate(headings):
-        _write(strip, ((column + 0.5) * side, _HEADING / 2), plain(heading, side // 8), "mm", size=13, colour=_INK)
+        middle = (column + 0.5) * cell_size, _HEADING / 2
+        _write(strip, middle, plain(heading, cell_size // 8), "mm", size=13, colour=_INK)
     return strip
 
 

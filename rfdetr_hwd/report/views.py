@@ -21,7 +21,7 @@ EPOCHS = 4
 
 _MAX_SKIPPED = 50  # images that cannot be read before no further one is tried
 _ROWS = 6  # images down a sheet
-_SIDE = 272  # pixels of a cell
+_CELL_SIZE = 272  # pixels of a cell
 _PAIRS = ["on disk", "model's input"] * 2
 
 
@@ -104,7 +104,7 @@ def draw_views(views: Sequence[View], class_names: Sequence[str]) -> dict[str, P
         step = _ROWS * len(headings) // len(groups[0])
         for start in range(0, len(groups), step):
             samples = [sample for group in groups[start : start + step] for sample in group]
-            sheet = draw_sheet(samples, class_names, len(headings), _SIDE, headings if any(headings) else ())
+            sheet = draw_sheet(samples, class_names, len(headings), _CELL_SIZE, headings if any(headings) else ())
             pictures[f"{name}-{start // step + 1:02d}"] = Picture(sheet, caption, is_photo=True)
     return pictures
 

@@ -18,7 +18,7 @@ from rfdetr_hwd.data.holdout import HeldOut
 from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.layout import Split
 from rfdetr_hwd.data.loader import Partition, TrainLoader, TrainOrder, multi_scale_resolutions
-from rfdetr_hwd.data.quarantine import MAX_SHARE, Quarantine, probe_images
+from rfdetr_hwd.data.quarantine import MAX_FRACTION, Quarantine, probe_images
 from rfdetr_hwd.data.read import scan_split
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.data.workers import Workers
@@ -109,7 +109,7 @@ def _read_split(split: Split, config: Config) -> DetectionData:
     data = scan_split(split, findings, read_options(config.data))
     allow = list(config.data.allow)
     num_unreadable = findings.counts["unreadable_image"]  # in YOLO and shards, boxes need the image size
-    if config.data.on_bad_image == "quarantine" and num_unreadable <= MAX_SHARE * (len(data) + num_unreadable):
+    if config.data.on_bad_image == "quarantine" and num_unreadable <= MAX_FRACTION * (len(data) + num_unreadable):
         allow.append("unreadable_image")
         if num_unreadable and distributed.is_main():
             first = findings.examples["unreadable_image"][0]

@@ -13,8 +13,8 @@ def show(path: CheckpointPath) -> None:
     """Show step, epoch, metrics, class names and files."""
     from rfdetr_hwd.checkpoint.read import checkpoints_of, open_checkpoint
 
-    for folder in checkpoints_of(path):
-        _show(open_checkpoint(folder))
+    for directory in checkpoints_of(path):
+        _show(open_checkpoint(directory))
 
 
 def _show(checkpoint: "Checkpoint") -> None:

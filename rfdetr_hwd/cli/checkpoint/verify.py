@@ -12,21 +12,21 @@ def verify(path: CheckpointPath) -> None:
     from rfdetr_hwd.checkpoint.read import MANIFEST, CheckpointError, checkpoints_of, open_checkpoint, verify_files
 
     corrupt: list[str] = []
-    for folder in checkpoints_of(path):
+    for directory in checkpoints_of(path):
         # Compare the hashes
         try:
-            files = verify_files(folder)
+            files = verify_files(directory)
         except CheckpointError as error:
-            if not (folder / MANIFEST).exists() and folder == path.resolve():
+            if not (directory / MANIFEST).exists() and directory == path.resolve():
                 raise  # it is no checkpoint at all
             corrupt.append(str(error))
             continue
-        print_table(str(folder), ("file", "state"), [(name, problem or "ok") for name, problem in files.items()])
-        corrupt += [f"{folder / name} {problem}" for name, problem in files.items() if problem]
+        print_table(str(directory), ("file", "state"), [(name, problem or "ok") for name, problem in files.items()])
+        corrupt += [f"{directory / name} {problem}" for name, problem in files.items() if problem]
 
         # Check the content, which the hashes do not cover
         if not any(files.values()):
-            open_checkpoint(folder)
+            open_checkpoint(directory)
     if corrupt:
         raise CheckpointError("\n  ".join(["corrupt:", *corrupt]))
     say("every file matches its sha256")

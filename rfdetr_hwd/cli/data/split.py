@@ -97,8 +97,8 @@ def _read_fractions(fractions: str, seed: int) -> "Shares":
     from rfdetr_hwd.data.stratify import Shares
 
     try:
-        shares = [float(share) for share in fractions.split(",")]
-        check_fractions(shares)
+        parts = [float(part) for part in fractions.split(",")]
+        check_fractions(parts)
     except ValueError as error:
         raise ConfigError(f"--fractions {fractions}: {error}") from None
-    return Shares(shares, seed)
+    return Shares(parts, seed)

@@ -127,7 +127,7 @@ def read_coco_split(split: Split, findings: Findings) -> tuple[RawSplit, FileLis
 
 
 def _file_name(image: Any) -> str | None:
-    """Return the name of an image, which LVIS gives in an address alone."""
+    """Return the name of an image, which LVIS gives as a URL alone."""
     name = (image.get("file_name") or image.get("coco_url")) if isinstance(image, dict) else None
     return name if isinstance(name, str) and name else None
 
@@ -208,14 +208,14 @@ def _to_split(root: Path, path: str, peek: Peek, files: FileList) -> Split:
 
 def _owner(path: str) -> Owner:
     """Return what an annotation file is called and for, which its own name says, or else the nearest directory's."""
-    *folders, file = path.split("/")
-    parts = [Path(file).stem, *reversed(folders)]
+    *directories, file = path.split("/")
+    parts = [Path(file).stem, *reversed(directories)]
     role = next((role for part in parts if (role := role_of(part))), None)
-    if file == ROBOFLOW_NAME and folders:
-        name = folders[-1]
+    if file == ROBOFLOW_NAME and directories:
+        name = directories[-1]
     else:
         name = next((name for part in parts if (name := _bare(part))), parts[0])
-    return Owner("/".join(folders), name, role)
+    return Owner("/".join(directories), name, role)
 
 
 def _bare(name: str) -> str:

@@ -25,7 +25,16 @@ from rfdetr_hwd.report.samples import draw_sample, draw_sheet
 from rfdetr_hwd.report.views import sample_as_seen
 
 SMALL = ["model.resolution=64"]
-PLOTS = {"labels", "sides", "input-sides", "shares", "positions", "objects-per-image", "aspect-ratios", "image-sizes"}
+PLOTS = {
+    "labels",
+    "sides",
+    "input-sides",
+    "relative-sizes",
+    "positions",
+    "objects-per-image",
+    "aspect-ratios",
+    "image-sizes",
+}
 AUGMENT_STREAM = 2
 
 
@@ -166,7 +175,7 @@ def test_the_model_s_own_resolution_and_a_configuration_file(shapes_root: Path, 
     images.resize = "letterbox"
     row = int(np.random.default_rng(0).permutation(24)[0])
     seen = [sample_as_seen(images, SampleKey(row, epoch, 96)) for epoch in range(4)]
-    sheet = draw_sheet(seen, images.data.class_names, columns=4, side=272)
+    sheet = draw_sheet(seen, images.data.class_names, columns=4, cell_size=272)
     written = PIL.Image.open(tmp_path / "b" / "model-01.png")
     assert written.crop((272, 52, 1360, 52 + 268)).tobytes() == sheet.crop((0, 26, 1088, 26 + 268)).tobytes()
 

@@ -61,7 +61,7 @@ def test_objects_are_gathered_with_their_images() -> None:
 def test_sizes_positions_and_shapes_by_hand() -> None:
     objects = collect_objects(Split())
     assert objects.sides.tolist() == [side for _, side, *_ in BOXES]
-    assert objects.shares.tolist() == [share for _, _, share, *_ in BOXES]
+    assert objects.relative_sizes.tolist() == [relative for _, _, relative, *_ in BOXES]
     assert objects.centres.tolist() == [list(centre) for *_, centre, _ in BOXES]
     assert objects.aspect_ratios.tolist() == [ratio for *_, ratio in BOXES]
 
@@ -134,8 +134,8 @@ def test_the_plots_show_the_counts() -> None:
     assert sum(patch.get_height() for patch in dataset.plot_aspect_ratios(objects).axes[0].patches) == 4
     sizes = dataset.plot_image_sizes(objects).axes[0]
     assert [text.get_text() for text in sizes.get_yticklabels()] == ["80 x 50", "100 x 100", "100 x 400"]
-    shares = dataset.plot_shares(objects).axes[0].patches[0].get_data()
-    assert {int(shares.edges[i]): int(shares.values[i]) for i in np.flatnonzero(shares.values)} == {
+    relative = dataset.plot_relative_sizes(objects).axes[0].patches[0].get_data()
+    assert {int(relative.edges[i]): int(relative.values[i]) for i in np.flatnonzero(relative.values)} == {
         4: 1, 8: 1, 32: 1, 48: 1
     }  # fmt: skip
 
@@ -157,7 +157,7 @@ def test_many_classes_and_many_image_sizes_are_cut_and_scattered() -> None:
 def test_every_plot_becomes_a_picture_and_leaves_no_trace(objects: Objects) -> None:
     before = dict(matplotlib.rcParams)
     for plot in (
-        *(dataset.plot_labels, dataset.plot_sides, dataset.plot_shares, dataset.plot_positions),
+        *(dataset.plot_labels, dataset.plot_sides, dataset.plot_relative_sizes, dataset.plot_positions),
         *(dataset.plot_per_image, dataset.plot_aspect_ratios, dataset.plot_image_sizes),
     ):
         picture = dataset.render(plot(objects))
@@ -189,7 +189,7 @@ def test_a_sheet_scales_the_boxes_with_their_images() -> None:
         Sample(PIL.Image.new("RGB", (400, 200)), np.array([[40.0, 40, 200, 160]]), np.array([1]), "first.jpg"),
         Sample(PIL.Image.new("RGB", (400, 200)), np.zeros((0, 4)), np.zeros(0, dtype=np.int64), "second.jpg"),
     ]
-    sheet = draw_sheet(samples, ("a", "b"), columns=2, side=204, headings=("left", "right"))
+    sheet = draw_sheet(samples, ("a", "b"), columns=2, cell_size=204, headings=("left", "right"))
     assert sheet.size == (408, 26 + 26 + 100 + 20 + 4)  # legend, headings, image, caption, gap
     tiles = sheet.crop((0, 52, 408, sheet.height))
     expected = [2 + 20, 2 + 20, 2 + 100, 2 + 80]  # half the size, behind the gap
@@ -199,7 +199,7 @@ def test_a_sheet_scales_the_boxes_with_their_images() -> None:
 
 def test_a_narrow_image_stands_in_the_middle_of_its_cell() -> None:
     sample = Sample(PIL.Image.new("RGB", (100, 200)), np.array([[0.0, 0, 100, 200]]), np.array([0]), "")
-    sheet = draw_sheet([sample], ("a",), columns=1, side=204)
+    sheet = draw_sheet([sample], ("a",), columns=1, cell_size=204)
     found = colour_extent(sheet.crop((0, 26, 204, sheet.height)), 0)
     assert np.abs(np.array(found) - [2 + 55, 2, 2 + 145, 2 + 180]).max() <= 2  # 90 x 180 in a cell of 200
 
@@ -210,7 +210,7 @@ def test_more_classes_than_colours_are_written_on_the_boxes() -> None:
     named, unnamed = draw_sample(sample, names), draw_sample(sample, names[:-1])
     assert (np.asarray(named)[40:58, 50:150] == 255).any()
     assert not (np.asarray(unnamed)[40:58, 50:150] == 255).any()
-    sheet = draw_sheet([sample], names, columns=1, side=204)
+    sheet = draw_sheet([sample], names, columns=1, cell_size=204)
     assert sheet.height == 180 + 20 + 4  # no legend
 
 
