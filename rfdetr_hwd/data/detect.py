@@ -19,38 +19,38 @@ from rfdetr_hwd.data.roles import ROLES, Role
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.files import load_yaml
 
-NOTHING_SAID: Mapping[Role, str | None] = {}
+NO_OPTIONS: Mapping[Role, str | None] = {}
 
 
-def find_data(settings: DataSection, said: Mapping[Role, str | None] = NOTHING_SAID) -> Layout:
+def find_data(settings: DataSection, options: Mapping[Role, str | None] = NO_OPTIONS) -> Layout:
     """Return the dataset of a configuration.
 
     Args:
         settings: The configuration.
-        said: What options of the command line say beside it; see `find_named`.
+        options: Options of the command line, which take precedence; see `find_named`.
 
     Raises:
-        ConfigError: What one of the options says is no split.
+        ConfigError: An option is neither a name nor a mapping.
         DatasetError: The dataset is not there, or not recognised.
     """
     configured = {"train": settings.train, "val": settings.val, "test": settings.test}
-    names = {role: _parse_name(role, said.get(role)) or _to_name(configured[role]) for role in ROLES}
+    names = {role: _parse_name(role, options.get(role)) or _to_name(configured[role]) for role in ROLES}
     return find_layout(settings.root, settings.format, names)
 
 
-def find_named(root: Path, format: Format | Literal["auto"], said: Mapping[Role, str | None]) -> Layout:
+def find_named(root: Path, format: Format | Literal["auto"], options: Mapping[Role, str | None]) -> Layout:
     """Return a dataset whose splits the command line may name.
 
     Args:
         root: Its directory.
         format: Its format, or `auto`.
-        said: What `--train`, `--val` and `--test` say: a name, or a mapping in YAML, as the configuration takes it.
+        options: `--train`, `--val` and `--test`: a name, or a mapping in YAML, as the configuration takes it.
 
     Raises:
-        ConfigError: What one of them says is neither.
+        ConfigError: An option is neither.
         DatasetError: The dataset is not there, or not recognised.
     """
-    return find_layout(root, format, {role: _parse_name(role, text) for role, text in said.items()})
+    return find_layout(root, format, {role: _parse_name(role, text) for role, text in options.items()})
 
 
 def find_layout(

@@ -40,12 +40,12 @@ class LoadReport:
     loaded: list[str] = field(default_factory=list)
     mapped: dict[str, str] = field(default_factory=dict)
     new: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def rows(self) -> list[tuple[str, int, str]]:
         """Return (kind, number of tensors, reason) rows for a table."""
         rows = [("loaded", len(self.loaded), "unchanged")]
-        for kind, reasons in (("mapped", self.mapped), ("new", self.new), ("skipped", self.left_out)):
+        for kind, reasons in (("mapped", self.mapped), ("new", self.new), ("skipped", self.skipped)):
             rows += [(kind, count, reason) for reason, count in Counter(reasons.values()).items()]
         return rows
 
@@ -67,9 +67,9 @@ def load_weights(model: StockModel, class_names: Sequence[str], source: SourceWe
     report = LoadReport()
     state = {key: mapper.fill(key, value, report) for key, value in model.network.state_dict().items()}
     for key in source.state.keys() - mapper.used:
-        report.left_out[key] = mapper.why_left_out(key)
+        report.skipped[key] = mapper.why_skipped(key)
     # Refuse a misfit.
-    unexplained = [key for reasons in (report.new, report.left_out) for key, why in reasons.items() if why == _UNFIT]
+    unexplained = [key for reasons in (report.new, report.skipped) for key, why in reasons.items() if why == _UNFIT]
     if not report.loaded or (strict and unexplained):
         raise WeightsError(mapper.misfit(unexplained, state))
     # Load.
@@ -117,7 +117,7 @@ class _Mapper:
             report.loaded.append(key)
         return value.to(fresh.dtype)
 
-    def why_left_out(self, key: str) -> str:
+    def why_skipped(self, key: str) -> str:
         """Return why a tensor of the source has no place in the model."""
         group, stage = head_group(key), STAGE.match(key)
         if group is not None and group >= self.model.config.group_detr:

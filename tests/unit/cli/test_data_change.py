@@ -134,7 +134,7 @@ def test_a_conversion_to_nothing_is_an_error(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"yolo", "empty"}
 
 
-def test_one_unreadable_image_is_left_out_of_a_split(
+def test_one_unreadable_image_is_skipped_of_a_split(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "one").mkdir()

@@ -197,7 +197,7 @@ def test_wrong_arguments_are_named(shapes_root: Path, tmp_path: Path, arguments:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_holds_something_is_left_alone(shapes_root: Path, tmp_path: Path) -> None:
+def test_a_directory_that_holds_something_is_left_alone(shapes_root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigError, match="is not empty: choose a new directory"):
         show(shapes_root, tmp_path)
@@ -207,7 +207,7 @@ def test_a_folder_that_holds_something_is_left_alone(shapes_root: Path, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_dataset_that_cannot_be_read_leaves_no_folder(root: Path, tmp_path: Path) -> None:
+def test_a_dataset_that_cannot_be_read_leaves_no_directory(root: Path, tmp_path: Path) -> None:
     (root / "train" / "_annotations.coco.json").write_text("{")
     with pytest.raises(DatasetError, match="not valid JSON"):
         show(root, tmp_path / "out")

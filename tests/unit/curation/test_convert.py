@@ -172,7 +172,7 @@ def test_gaps_in_the_ids_of_data_yaml_move_no_class(tmp_path: Path) -> None:
     assert boxes(tmp_path / "out")["train"]["a.png"] == [("ten", [16, 12, 32, 24]), ("two", [16, 12, 32, 24])]
 
 
-def test_what_yolo_cannot_hold_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_what_yolo_cannot_hold_is_skipped_and_counted(tmp_path: Path) -> None:
     save(tmp_path / "in/train/a.png")
     annotations = [
         {"bbox": [-6, 0, 12, 24], "iscrowd": 0},

@@ -207,7 +207,7 @@ def test_an_unreadable_image_is_replaced_by_the_same_one_each_time(
         assert torch.equal(image, other)
 
 
-def test_an_unreadable_image_is_left_out_of_an_evaluation(broken: DetectionData) -> None:
+def test_an_unreadable_image_is_skipped_of_an_evaluation(broken: DetectionData) -> None:
     found: list[BadImage] = []
     dataset = DetectionDataset(broken, on_bad_image="quarantine")
     batches = list(EvalLoader(dataset, 64, 1, Workers(0, 60), WHOLE, found.append))

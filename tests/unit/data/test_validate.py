@@ -165,7 +165,7 @@ def test_findings_are_counted_and_shown_without_control_characters(tmp_path: Pat
     assert "\x1b" not in str(caught.value)
 
 
-def test_what_hangs_on_an_image_left_out_is_not_counted_again(tmp_path: Path) -> None:
+def test_what_hangs_on_a_skipped_image_is_not_counted_again(tmp_path: Path) -> None:
     content = {**with_image(width=0.5), "annotations": CONTENT["annotations"]}
     data, findings = scan(write_split(tmp_path, content))
     assert findings.kinds("error") == ["bad_size"]

@@ -134,7 +134,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert data.file_names.tolist() == ["train/images/c.png"]  # a label file that cannot be read is no background
 
 
-def test_what_is_left_out_is_accounted_for(tmp_path: Path) -> None:
+def test_what_is_skipped_is_accounted_for(tmp_path: Path) -> None:
     """Of an image that cannot be read, one without labels that can be, one that a list names in vain, and two lines."""
     write_labels(
         tmp_path, "0 0.5 0.5 0.5 0.5", "0 0.5 0.5 0.5 0.5", "9 0.5 0.5 0.5 0.5", yaml=f"train: list.txt\n{YAML}"

@@ -109,7 +109,7 @@ def test_the_stem_starts_as_the_old_model_on_the_averaged_image(variant: str, si
     report = load_weights(new.stock, new.class_names, weights, strict=True)
     assert set(report.mapped.values()) == {"patch embedding of the 2x2-averaged image"}
     assert report.new == {f"{PATCH_EMBEDDING}.downsample.weight": "downsampler"}
-    assert report.left_out == {}
+    assert report.skipped == {}
     assert new.network.get_parameter(POSITION_EMBEDDINGS).shape == weights.state[POSITION_EMBEDDINGS].shape
     images = torch.randn(2, 3, 2 * side, 2 * side)
     with torch.no_grad():

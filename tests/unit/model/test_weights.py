@@ -45,7 +45,7 @@ def test_adding_p5_maps_the_published_weights(published: SourceWeights) -> None:
     state = model.network.state_dict()
     assert sorted([*report.loaded, *report.mapped, *report.new]) == sorted(state)
     assert set(report.new.values()) == {"level P5"}
-    assert set(report.left_out.values()) == {"query group beyond group_detr"}
+    assert set(report.skipped.values()) == {"query group beyond group_detr"}
     for key in report.loaded:
         assert torch.equal(state[key], published.state[key]), key
     for key in report.new:
@@ -98,7 +98,7 @@ def test_added_queries_and_groups_leave_the_known_ones_as_they_are() -> None:
     fresh = {key: value.clone() for key, value in model.network.state_dict().items()}
     report = load_weights(model.stock, names, weights, strict=True)
     state, old = model.network.state_dict(), weights.state
-    assert (report.new, report.left_out) == ({}, {})
+    assert (report.new, report.skipped) == ({}, {})
     for key in QUERY_KEYS:
         expected = fresh[key].clone().view(5, 30, -1)
         expected[:2, :20] = old[key].view(2, 20, -1)
