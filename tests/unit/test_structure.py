@@ -24,6 +24,7 @@ ROOMS = {
     "comparison": {"evaluation"},
     "curation": {"data"},
     "report": {"config", "data"},
+    "analysis": {"evaluation"},
     "evaluation": {"amp", "config", "data", "layers", "model", "runtime"},
     "checkpoint": {"config", "data", "runtime"},
     "runtime": {""},  # the version

@@ -1,0 +1,1 @@
+"""What detections get wrong: error types, thresholds, calibration, object sizes, worst images."""
