@@ -42,13 +42,14 @@ def test_a_worked_example_in_two_ranges() -> None:
     assert large.ap == pytest.approx(51 / 101)
 
 
-def test_a_detection_that_finds_an_object_of_another_range_counts_in_neither() -> None:
-    """A box of 8 x 12 finds the object of 8 x 8. It is no false positive among objects of its own size."""
+def test_a_detection_that_finds_an_object_of_another_range_counts_there() -> None:
+    """A box of 8 x 12 finds the object of 8 x 8. It is true among objects of that size."""
     objects = [(0, "cat", SMALL), (0, "cat", [50.0, 0.0, 8.0, 12.0])]
     found = [(0, "cat", [0.0, 0.0, 8.0, 12.0], 0.9), (0, "cat", [50.0, 0.0, 8.0, 12.0], 0.8)]
     matches, overlaps, sizes = sizes_of(*scene(objects, found))
     small, large = metrics_by_size(matches, overlaps, sizes)
-    assert large.recall == 1
+    assert (small.recall, large.recall) == (1, 1)
+    assert small.ap == pytest.approx(4 / 10)  # IoU 2/3
     assert large.ap == pytest.approx(4 / 10 + 6 / 10 / 2)  # from IoU 0.70 on the first box is wrong
 
 
