@@ -3,12 +3,13 @@
 Writing does not follow symbolic links. Reading is bounded, for JSON, YAML and files of tensors.
 """
 
+import gc
 import json
 import math
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,11 +48,20 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         OSError: It cannot be written. The old file is unchanged.
     """
+    replace_parts(path, (text,))
+
+
+def replace_parts(path: Path, parts: Iterable[str]) -> None:
+    """Replace a text file atomically with parts that need not fit into memory together.
+
+    Raises:
+        OSError: It cannot be written. The old file is unchanged.
+    """
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     try:
         with open_without_links(partial, "x") as file:
-            file.write(text)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -85,18 +95,44 @@ def read_json_object(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, A
         FileNotFoundError: There is no such file.
         UntrustedFileError: It is too large, cannot be read, or is not a JSON object.
     """
+    content = _read_json(path, max_bytes, parse_float=_finite)
+    if not isinstance(content, dict):
+        raise UntrustedFileError("it is not a JSON object")
+    return content
+
+
+def read_json_list(path: Path, max_bytes: int) -> list[Any]:
+    """Read a long JSON list from a file of bounded size. NaN and Infinity, which are not JSON, are refused.
+
+    A number that overflows is infinite: checking each as `read_json_object` does takes longer than reading it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UntrustedFileError: It is too large, cannot be read, or is not a JSON list.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()  # its passes over the growing list take as long as the reading
+    try:
+        content = _read_json(path, max_bytes)
+    finally:
+        if was_enabled:
+            gc.enable()
+    if not isinstance(content, list):
+        raise UntrustedFileError("it is not a JSON list")
+    return content
+
+
+def _read_json(path: Path, max_bytes: int, parse_float: Callable[[str], float] | None = None) -> Any:
     try:
         size = path.stat().st_size
         if size > max_bytes:
             raise UntrustedFileError(f"it has {size} bytes, more than the limit of {max_bytes}")
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=parse_float)
     except (FileNotFoundError, UntrustedFileError):
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise UntrustedFileError(f"it is not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise UntrustedFileError("it is not a JSON object")
-    return content
 
 
 def load_tensors(path: Path, allowed: Sequence[type] = ()) -> Any:

@@ -15,7 +15,7 @@ _IMPORTS = {
     "scipy": "scipy.optimize",
     "pytorch_wavelets": "pytorch_wavelets",
     "pycocotools": "pycocotools.mask",
-    "faster-coco-eval": "faster_coco_eval",
+    "hotcoco": "hotcoco",
     "supervision": "supervision",
     "safetensors": "safetensors.torch",
     **({"triton": "torch_linear_assignment._triton"} if sys.platform == "linux" else {}),

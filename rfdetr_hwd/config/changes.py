@@ -29,7 +29,8 @@ REORDERING = (
 """Changes after which the current epoch holds other images. It is restarted."""
 
 REMEASURING = ("data.bit_depth", "data.exif")
-"""Changes to the validation images. APs before and after cannot be compared."""
+"""Changes to the validation images. APs before and after cannot be compared. They can after another
+`evaluation.backend`: the libraries agree to 1e-9."""
 
 REFITTING = ("amp", "model.gradient_checkpointing", "train.micro_batch", "train.multi_scale", "train.ema")
 """Changes after which the micro-batch is found again."""

@@ -245,8 +245,14 @@ class EvaluationSection(Section):
     max_dets: Annotated[int, Field(gt=100)] | None = 500
     """Also report AP at this many detections per class and image, under its own name. `null` disables it. The model
     returns `model.num_select` detections over all classes."""
-    backend: Literal["pycocotools", "faster"] = "pycocotools"
-    """COCO evaluation library: the reference implementation, or faster-coco-eval."""
+    backend: Literal["hotcoco", "pycocotools"] = "hotcoco"
+    """COCO evaluation library: the fast one, or the reference implementation. Their metrics are equal."""
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _replace_former(cls, value: Any) -> Any:
+        """Accept `faster` of earlier runs: its library was replaced by one with the same metrics."""
+        return "hotcoco" if value == "faster" else value
 
 
 class OutputSection(Section):

@@ -21,6 +21,10 @@ from rfdetr_hwd.runtime.memory import MemoryShortageError, is_out_of_memory
 logger = logging.getLogger(__name__)
 
 
+Detect = Callable[[nn.Module, Batch], list[dict[str, Tensor]]]
+"""Finds the objects of a batch with a network: for each image `boxes` (K, 4) xyxy, `scores` (K,), `labels` (K,)."""
+
+
 @dataclass
 class PassSize:
     """The number of images that fit into memory at once, as far as is known.
@@ -35,10 +39,8 @@ class PassSize:
 def evaluate(
     network: nn.Module,
     loader: EvalLoader,
-    postprocess: Callable[[Any, Tensor], list[dict[str, Tensor]]],
+    detect: Detect,
     metric: CocoMetric,
-    args: HasAmp,
-    device: torch.device,
     size: PassSize,
     stop: StopRequest | None = None,
 ) -> dict[str, float | None]:
@@ -47,10 +49,8 @@ def evaluate(
     Args:
         network: Its mode is restored afterwards, also after an error.
         loader: This rank's part of the images, each once.
-        postprocess: Decodes float32 outputs to `boxes`, `scores` and `labels` for sizes (N, 2, 2).
+        detect: Finds the objects of a batch; see `detect_in_amp`.
         metric: Reset first; holds all detections afterwards, on rank 0.
-        args: Precision, for `amp_context`.
-        device: Where the network is.
         size: Images of one forward pass. Lowered if they do not fit into memory.
         stop: Checked after every batch.
 
@@ -68,18 +68,38 @@ def evaluate(
     with _measured(network), torch.inference_mode():
         for batch in loader:
             served += 1
-            for part in in_parts(batch, size, lambda part: _pass(network, part, postprocess, args, device)):
+            for part in in_parts(batch, size, lambda part: detect(network, part)):
                 metric.update(*part)
             stop.check()
         for _ in range(rounds - served):
             stop.check()
-    # Gather the detections on rank 0.
+    # Gather the detections on rank 0, as arrays.
     gathered = gather_objects(metric.detections)
     metric.reset()
     for detections in gathered:
         metric.add(detections)
     # Compute the metrics on rank 0, for all ranks.
     return _compute(metric, stop)
+
+
+def detect_in_amp(
+    network: nn.Module,
+    batch: Batch,
+    postprocess: Callable[[Any, Tensor], list[dict[str, Tensor]]],
+    args: HasAmp,
+    device: torch.device,
+) -> list[dict[str, Tensor]]:
+    """Find the objects of a batch under the precision of the training.
+
+    Args:
+        network: Its forward pass is run.
+        batch: The batch, on any device.
+        postprocess: Decodes float32 outputs to `boxes`, `scores` and `labels` for sizes (N, 2, 2).
+        args: Precision, for `amp_context`.
+        device: Where the network is.
+    """
+    on_device = batch.to(device)
+    return postprocess(forward_in_amp(network, on_device.images, args), on_device.sizes)
 
 
 def in_parts(
@@ -140,17 +160,6 @@ def _measured(network: nn.Module) -> Iterator[None]:
         for parameter in learned:
             parameter.requires_grad_(True)
         network.train(was_training)
-
-
-def _pass(
-    network: nn.Module,
-    batch: Batch,
-    postprocess: Callable[[Any, Tensor], list[dict[str, Tensor]]],
-    args: HasAmp,
-    device: torch.device,
-) -> list[dict[str, Tensor]]:
-    on_device = batch.to(device)
-    return postprocess(forward_in_amp(network, on_device.images, args), on_device.sizes)
 
 
 def _compute(metric: CocoMetric, stop: StopRequest) -> dict[str, float | None]:

@@ -18,7 +18,7 @@ from rfdetr_hwd.data.quarantine import refuse_too_many
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.evaluation.auto_batch import largest_evaluation_pass
 from rfdetr_hwd.evaluation.coco import CocoMetric
-from rfdetr_hwd.evaluation.evaluate import PassSize, evaluate
+from rfdetr_hwd.evaluation.evaluate import PassSize, detect_in_amp, evaluate
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.rfdetr import build_postprocess
 from rfdetr_hwd.runtime import distributed
@@ -100,9 +100,8 @@ class Evaluation:
         Raises:
             DatasetError: Too large a fraction of the images is unreadable.
         """
-        metrics = evaluate(
-            network, self.loader, self.postprocess, self.metric, self.config, self.device, self.pass_size, stop
-        )
+        detect = partial(detect_in_amp, postprocess=self.postprocess, args=self.config, device=self.device)
+        metrics = evaluate(network, self.loader, detect, self.metric, self.pass_size, stop)
         for found in distributed.all_gather_objects(dict(self.unreadable)):
             self.unreadable.update(found)
         num_images = len(self.metric.ground_truth["images"])

@@ -19,7 +19,7 @@ PACKAGES = (
     "pytorch_wavelets",
     "PyWavelets",
     "pycocotools",
-    "faster-coco-eval",
+    "hotcoco",
     "supervision",
     "pydantic",
     "safetensors",

@@ -148,7 +148,7 @@ def test_a_graph_can_be_of_one_batch_size(trained: Path, cli: Run, shapes_root: 
 
 def test_what_cannot_be_exported_says_why(trained: Path, cli: Run, config_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    short = ["train.epochs=1", "train.batch_size=24", "evaluation.backend=faster"]
+    short = ["train.epochs=1", "train.batch_size=24", "evaluation.backend=pycocotools"]
     trained_so = cli("train", "--config", config_file, f"output.dir={run}", "downsample.name=maxpool", *short)
     assert trained_so.returncode == 0, trained_so.stderr
     refused(cli("export", "--weights", run, "--out", tmp_path / "x.pth"), 1, "MaxPool", "does not fold into the stock")

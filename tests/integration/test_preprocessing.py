@@ -49,8 +49,9 @@ def test_boxes_of_a_letterboxed_model_lie_in_the_image(trained: Path, shapes_roo
     assert found.xyxy.max(axis=0)[2:].tolist() == [width, height]
     evaluation = Evaluation.build(detector.model, data, detector.config, detector.device)
     evaluation.measure(detector.network)
-    measured = [d for d in evaluation.metric.detections if d["image_id"] == data.image_ids[0]]
-    boxes_xywh = np.array([detection["bbox"] for detection in measured])
+    measured = evaluation.metric.detections
+    measured = measured[measured.image_ids == data.image_ids[0]]
+    boxes_xywh = measured.boxes_xywh
     boxes_xyxy = np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
     np.testing.assert_allclose(found.xyxy, boxes_xyxy, atol=1e-3)
-    np.testing.assert_allclose(found.confidence, [detection["score"] for detection in measured], atol=1e-5)
+    np.testing.assert_allclose(found.confidence, measured.scores, atol=1e-5)

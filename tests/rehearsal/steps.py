@@ -15,7 +15,7 @@ from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.config.schema import DataSection, DownsampleSection, ModelSection, TrainSection
 from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.evaluation.evaluate import PassSize, evaluate
+from rfdetr_hwd.evaluation.evaluate import PassSize, detect_in_amp, evaluate
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.learning_rates import learning_rates
 from rfdetr_hwd.model.rfdetr import DetectionLoss, build_postprocess
@@ -146,7 +146,8 @@ def measure(model: BuiltModel, device: torch.device) -> list[Any]:
     metric = Collected()
     batches = _OneBatch(make_batch(model.stock.resolution))
     network = model.network.to(device)
-    evaluate(network, batches, build_postprocess(model.stock), metric, ARGS, device, PassSize(2))
+    detect = functools.partial(detect_in_amp, postprocess=build_postprocess(model.stock), args=ARGS, device=device)
+    evaluate(network, batches, detect, metric, PassSize(2))
     return metric.detections
 
 

@@ -1,6 +1,7 @@
 """Files are replaced whole, never through a planted link; files from anyone are bounded, and nothing in them runs."""
 
 import argparse
+import gc
 import json
 import zipfile
 from pathlib import Path
@@ -13,7 +14,9 @@ from rfdetr_hwd.files import (
     UntrustedFileError,
     load_tensors,
     open_without_links,
+    read_json_list,
     read_json_object,
+    replace_parts,
     replace_text,
 )
 from rfdetr_hwd.training.trackers import JsonLinesTracker
@@ -37,6 +40,28 @@ def test_json_that_is_refused(tmp_path: Path, content: str | bytes, message: str
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(UntrustedFileError, match=message):
         read_json_object(path, max_bytes=1000 if "more than" in message else 1 << 20)
+
+
+def test_a_list_is_read_and_the_collector_runs_again(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    for content, message in (("{}", "not a JSON list"), ("[NaN]", "contains NaN"), ("[1, 2, 3]", "the limit of 8")):
+        path.write_text(content)
+        with pytest.raises(UntrustedFileError, match=message):
+            read_json_list(path, max_bytes=8)
+        assert gc.isenabled()
+    path.write_text("[1.5]")
+    assert read_json_list(path, max_bytes=8) == [1.5]
+    assert gc.isenabled()
+
+
+def test_parts_that_fail_leave_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    replace_parts(path, iter(["a", "b"]))
+    assert path.read_text() == "ab"
+    with pytest.raises(ZeroDivisionError):
+        replace_parts(path, (str(1 // number) for number in (1, 0)))
+    assert path.read_text() == "ab"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_read(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfdetr_hwd.config.changes import check_changes
+from rfdetr_hwd.config.changes import REMEASURING, check_changes
 from rfdetr_hwd.config.load import FORMER, RENAMED, keep_former, known_keys, load_config, parse_config, parse_recorded
 from rfdetr_hwd.config.schema import RESOLUTION_STEP, Config, SplitSection
 from rfdetr_hwd.errors import ConfigError
@@ -138,6 +138,16 @@ def test_a_run_that_recorded_a_key_by_its_former_name_keeps_its_value() -> None:
     del recorded["output"]["save_every_steps"]
     assert parse_recorded(recorded).output.save_every_steps == 7
     assert set(RENAMED.values()) <= set(known_keys())
+
+
+@pytest.mark.parametrize("backend", ["pycocotools", "faster"])
+def test_a_run_resumes_with_another_evaluation_library(backend: str) -> None:
+    """Its metrics are the same: neither its steps nor its best AP depend on it."""
+    values = parse_config({}, NEEDED).model_dump(mode="json")
+    values["evaluation"]["backend"] = backend
+    changed = check_changes(parse_recorded(values), parse_config({}, NEEDED), [])
+    assert changed == ({"evaluation.backend"} if backend == "pycocotools" else set())
+    assert not changed & set(REMEASURING)
 
 
 def test_every_field_is_documented() -> None:

@@ -2,11 +2,11 @@
 
 import contextlib
 import gzip
+import importlib.metadata
 import io
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from rfdetr_hwd.evaluation.coco import COCO_METRICS, CocoMetric
+from rfdetr_hwd.evaluation.detections import Detections
+from tests.unit.evaluation.hard_sets import CATEGORY_IDS, make_set
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "coco_val2014_100.json.gz"
 PUBLISHED = (0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564)
@@ -25,66 +27,31 @@ def golden() -> tuple[dict, list]:
     return content["ground_truth"], content["detections"]
 
 
-@pytest.mark.parametrize("backend", ["pycocotools", "faster"])
+@pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("max_dets", [None, 500])
 def test_published_figures(backend: str, max_dets: int | None) -> None:
     truth, detections = golden()
     metric = CocoMetric(truth, [c["id"] for c in truth["categories"]], max_dets, backend)
-    metric.add(detections)
+    metric.add(Detections.from_results(detections))
     metrics = metric.compute()
     assert tuple(round(metrics[name], 3) for name in COCO_METRICS) == PUBLISHED
     assert ("AP@500" in metrics) == (max_dets is not None)
 
 
-def random_set(seed: int) -> tuple[dict, list]:
-    """Random boxes with crowds, empty images, duplicates and ties."""
-    rng = np.random.default_rng(seed)
-    images = [{"id": int(i), "height": 300, "width": 300} for i in rng.choice(1000, 6, replace=False)]
-    categories = [{"id": i, "name": f"c{i}"} for i in (3, 7, 90)]
-    annotations, detections = [], []
-    for image in images[:-1]:
-        for _ in range(rng.integers(0, 6)):
-            box = [*rng.uniform(0, 150, 2).round(1), *rng.choice([10, 20, 50, 80, 120], 2)]
-            box = [float(value) for value in box]
-            category = int(rng.choice([3, 7, 90]))
-            crowd = int(rng.random() < 0.2)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image["id"],
-                    "category_id": category,
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": crowd,
-                }
-            )
-            for _ in range(rng.integers(0, 3)):
-                moved = [float(value) for value in np.array(box) + rng.normal(0, 6, 4) * [1, 1, 0.3, 0.3]]
-                detections.append(
-                    {
-                        "image_id": image["id"],
-                        "category_id": category,
-                        "bbox": moved,
-                        "score": float(rng.integers(1, 9)) / 9,
-                    }
-                )
-    return {"images": images, "annotations": annotations, "categories": categories}, detections
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31))
-def test_random_sets_equal_pycocotools_and_the_fast_backend(seed: int) -> None:
-    truth, detections = random_set(seed)
+def test_the_metrics_are_those_of_the_reference_summary(seed: int) -> None:
+    truth, detections = make_set(seed)
     results = []
-    for backend in ("pycocotools", "faster"):
-        metric = CocoMetric(truth, (3, 7, 90), 500, backend)
-        metric.add(detections)
+    for backend in ("hotcoco", "pycocotools"):
+        metric = CocoMetric(truth, CATEGORY_IDS, 500, backend)
+        metric.add(Detections.from_results(detections))
         results.append(metric.compute())
     assert results[0] == pytest.approx(results[1], abs=1e-9)
     if detections:
         with contextlib.redirect_stdout(io.StringIO()):
             coco = COCO()
-            coco.dataset = {"info": {}, **truth}
+            coco.dataset = {**truth, "annotations": [{**a, "id": a["id"] + 1} for a in truth["annotations"]]}
             coco.createIndex()
             reference = COCOeval(coco, coco.loadRes(detections), "bbox")
             reference.evaluate(), reference.accumulate(), reference.summarize()
@@ -107,7 +74,7 @@ def test_tensors_become_the_datasets_own_ids() -> None:
         "labels": torch.tensor([1, 2]),  # 2 is the network's unused logit
     }
     metric.update([42], [result])
-    assert metric.detections == [
+    assert metric.detections.to_results() == [
         {"image_id": 42, "category_id": 90, "bbox": [10.0, 20.0, 30.0, 40.0], "score": pytest.approx(0.9)}
     ]
     metrics = metric.compute()
@@ -119,3 +86,27 @@ def test_tensors_become_the_datasets_own_ids() -> None:
 def test_without_detections_it_is_nought() -> None:
     truth, _ = golden()
     assert CocoMetric(truth, [c["id"] for c in truth["categories"]], 500).compute()["AP"] == 0
+
+
+def test_labels_without_a_category_and_non_finite_detections_are_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    truth = {"images": [{"id": 0}, {"id": 2}], "annotations": [], "categories": [{"id": 0, "name": "a"}]}
+    metric = CocoMetric(truth, (None, 0))
+    box = [1.0, 2.0, 4.0, 6.0]
+    nothing = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}
+    boxes = torch.tensor([box, box, [float("nan")] * 4, box, [*box[:3], float("inf")]])
+    scores = torch.tensor([0.5, 0.25, 1, float("nan"), 1])
+    for _ in range(2):
+        metric.update([0, 2], [nothing, {"boxes": boxes, "scores": scores, "labels": torch.tensor([0, 1, 1, 1, 1])}])
+    expected = {"image_id": 2, "category_id": 0, "bbox": [1, 2, 3, 4], "score": 0.25}
+    assert metric.detections.to_results() == [expected, expected]
+    assert len(caplog.records) == 1
+    assert "non-finite box or score, the first in image 2" in caplog.text
+    metric.reset()
+    assert len(metric.detections) == 0
+
+
+@pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
+def test_the_protocol_names_the_library_and_its_version(backend: str) -> None:
+    truth, _ = golden()
+    protocol = CocoMetric(truth, (), None, backend).protocol
+    assert (protocol["backend"], protocol["backend_version"]) == (backend, importlib.metadata.version(backend))

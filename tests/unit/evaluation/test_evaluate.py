@@ -1,14 +1,14 @@
 """An evaluation measures a network, and leaves it as it was."""
 
 import copy
+from functools import partial
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from rfdetr_hwd.evaluation.evaluate import PassSize, evaluate
+from rfdetr_hwd.evaluation.evaluate import PassSize, detect_in_amp, evaluate
 
 
 class Attention(nn.Module):
@@ -27,15 +27,15 @@ class Attention(nn.Module):
 class Bits:
     """Every digit of the outputs."""
 
-    detections: list[dict[str, Any]]
+    detections: list[Tensor]
 
     def reset(self) -> None:
         self.detections = []
 
     def update(self, image_ids: tuple[int, ...], results: list[Tensor]) -> None:
-        self.detections.append({"bits": torch.stack(results)})
+        self.detections.append(torch.stack(results))
 
-    def add(self, detections: list[dict[str, Any]]) -> None:
+    def add(self, detections: list[Tensor]) -> None:
         self.detections += detections
 
     def compute(self) -> dict[str, float]:
@@ -47,8 +47,9 @@ def bits(network: nn.Module) -> Tensor:
     batch = SimpleNamespace(images=images, image_ids=(0, 1, 2, 3), sizes=None, to=lambda _: batch)
     metric = Bits()
     args, device = SimpleNamespace(amp=False), torch.device("cpu")
-    evaluate(network, [batch], lambda outputs, _: list(outputs), metric, args, device, PassSize(8))
-    return metric.detections[0]["bits"]
+    detect = partial(detect_in_amp, postprocess=lambda outputs, _: list(outputs), args=args, device=device)
+    evaluate(network, [batch], detect, metric, PassSize(8))
+    return metric.detections[0]
 
 
 def test_weights_in_training_measure_as_their_average_and_as_loaded_ones() -> None:

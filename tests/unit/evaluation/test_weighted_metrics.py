@@ -19,8 +19,8 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "coco_val2014_100.json.gz"
 
 
 def reference(truth: dict, detections: Detections) -> dict[str, float | None]:
-    metric = CocoMetric(truth, [category["id"] for category in truth["categories"]])
-    metric.add(detections.to_results())
+    metric = CocoMetric(truth, [category["id"] for category in truth["categories"]], backend="pycocotools")
+    metric.add(detections)
     return metric.compute()
 
 

@@ -15,7 +15,7 @@ from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.evaluation import auto_batch as evaluation_auto_batch
 from rfdetr_hwd.evaluation import evaluate as evaluator
 from rfdetr_hwd.evaluation.auto_batch import largest_evaluation_pass, missing_moments
-from rfdetr_hwd.evaluation.evaluate import PassSize, evaluate
+from rfdetr_hwd.evaluation.evaluate import PassSize, detect_in_amp, evaluate
 from rfdetr_hwd.runtime.memory import MemoryShortageError
 from rfdetr_hwd.training import train_step as step_module
 from rfdetr_hwd.training.auto_batch import largest_micro_batch
@@ -144,15 +144,17 @@ def test_an_evaluation_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch)
     images = torch.rand(7, 3)
     whole = replace(make_batch(7), images=images)
     size = PassSize(16)
-    measure = partial(evaluate, nn.Identity(), [whole], lambda out, _: list(out.sum(1)), Metric(), ARGS)
+    device = torch.device("cpu")
+    detect = partial(detect_in_amp, postprocess=lambda out, _: list(out.sum(1)), args=ARGS, device=device)
+    measure = partial(evaluate, nn.Identity(), [whole], detect, Metric(), size)
     for tried in ([7, 4, 2, 2, 2, 1], [2, 2, 2, 1]):  # what fits is remembered
         room.seen.clear()
-        metrics = measure(torch.device("cpu"), size)
+        metrics = measure()
         assert metrics == {str(i): float(images[i].sum()) for i in range(7)}
         assert room.seen == tried
     monkeypatch.setattr(evaluator, "forward_in_amp", Room(0, lambda net, images, _: net(images)))
     with pytest.raises(MemoryShortageError, match="of one image does not fit"):
-        measure(torch.device("cpu"), size)
+        measure()
 
 
 def test_a_batch_is_cut_in_order() -> None:

@@ -1,0 +1,112 @@
+"""The libraries that compute COCO's precision and recall: hotcoco, and pycocotools, the reference.
+
+Both are given the same arrays. hotcoco 1.3 returns pycocotools' numbers to the bit, 1.0 to the last bit.
+"""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rfdetr_hwd.evaluation.detections import Detections
+
+Backend = Literal["hotcoco", "pycocotools"]
+"""Names of the libraries, which are also names of packages."""
+
+Curves = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Precision (IoU, recall, class, area, max_dets) and recall (IoU, class, area, max_dets), -1 without ground truth."""
+
+
+def measure_curves(
+    ground_truth: Mapping[str, Any], detections: Detections, max_dets: Sequence[int], backend: Backend
+) -> Curves:
+    """Return COCO's precision and recall of boxes, the classes in ascending order of their ids.
+
+    Args:
+        ground_truth: COCO dictionary with `images`, `annotations` and `categories`. Ids are any 64-bit integers.
+        detections: Detections of these images and categories, without NaN.
+        max_dets: Detections an image, ascending.
+        backend: The library.
+
+    Raises:
+        ValueError: A detection is of an image or a category that the ground truth lacks.
+    """
+    dataset, rows = _number(ground_truth, detections)
+    coco_class, evaluation_class = _library(backend)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
+        truth = coco_class()
+        truth.dataset = dataset
+        truth.createIndex()
+        detected = truth.loadRes(rows) if len(rows) else _nothing(truth)
+        evaluation = evaluation_class(truth, detected, "bbox")
+        evaluation.params.maxDets = list(max_dets)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    # The arrays are read rather than `summarize`, whose rows the libraries order differently at four max_dets.
+    found = evaluation.eval
+    return found["precision"], found["recall"]
+
+
+def _number(truth: Mapping[str, Any], detections: Detections) -> tuple[dict[str, Any], NDArray[np.float64]]:
+    """Return the ground truth and the detections, shape (N, 7), with ids of their own.
+
+    Both libraries take detections as one float array (image, x, y, width, height, score, category). It does not hold
+    every 64-bit id. The new ids count from 0 in the order of the old ones, so that ties of scores keep their order.
+    Annotations count from 1: pycocotools reads a match with annotation 0 as no match.
+
+    Raises:
+        ValueError: A detection is of an unknown image or category.
+    """
+    image_ids, category_ids = (sorted(entry["id"] for entry in truth[key]) for key in ("images", "categories"))
+    images, categories = ({old: new for new, old in enumerate(ids)} for ids in (image_ids, category_ids))
+    annotations = [
+        {**entry, "id": new, "image_id": images[entry["image_id"]], "category_id": categories[entry["category_id"]]}
+        for new, entry in enumerate(truth["annotations"], 1)
+    ]
+    dataset = {
+        "info": {},
+        "images": [{**entry, "id": images[entry["id"]]} for entry in truth["images"]],
+        "categories": [{**entry, "id": categories[entry["id"]]} for entry in truth["categories"]],
+        "annotations": annotations,
+    }
+    columns = (
+        _find("image", detections.image_ids, image_ids),
+        detections.boxes_xywh,
+        detections.scores,
+        _find("category", detections.category_ids, category_ids),
+    )
+    return dataset, np.column_stack(columns)
+
+
+def _find(what: str, ids: NDArray[np.int64], known: Sequence[int]) -> NDArray[np.intp]:
+    """Return the places of ids among known ids, which ascend.
+
+    Raises:
+        ValueError: An id is not among them.
+    """
+    is_known = np.isin(ids, np.array(known, np.int64))
+    if not is_known.all():
+        raise ValueError(f"a detection of an unknown {what}: {ids[~is_known][0]}")
+    return np.searchsorted(np.array(known, np.int64), ids)
+
+
+def _library(backend: Backend) -> tuple[Any, Any]:
+    if backend == "hotcoco":
+        import hotcoco
+
+        return hotcoco.COCO, hotcoco.COCOeval
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    return COCO, COCOeval
+
+
+def _nothing(truth: Any) -> Any:
+    """Return an empty result set, which pycocotools' `loadRes` refuses to make."""
+    empty = type(truth)()
+    empty.dataset = {**truth.dataset, "annotations": []}
+    empty.createIndex()
+    return empty
