@@ -4,6 +4,7 @@ usage: python scripts/write_benchmarks_page.py
 """
 
 import json
+import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -105,11 +106,42 @@ def coverage(measured: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {row['images']} | {fractions} |"
 
 
+def metrics(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of COCO metrics, from the first detection to the last metric, beside pycocotools."""
+    versions, summary = measured["environment"]["packages"], measured["summary"]
+    yield (
+        f"{measured['images']:,} images, {measured['objects']:,} objects, {measured['detections']:,} detections, "
+        f"{measured['classes']} classes. Largest difference of a metric: {summary['largest_difference']:.0e}."
+    )
+    yield from (
+        "",
+        "| library | time | time ratio | CPU time | CPU time ratio | memory | memory ratio |",
+        "|---" * 7 + "|",
+    )
+    rows = (("before", "pycocotools", "a dictionary a box"), ("now", "hotcoco", "arrays"))
+    for kind, library, form in rows:
+        runs, cells = measured["runs"][kind], [f"{library} {versions[library]}, {form}"]
+        seconds = statistics.median(run["update_s"] + run["compute_s"] for run in runs)
+        processor, memory = (statistics.median(run[key] for run in runs) for key in ("cpu_s", "gb"))
+        texts = (f"{seconds:.1f} s", f"{processor:.1f} s", f"{memory:.2f} GB")
+        for text, ratio in zip(texts, ("ratio_to_pycocotools", "cpu_ratio", "memory_ratio"), strict=True):
+            cells += [text, f"{summary[ratio]:.3f}" if kind == "now" else "1"]
+        yield f"| {' | '.join(cells)} |"
+
+
 RATIOS = ("step_ratio", "memory_ratio", "first_step_ratio")
-TABLES = {"op": operators, "data": annotations, "save": saving, "training": training, "coverage": coverage}
+TABLES = {
+    "op": operators,
+    "data": annotations,
+    "save": saving,
+    "training": training,
+    "coverage": coverage,
+    "metrics": metrics,
+}
 TITLES = {
     "training": "Training steps beside upstream's trainer",
     "op": "Downsamplers",
+    "metrics": "COCO metrics",
     "data": "Annotations of COCO's size",
     "coverage": "Coverage of comparison intervals",
     "save": "Saving a checkpoint of RF-DETR Nano",

@@ -123,7 +123,7 @@ def _read_ids(path: Path, entries: Sequence[Any], key: str, of: str, truth: Mapp
         number, first = next((number, value) for number, value in enumerate(ids) if value in unknown)
         raise ResultsError(
             f"{path}: {key} {shown(first)} of detection {number} is not among the {len(known)} {of} of the ground "
-            f"truth ({len(unknown)} such ids). Give the annotations that the detections were made for"
+            f"truth; unknown ids: {len(unknown)}. Give the annotations that the detections were made for"
         )
     return np.array(ids, np.int64)
 

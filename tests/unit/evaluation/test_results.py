@@ -57,7 +57,7 @@ def test_detections_are_written_as_json_writes_them_and_read_again(
         ({"score": "0.5"}, "score of detection 1 must be a finite number, not '0.5'"),
         ({"score": True}, "score of detection 1 must be a finite number, not True"),
         ({"score": 10**400}, "score of detection 1 must be a finite number, not 1000"),
-        ({"image_id": 7}, "image_id 7 of detection 1 is not among the 2 images of the ground truth (1 such ids)"),
+        ({"image_id": 7}, "image_id 7 of detection 1 is not among the 2 images of the ground truth; unknown ids: 1."),
         ({"image_id": "0"}, "image_id of detection 1 must be a whole number, not '0'"),
         ({"image_id": 0.5}, "image_id of detection 1 must be a whole number, not 0.5"),
         ({"category_id": 10**30}, "is not among the 2 categories of the ground truth"),
