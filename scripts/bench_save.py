@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from rfdetr_hwd.checkpoint import write as checkpoint_write
+from rfdetr_hwd.checkpoint.schema import DataIdentity, Record
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.model.build import build_model
@@ -41,12 +42,14 @@ def main() -> None:
     spent = {"hash": 0.0, "flush": 0.0}
     for name, function in (("hash", "sha256_of"), ("flush", "flush")):
         setattr(checkpoint_write, function, _timed(getattr(checkpoint_write, function), spent, name))
+    split = DataIdentity(images=0, boxes=0, sha256="")
+    record = Record(config={}, class_names=("a",), category_ids=(1,), training_data=split, validation_data=split)
     seconds = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         for step in range(1, arguments.rounds + 1):
             begin = time.perf_counter()
             place = Path(scratch) / f"step-{step:08d}"
-            folder = checkpoint_write.save_checkpoint(place, TrainState(step), {}, weights, training)
+            folder = checkpoint_write.save_checkpoint(place, TrainState(step), record, weights, training)
             seconds.append(time.perf_counter() - begin)
         size = sum(path.stat().st_size for path in folder.iterdir())
     content = {

@@ -19,25 +19,26 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
+from rfdetr_hwd.checkpoint.schema import FORMAT, READABLE, FileEntry, Manifest, Record, in_todays_words
 from rfdetr_hwd.checkpoint.train_state import TrainState
+from rfdetr_hwd.config.validation import first_problem
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.files import UntrustedFileError, load_tensors, read_json_object
 
-FORMAT = 6
-READABLE = (4, 5, FORMAT)
-"""Formats that can be read. `TrainState.from_json` says how the earlier ones differ."""
 MANIFEST, RECORD, TRAINING = "manifest.json", "record.json", "training.pt"
 WEIGHTS = {"raw": "weights.safetensors", "ema": "ema.safetensors"}
 INPUTS = "inputs.safetensors"
 _NAME = re.compile(r"step-\d{8,}")
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class CheckpointError(UserError):
@@ -54,15 +55,15 @@ class Checkpoint:
 
     Attributes:
         path: The directory.
-        record: Configuration and classes, to rebuild the model.
+        record: Configuration and classes, to rebuild the model, and the identity of its data.
         state: Position in the run, with the metrics of its weights if they were evaluated.
         files: sha256 and size of each verified file. No other file is read.
     """
 
     path: Path
-    record: dict[str, Any]
+    record: Record
     state: TrainState
-    files: dict[str, dict[str, Any]]
+    files: dict[str, FileEntry]
 
     @property
     def step(self) -> int:
@@ -103,7 +104,7 @@ class Checkpoint:
 
     def weights_sha256(self, kind: str) -> str:
         """Return the sha256 of a weights file."""
-        return str(self.files[WEIGHTS[kind]]["sha256"])
+        return self.files[WEIGHTS[kind]].sha256
 
     def training(self) -> dict[str, Any]:
         """Return the training state that `save_checkpoint` was given.
@@ -136,15 +137,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: It is not a checkpoint, or a file is missing or corrupt. The message names the file.
     """
     manifest = read_manifest(folder)
-    for name, entry in manifest["files"].items():
+    for name, entry in manifest.files.items():
         problem = _damage(folder, name, entry)
         if problem:
             raise CheckpointError(f"{folder} is corrupt: {name} {problem}")
-    try:
-        state = TrainState.from_json(manifest["state"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: {error}") from None
-    return Checkpoint(folder, _read_json(folder, RECORD), state, manifest["files"])
+    record = _validate(Record, _read_json(folder, RECORD), folder, RECORD)
+    return Checkpoint(folder, record, manifest.state, manifest.files)
 
 
 def verify_files(folder: Path) -> dict[str, str | None]:
@@ -153,40 +151,46 @@ def verify_files(folder: Path) -> dict[str, str | None]:
     Raises:
         CheckpointError: The manifest itself is missing or corrupt.
     """
-    return {name: _damage(folder, name, entry) for name, entry in read_manifest(folder)["files"].items()}
+    return {name: _damage(folder, name, entry) for name, entry in read_manifest(folder).files.items()}
 
 
-def _damage(folder: Path, name: str, entry: Any) -> str | None:
+def _damage(folder: Path, name: str, entry: FileEntry) -> str | None:
     """Return the problem of a file that a manifest names; `None`: the file is intact."""
     path = folder / name
     if Path(name).name != name or path.is_symlink() or not path.is_file():
         return "is missing (or not a regular file of this directory)"
     try:
         size = path.stat().st_size
-        if not isinstance(entry, dict) or size != entry.get("bytes"):
+        if size != entry.bytes:
             return f"checksum mismatch: {size} bytes"
-        return None if sha256_of(path) == entry.get("sha256") else "checksum mismatch"
+        return None if sha256_of(path) == entry.sha256 else "checksum mismatch"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a checkpoint: format, state, and size and sha256 of each file.
 
     Raises:
         NewerFormatError: A newer version wrote it.
         CheckpointError: It is missing, corrupt, or of an older format.
     """
-    manifest = _read_json(folder, MANIFEST)
-    if manifest.pop("sha256", None) != manifest_sha256(manifest):
+    # Check that it is what was written, in a format of this version.
+    content = _read_json(folder, MANIFEST)
+    if content.pop("sha256", None) != manifest_sha256(content):
         raise CheckpointError(f"{folder} is corrupt: {MANIFEST}: checksum mismatch")
-    if manifest.get("format") not in READABLE:
-        written = manifest.get("format")
-        is_newer = type(written) is int and written > FORMAT
-        kind = NewerFormatError if is_newer else CheckpointError
+    written = content.get("format")
+    if type(written) is not int or written not in READABLE:
+        kind = NewerFormatError if type(written) is int and written > FORMAT else CheckpointError
         raise kind(f"{folder} has the checkpoint format {written!r}; this version of rfdetr-hwd reads {READABLE}")
-    files = manifest.get("files")
-    if not isinstance(files, dict) or RECORD not in files:
+    # Give the state of an earlier format today's names. Defaults are for a new run alone.
+    if isinstance(state := content.get("state"), dict):
+        content["state"] = state = in_todays_words(written, state)
+        if missing := {field.name for field in fields(TrainState)} - state.keys():
+            raise CheckpointError(f"{folder} is corrupt: {MANIFEST}: its state lacks {sorted(missing)}")
+    # Validate it.
+    manifest = _validate(Manifest, content, folder, MANIFEST)
+    if RECORD not in manifest.files:
         raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: its manifest lists no {RECORD}")
     return manifest
 
@@ -243,6 +247,13 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: it has no {name}") from None
     except UntrustedFileError as error:
         raise CheckpointError(f"{folder} is corrupt: {name} cannot be read: {error}") from None
+
+
+def _validate(model: type[_Model], content: dict[str, Any], folder: Path, name: str) -> _Model:
+    try:
+        return model.model_validate_json(json.dumps(content))  # strict models take objects and lists from JSON alone
+    except ValidationError as error:
+        raise CheckpointError(f"{folder} is corrupt: {name}: {first_problem(error)}") from None
 
 
 def manifest_sha256(manifest: Mapping[str, Any]) -> str:

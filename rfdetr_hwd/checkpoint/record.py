@@ -45,29 +45,22 @@ def read_record(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> tuple[
         overrides: `key=value` assignments to data, evaluation and precision.
 
     Raises:
-        CheckpointError: The record lacks them, or names a class that is not trusted.
+        CheckpointError: The record names a class that is not trusted.
         ConfigError: An override would change the model or the training.
     """
-    class_names = checkpoint.record.get("class_names")
-    if not isinstance(class_names, list):
-        raise CheckpointError(f"{checkpoint.path} records no model: its record has no class names")
     wanted = recorded_config(checkpoint, overrides)
     refuse(changes(recorded_config(checkpoint), wanted), MEASURABLE, "a trained model")
     refuse_untrusted_class(wanted, str(checkpoint.path))
-    return wanted, tuple(map(str, class_names))
+    return wanted, checkpoint.record.class_names
 
 
 def recorded_config(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> Config:
     """Return the configuration that a checkpoint records, with overrides. It may name a class that is not trusted.
 
     Raises:
-        CheckpointError: The record holds none.
         ConfigError: It is not a valid one.
     """
-    config = checkpoint.record.get("config")
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{checkpoint.path} records no model: its record has no config")
-    return parse_recorded(config, overrides, f"{checkpoint.path}/record.json")
+    return parse_recorded(checkpoint.record.config, overrides, f"{checkpoint.path}/record.json")
 
 
 def read_options(data: DataSection) -> ReadOptions:

@@ -27,6 +27,7 @@ from rfdetr_hwd.checkpoint import best_link
 from rfdetr_hwd.checkpoint.lock import locked
 from rfdetr_hwd.checkpoint.read import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint
 from rfdetr_hwd.checkpoint.record import refuse_untrusted_class
+from rfdetr_hwd.checkpoint.schema import Record
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.checkpoint.write import record_in_manifest, remove_partial, save_checkpoint
 from rfdetr_hwd.config.load import parse_recorded
@@ -206,7 +207,7 @@ class RunFolder:
     def save(
         self,
         state: TrainState,
-        record: Mapping[str, Any],
+        record: Record,
         weights: Mapping[str, Mapping[str, Tensor]],
         training: Mapping[str, Any],
         keep_last: int,
@@ -241,7 +242,7 @@ class RunFolder:
     def save_bundle(
         self,
         state: TrainState,
-        record: Mapping[str, Any],
+        record: Record,
         weights: Mapping[str, Mapping[str, Tensor]],
         training: Mapping[str, Any],
         inputs: Mapping[str, Tensor],

@@ -1,11 +1,12 @@
 """The state of the training loop, as one object."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from dataclasses import dataclass, field
+
+from pydantic import ConfigDict, NonNegativeInt, with_config
 
 
+@with_config(ConfigDict(strict=True, extra="forbid"))  # for one that is read; the loop changes its own freely
 @dataclass
 class TrainState:
     """The state of the training loop, except for weights, optimizer and random generators.
@@ -24,42 +25,17 @@ class TrainState:
         metrics_step: The step of that evaluation.
     """
 
-    step: int = 0
-    epoch: int = 0
-    step_in_epoch: int = 0
+    step: NonNegativeInt = 0
+    epoch: NonNegativeInt = 0
+    step_in_epoch: NonNegativeInt = 0
     is_evaluation_due: bool = False
-    micro_batch: int = 0
+    micro_batch: NonNegativeInt = 0
     best_ap: float | None = None
-    best_step: int = 0
+    best_step: NonNegativeInt = 0
     best_weights: str = ""
-    evaluations_since_best: int = 0
+    evaluations_since_best: NonNegativeInt = 0
     metrics: dict[str, float | None] = field(default_factory=dict)
-    metrics_step: int = 0
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the state from its `dataclasses.asdict`.
-
-        Up to format 5 of the checkpoints, metrics were called figures, steps updates, and raw weights plain. Up to
-        format 4, -1 stood for an undefined metric.
-
-        Raises:
-            ValueError: A field is missing, unknown, of another type, or a negative count.
-        """
-        values = _in_todays_words(values)
-        state = cls(**values) if values.keys() == {entry.name for entry in fields(cls)} else None
-        if state is None:
-            raise ValueError(f"its state has the fields {sorted(values)}")
-        for name, default in vars(cls()).items():
-            value = getattr(state, name)
-            is_known = _is_metric(value) if name == "best_ap" else type(value) is type(default)
-            if not is_known or isinstance(value, int) and value < 0:
-                raise ValueError(f"its state has {name} = {value!r}")
-        if not all(_is_metric(value) for value in state.metrics.values()):
-            raise ValueError(f"its state has metrics = {state.metrics!r}")
-        state.best_ap = _without_sentinel(state.best_ap)
-        state.metrics = {name: _without_sentinel(value) for name, value in state.metrics.items()}
-        return state
+    metrics_step: NonNegativeInt = 0
 
     @property
     def current_metrics(self) -> dict[str, float | None]:
@@ -89,25 +65,3 @@ class TrainState:
         That is `epochs * steps_per_epoch`, unless an accepted change altered the steps of an epoch.
         """
         return self.step - self.step_in_epoch + (epochs - self.epoch) * steps_per_epoch
-
-
-_FORMER_NAMES = {"figures": "metrics", "figures_step": "metrics_step", "update_in_epoch": "step_in_epoch"}
-
-
-def _in_todays_words(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recorded state with today's names of its fields, of its metrics and of the raw weights."""
-    renamed = {_FORMER_NAMES.get(name, name): value for name, value in values.items()}
-    if renamed.get("best_weights") == "plain":
-        renamed["best_weights"] = "raw"
-    if isinstance(metrics := renamed.get("metrics"), dict):
-        renamed["metrics"] = {re.sub("^plain/", "raw/", str(name)): value for name, value in metrics.items()}
-    return renamed
-
-
-def _is_metric(value: Any) -> bool:
-    return value is None or type(value) in (int, float)
-
-
-def _without_sentinel(value: float | None) -> float | None:
-    """Return a metric as it is recorded today: up to format 4 of the checkpoints, -1 stood for an undefined one."""
-    return None if value == -1 else value

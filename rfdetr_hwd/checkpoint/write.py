@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rfdetr_hwd.checkpoint.read import (
-    FORMAT,
     INPUTS,
     MANIFEST,
     RECORD,
@@ -26,6 +24,7 @@ from rfdetr_hwd.checkpoint.read import (
     read_manifest,
     sha256_of,
 )
+from rfdetr_hwd.checkpoint.schema import FORMAT, FileEntry, Manifest, Record
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.errors import writing
 from rfdetr_hwd.files import flush
@@ -38,7 +37,7 @@ _REPLACED = re.compile(r"\.partial-(step-\d+)-\d+-replaced")
 def save_checkpoint(
     folder: Path,
     state: TrainState,
-    record: Mapping[str, Any],
+    record: Record,
     weights: Mapping[str, Mapping[str, Tensor]],
     training: Mapping[str, Any] | None = None,
     inputs: Mapping[str, Tensor] | None = None,
@@ -48,7 +47,7 @@ def save_checkpoint(
     Args:
         folder: Its final path. The parent is created.
         state: Position in the run.
-        record: JSON values to rebuild the model.
+        record: Values to rebuild the model.
         weights: State dicts by kind, `raw` and `ema`.
         training: Tensors and plain values that a resumed run needs; `None` for weights alone.
         inputs: Tensors of a failed step.
@@ -98,11 +97,11 @@ def save_checkpoint(
 
 def _write_files(
     folder: Path,
-    record: Mapping[str, Any],
+    record: Record,
     weights: Mapping[str, Mapping[str, Tensor]],
     training: Mapping[str, Any] | None,
 ) -> None:
-    (folder / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    (folder / RECORD).write_text(record.model_dump_json(indent=2), encoding="utf-8")
     for kind, state in weights.items():
         tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
         safetensors.torch.save_file(tensors, folder / WEIGHTS[kind])
@@ -120,24 +119,26 @@ def record_in_manifest(folder: Path, state: TrainState) -> None:
     partial = folder.parent / f"{_PARTIAL}manifest-{os.getpid()}"
     try:
         with writing("output.dir", folder / MANIFEST, CheckpointError):
-            _write_manifest(partial, state, manifest["files"])
+            _write_manifest(partial, state, manifest.files)
             os.replace(partial, folder / MANIFEST)
             flush(folder)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _flush_files(folder: Path) -> dict[str, dict[str, Any]]:
+def _flush_files(folder: Path) -> dict[str, FileEntry]:
     """Flush every file to the disk and return its hash and size."""
     for path in sorted(folder.iterdir()):
         flush(path)
-    return {path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())}
+    return {
+        path.name: FileEntry(sha256=sha256_of(path), bytes=path.stat().st_size) for path in sorted(folder.iterdir())
+    }
 
 
-def _write_manifest(path: Path, state: TrainState, files: Mapping[str, Mapping[str, Any]]) -> None:
-    manifest: dict[str, Any] = {"format": FORMAT, "state": asdict(state), "files": files}
-    manifest["sha256"] = manifest_sha256(manifest)
-    path.write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+def _write_manifest(path: Path, state: TrainState, files: Mapping[str, FileEntry]) -> None:
+    manifest = Manifest(format=FORMAT, state=state, files=dict(files)).model_dump()
+    signed = {**manifest, "sha256": manifest_sha256(manifest)}
+    path.write_text(json.dumps(signed, indent=2), encoding="utf-8")
     flush(path)
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
-from pydantic import ValidationError as PydanticValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.config.validation import reason
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.files import load_yaml, read_yaml
 
@@ -47,11 +47,11 @@ def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origi
     merged = _merge_overrides(values, overrides)
     try:
         return Config.model_validate(merged)
-    except PydanticValidationError as error:
+    except ValidationError as error:
         found: dict[str, str] = {}
         for detail in error.errors(include_url=False):
             key = _key(detail)
-            found[key] = f"{found[key]}, or {_reason(detail)}" if key in found else _explain(detail)
+            found[key] = f"{found[key]}, or {reason(detail)}" if key in found else _explain(detail)
         where = f"{origin} with the command-line overrides" if overrides else origin
         raise ConfigError("\n  ".join([f"{where} is not valid:", *found.values()])) from None
 
@@ -155,10 +155,6 @@ def _key(detail: ErrorDetails) -> str:
     return key if (key := ".".join(parents)) in set(known_keys()) and not last.isdigit() else ".".join([*parents, last])
 
 
-def _reason(detail: ErrorDetails) -> str:
-    return detail["msg"][0].lower() + detail["msg"][1:]
-
-
 def _explain(detail: ErrorDetails) -> str:
     key = _key(detail)
     match detail["type"]:
@@ -172,6 +168,6 @@ def _explain(detail: ErrorDetails) -> str:
         case "tuple_type" | "list_type":
             return f"{key} = {detail['input']!r}: must be a list, such as {key}=[{detail['input']}]"
         case "value_error":
-            return f"{key}: {detail['ctx']['error']}" if key else str(detail["ctx"]["error"])
+            return f"{key}: {reason(detail)}" if key else reason(detail)
         case _:
-            return f"{key} = {detail['input']!r}: {_reason(detail)}"
+            return f"{key} = {detail['input']!r}: {reason(detail)}"

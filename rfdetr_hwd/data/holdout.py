@@ -1,17 +1,21 @@
 """Hold out some of the training images for validation, where a dataset has no validation split."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import ConfigDict, Field, with_config
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.findings import DatasetError, is_id
+from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.near_duplicates import hash_images
 from rfdetr_hwd.data.stratify import Shares, divide
 
 
-class HeldOut(NamedTuple):
+@with_config(ConfigDict(strict=True, extra="forbid"))  # a record that is read is not trusted
+@dataclass(frozen=True)
+class HeldOut:
     """Which images of a split are held out.
 
     Attributes:
@@ -24,21 +28,7 @@ class HeldOut(NamedTuple):
     fraction: float
     seed: int
     sha256: str
-    image_ids: tuple[int, ...]
-
-    def as_record(self) -> dict[str, Any]:
-        """Return JSON values for `from_record`."""
-        return {**self._asdict(), "image_ids": list(self.image_ids)}
-
-    @classmethod
-    def from_record(cls, record: object) -> "HeldOut | None":
-        """Return the recorded images, or `None` for an invalid record. The record is not trusted."""
-        if not isinstance(record, dict) or record.keys() != set(cls._fields):
-            return None
-        ids = record["image_ids"]
-        if not isinstance(ids, list) or not all(map(is_id, ids)):
-            return None
-        return cls(record["fraction"], record["seed"], record["sha256"], tuple(ids))
+    image_ids: tuple[Annotated[int, Field(ge=-(2**63), lt=2**63)], ...]
 
 
 def choose_held_out(

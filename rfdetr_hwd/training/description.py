@@ -1,8 +1,10 @@
 """The description of a run, recorded in every checkpoint and, at every start, in run.json."""
 
+from dataclasses import asdict
 from typing import Any
 
 from rfdetr_hwd.amp import describe_precision
+from rfdetr_hwd.checkpoint.schema import DataIdentity, Record
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
@@ -11,22 +13,18 @@ from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.environment import describe_start
 from rfdetr_hwd.training.data import RunData
 from rfdetr_hwd.training.learner import Learner
-from rfdetr_hwd.training.validation_split import HELD_OUT
-
-TRAINING_DATA, VALIDATION_DATA = "training_data", "validation_data"
-"""Entries of a checkpoint's record that identify its data."""
 
 
-def describe_model(config: Config, data: RunData) -> dict[str, Any]:
+def describe_model(config: Config, data: RunData) -> Record:
     """Return the record of a checkpoint: the configuration, the classes, and the identity of its data."""
-    return {
-        "config": config.model_dump(mode="json"),
-        "class_names": list(data.train.class_names),
-        "category_ids": list(data.train.category_ids),
-        TRAINING_DATA: _identity(data.train),
-        VALIDATION_DATA: _identity(data.val),
-        **_held_out(data),
-    }
+    return Record(
+        config=config.model_dump(mode="json"),
+        class_names=data.train.class_names,
+        category_ids=data.train.category_ids,
+        training_data=_identity(data.train),
+        validation_data=_identity(data.val),
+        held_out=data.held_out,
+    )
 
 
 def describe_run(
@@ -63,17 +61,12 @@ def describe_run(
         "data": {
             "root": config.data.root,
             "classes": list(data.train.class_names),
-            TRAINING_DATA: _identity(data.train),
-            VALIDATION_DATA: _identity(data.val),
+            "training_data": _identity(data.train).model_dump(),
+            "validation_data": _identity(data.val).model_dump(),
         },
-        **_held_out(data),
+        "held_out": asdict(data.held_out) if data.held_out else None,
     }
 
 
-def _identity(data: DetectionData) -> dict[str, Any]:
-    """Return the identity of a split: number of images and boxes, and hash."""
-    return {"images": len(data), "boxes": len(data.labels), "sha256": data.fingerprint}
-
-
-def _held_out(data: RunData) -> dict[str, Any]:
-    return {HELD_OUT: data.held_out.as_record()} if data.held_out else {}
+def _identity(data: DetectionData) -> DataIdentity:
+    return DataIdentity(images=len(data), boxes=len(data.labels), sha256=data.fingerprint)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rfdetr_hwd.amp import HasAmp
 from rfdetr_hwd.checkpoint.read import CheckpointError
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
+from rfdetr_hwd.checkpoint.schema import NonFinitePart, Record
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.model.rfdetr import DetectionLoss
@@ -39,7 +40,7 @@ def inputs_of(micro_batches: Sequence[Batch], rank: int) -> dict[str, Tensor]:
 def write_bundle(
     folder: RunFolder,
     state: TrainState,
-    record: Mapping[str, Any],
+    record: Record,
     network: nn.Module,
     micro_batches: Sequence[Batch],
     random: dict[str, Any],
@@ -60,12 +61,13 @@ def write_bundle(
     if distributed.is_main():
         inputs = {name: tensor for tensors, _ in ranks for name, tensor in tensors.items()}
         training = {"random": [random_of_rank for _, random_of_rank in ranks]}
-        as_text = [{name: repr(value) for name, value in terms.items()} for _, terms in error.ranks]  # JSON has no NaN
-        images = [list(image_ids) for image_ids, _ in error.ranks]
-        found = [{"image_ids": ids, "terms": terms} for ids, terms in zip(images, as_text, strict=True)]
+        found = tuple(
+            NonFinitePart(image_ids=image_ids, terms={name: repr(value) for name, value in terms.items()})
+            for image_ids, terms in error.ranks
+        )
         weights = {"raw": network.state_dict()}
         try:
-            folder.save_bundle(state, {**record, "non_finite": found}, weights, training, inputs)
+            folder.save_bundle(state, record.model_copy(update={"non_finite": found}), weights, training, inputs)
         except CheckpointError as failure:  # which must not hide why the run stops
             logger.warning("the step was not saved for a replay: %s", failure)
     distributed.barrier()

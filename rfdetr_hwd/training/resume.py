@@ -11,13 +11,13 @@ from torch import Tensor
 from rfdetr_hwd.checkpoint.read import Checkpoint, CheckpointError
 from rfdetr_hwd.checkpoint.record import recorded_config
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
+from rfdetr_hwd.checkpoint.schema import DataIdentity, Record
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.changes import ANNOTATIONS, REFITTING, REORDERING, check_changes
 from rfdetr_hwd.config.load import keep_former, parse_recorded, with_bit_depth
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.training.description import TRAINING_DATA, VALIDATION_DATA
 from rfdetr_hwd.training.learner import Learner
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def settle_config(
         values = folder.config_values()
         recorded = parse_recorded(values, origin=str(folder.config_file))
     else:
-        recorded, values = recorded_config(checkpoint), checkpoint.record["config"]
+        recorded, values = recorded_config(checkpoint), checkpoint.record.config
     config = with_bit_depth(keep_former(config, values), recorded.data.bit_depth)
     changed = check_changes(recorded, config, accepted)
     for key in set(accepted) - changed - {ANNOTATIONS}:
@@ -53,7 +53,7 @@ def settle_config(
     return config, changed
 
 
-def check_data(checkpoint: Checkpoint, record: Mapping[str, Any], accepted: Sequence[str]) -> tuple[bool, bool]:
+def check_data(checkpoint: Checkpoint, record: Record, accepted: Sequence[str]) -> tuple[bool, bool]:
     """Return whether the training data, and the validation data, differ from the checkpoint's.
 
     Args:
@@ -64,17 +64,17 @@ def check_data(checkpoint: Checkpoint, record: Mapping[str, Any], accepted: Sequ
     Raises:
         DatasetError: The data differs, and this is not accepted.
     """
-    annotations = {TRAINING_DATA: "training annotations", VALIDATION_DATA: "validation annotations"}
+    annotations = {"training_data": "training annotations", "validation_data": "validation annotations"}
     for key, what in {"class_names": "classes", **annotations}.items():
-        was, now = checkpoint.record.get(key), record[key]
+        was, now = getattr(checkpoint.record, key), getattr(record, key)
         if was != now and not (key in annotations and ANNOTATIONS in accepted):
             hint = f", accept them with --accept {ANNOTATIONS}" if key in annotations else ""
             raise DatasetError(
                 f"the {what} differ from those of {checkpoint.path}: was {_brief(was)}, is {_brief(now)}. Resume on "
                 f"the same data{hint}, or start a new run with model.pretrain_weights set to this run"
             )
-    is_other_training, is_other_validation = (checkpoint.record.get(key) != record[key] for key in annotations)
-    return is_other_training, is_other_validation
+    was, now = checkpoint.record, record
+    return was.training_data != now.training_data, was.validation_data != now.validation_data
 
 
 def carry_over(
@@ -139,6 +139,6 @@ def load_learner(learner: Learner, checkpoint: Checkpoint, training: dict[str, A
         raise CheckpointError(f"{checkpoint.path} does not hold the state of this run ({reason})") from None
 
 
-def _brief(what: Any) -> Any:
-    """Return the identity of a split with a short hash; any other value unchanged."""
-    return {**what, "sha256": str(what.get("sha256"))[:12]} if isinstance(what, dict) else what
+def _brief(what: DataIdentity | Sequence[str]) -> object:
+    """Return the identity of a split with a short hash, or the class names."""
+    return {**what.model_dump(), "sha256": what.sha256[:12]} if isinstance(what, DataIdentity) else list(what)

@@ -29,7 +29,6 @@ from rfdetr_hwd.training.resume import settle_config
 from rfdetr_hwd.training.setup import build, claim, create, find_newest, restore
 from rfdetr_hwd.training.train_step import NonFiniteError
 from rfdetr_hwd.training.trainer import Trainer
-from rfdetr_hwd.training.validation_split import recorded_held_out
 
 
 class TrainingError(UserError):
@@ -173,7 +172,7 @@ def _prepare(
     if folder is not None:
         config, changed = settle_config(config, folder, checkpoint, accepted)
     # Build the parts of every run, then create or restore this one.
-    built = build(config, recorded_held_out(checkpoint), device, stop)
+    built = build(config, checkpoint.record.held_out if checkpoint else None, device, stop)
     if folder is None or checkpoint is None:
         return create(built, folder, stack)
     return restore(built, folder, checkpoint, changed, accepted)

@@ -154,7 +154,7 @@ def restore(
     # Compare the data with the checkpoint's.
     is_other_training, is_remeasured = check_data(checkpoint, record, accepted)
     changed = {*changed, ANNOTATIONS} if is_other_training else changed
-    if "exif" not in checkpoint.record["config"].get("data", {}) and (
+    if "exif" not in checkpoint.record.config.get("data", {}) and (
         built.data.train.is_stored or built.data.val.is_stored
     ):
         changed = {*changed, "data.exif"}  # before that key, such images could not be read

@@ -1,7 +1,7 @@
 """The training loop: when to step, log, evaluate, save and stop."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
+from rfdetr_hwd.checkpoint.schema import Record
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.batch import Batch
@@ -56,7 +57,7 @@ class Trainer:
     criterion: DetectionLoss
     evaluation: Evaluation
     folder: RunFolder
-    record: Mapping[str, Any]
+    record: Record
     stop: StopRequest
     speed: Speed = field(default_factory=Speed)
     tracker: Tracker = field(default_factory=NullTracker)

@@ -1,5 +1,6 @@
 """The splits of a run: the dataset's own, or a validation split that is held out of the training images."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from rfdetr_hwd.checkpoint.read import Checkpoint
@@ -15,9 +16,6 @@ from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.runtime import distributed
 
-HELD_OUT = "held_out"
-"""Entry of a checkpoint's record that lists the images held out of training."""
-
 
 class Parts(NamedTuple):
     """A split that is divided for training and validation."""
@@ -25,11 +23,6 @@ class Parts(NamedTuple):
     train: DetectionData
     val: DetectionData
     held_out: HeldOut
-
-
-def recorded_held_out(checkpoint: Checkpoint | None) -> HeldOut | None:
-    """Return the images that a run held out, if any."""
-    return HeldOut.from_record(checkpoint.record.get(HELD_OUT)) if checkpoint else None
 
 
 def refuse_val_split(layout: Layout) -> None:
@@ -61,10 +54,10 @@ def hold_out(whole: DetectionData, settings: DataSection, recorded: HeldOut | No
     # A recorded choice stands, also for changed annotations: an image that was validated on is not trained on later.
     if (
         recorded is not None
-        and recorded[:2] == (fraction, seed)
+        and (recorded.fraction, recorded.seed) == (fraction, seed)
         and set(recorded.image_ids) <= set(whole.image_ids.tolist())
     ):
-        kept = recorded._replace(sha256=whole.fingerprint)
+        kept = replace(recorded, sha256=whole.fingerprint)
         return Parts(*part_held_out(whole, kept), kept)
     found: HeldOut | str = ""
     if distributed.is_main():
@@ -90,8 +83,8 @@ def read_validation(settings: DataSection, checkpoint: Checkpoint) -> DetectionD
     if settings.val_fraction is None:
         return read_split(layout.split("val"), settings.allow, read_options(settings))
     refuse_val_split(layout)
-    recorded = recorded_held_out(checkpoint)
-    if recorded is None or recorded[:2] != (settings.val_fraction, settings.val_seed):
+    recorded = checkpoint.record.held_out
+    if recorded is None or (recorded.fraction, recorded.seed) != (settings.val_fraction, settings.val_seed):
         did = f"held out {recorded.fraction:g} with seed {recorded.seed}" if recorded else "held out nothing"
         raise ConfigError(
             f"data.val_fraction: the training of {checkpoint.path} {did}. It trained on other images. Leave "

@@ -101,7 +101,7 @@ def test_a_run_records_the_bits_and_uses_them(
     run, detector = trained_on_deep, Detector.load(trained_on_deep)
     monkeypatch.setattr(Detector, "load", classmethod(lambda *_, **__: detector))  # once is enough
     assert RunFolder.open(run).config([]).data.bit_depth == 12
-    assert open_checkpoint((run / "best").resolve()).record["config"]["data"]["bit_depth"] == 12
+    assert open_checkpoint((run / "best").resolve()).record.config["data"]["bit_depth"] == 12
     dark = {
         "deep": write_grey(tmp_path / "dark-deep", lambda grey: as_12_bits(grey // 8)),
         "grey": write_grey(tmp_path / "dark-grey", lambda grey: grey // 8),

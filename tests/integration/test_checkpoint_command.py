@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfdetr_hwd.checkpoint.read import list_checkpoints, manifest_sha256, open_checkpoint, read_manifest
+from rfdetr_hwd.checkpoint.read import list_checkpoints, open_checkpoint, read_manifest
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime import distributed
@@ -21,6 +21,7 @@ from rfdetr_hwd.training.trackers import read_metrics
 from tests.integration.conftest import Run
 from tests.integration.runs import differing, last_step
 from tests.integration.test_bad_input import refused
+from tests.unit.checkpoint.records import sign_manifest, write_as_format
 
 
 def test_show_prints_what_a_checkpoint_holds(cli: Run, trained: Path) -> None:
@@ -109,15 +110,15 @@ def test_a_loss_that_is_not_finite_leaves_a_bundle(cli: Run, halfway: Path, monk
     assert open_checkpoint(checkpoint.path).files == checkpoint.files
     folder = halfway / "non-finite" / "step-00000007"
     bundle = open_checkpoint(folder)
-    (found,) = bundle.record["non_finite"]
-    assert len(found["image_ids"]) == 4 or len(found["image_ids"]) == 2
-    for image_id in found["image_ids"]:
+    (found,) = bundle.record.non_finite or ()
+    assert len(found.image_ids) == 4 or len(found.image_ids) == 2
+    for image_id in found.image_ids:
         assert str(image_id) in result.stderr
-    assert "nan" in found["terms"].values() or "inf" in found["terms"].values()
+    assert "nan" in found.terms.values() or "inf" in found.terms.values()
     result = cli("checkpoint", "replay", folder)
     assert result.returncode == 0, result.stderr
     assert "reproduced: non-finite" in result.stdout
-    for name, value in found["terms"].items():
+    for name, value in found.terms.items():
         (row,) = [line for line in result.stdout.splitlines() if f" {name} " in line]
         assert row.count(value) >= 2, row  # to the last digit
     refused(cli("checkpoint", "replay", checkpoint.path), 1, "not a bundle")
@@ -172,7 +173,7 @@ def test_accepted_changes_are_made(cli: Run, halfway: Path, shapes_root: Path, t
     result = cli(*command, *accepted, *wanted)
     assert result.returncode == 0, result.stderr
     checkpoint = open_checkpoint(halfway / "checkpoints" / "step-00000012")
-    assert checkpoint.record["config"]["train"]["lr"] == 5e-4
+    assert checkpoint.record.config["train"]["lr"] == 5e-4
     starts = json.loads((halfway / "run.json").read_text())["starts"]
     assert [(start["step"], start["config"]["train"]["lr"]) for start in starts] == [(0, 1e-3), (6, 5e-4)]
     rates = [max(group["lr"] for group in start["derived"]["learning_rate_groups"]) for start in starts]
@@ -264,11 +265,9 @@ def test_a_run_from_before_there_was_a_key_keeps_its_behaviour(
         assert "last_batch" not in text
         path.unlink()  # a link to what other tests read
         path.write_text(text)
-    manifest = read_manifest(checkpoint)
     content = (checkpoint / "record.json").read_bytes()
-    manifest["files"]["record.json"] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    (checkpoint / "manifest.json").unlink()
-    (checkpoint / "manifest.json").write_text(json.dumps({**manifest, "sha256": manifest_sha256(manifest)}))
+    entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    sign_manifest(checkpoint, lambda manifest: manifest["files"].update({"record.json": entry}))
     refused(cli("train", "--resume", halfway, "train.last_batch=fill"), 2, 'train.last_batch (was "keep", is "fill")')
     monkeypatch.setattr(train_command, "_fit", lambda *_: None)
     auto = ("--config", config_file, f"output.dir={halfway}", "--auto-resume")
@@ -280,6 +279,18 @@ def test_a_run_from_before_there_was_a_key_keeps_its_behaviour(
     result = cli("train", "--resume", halfway, "--accept", "train.last_batch", "train.last_batch=fill")
     assert result.returncode == 0, result.stderr
     assert RunFolder.open(halfway).config([]).train.last_batch == "fill"
+
+
+def test_a_run_of_format_5_resumes_as_if_this_version_had_started_it(cli: Run, trained: Path, halfway: Path) -> None:
+    write_as_format(halfway / "checkpoints" / "step-00000006", 5)
+    text = (halfway / "checkpoints" / "step-00000006" / "manifest.json").read_text()
+    assert '"format": 5' in text
+    assert all(word in text for word in ('"figures"', '"update_in_epoch"', '"plain/AP"'))
+    assert cli("checkpoint", "verify", halfway).returncode == 0
+    result = cli("train", "--resume", halfway)
+    assert result.returncode == 0, result.stderr
+    assert differing(halfway, trained, 12) == []
+    assert read_manifest(halfway / "checkpoints" / "step-00000012").format == 6
 
 
 def test_auto_resume_starts_and_continues(cli: Run, config_file: Path, halfway: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_run_records_the_key_and_uses_it(
 ) -> None:
     run, detector = trained_as_stored, Detector.load(trained_as_stored)
     assert RunFolder.open(run).config([]).data.exif == "ignore"
-    assert open_checkpoint((run / "best").resolve()).record["config"]["data"]["exif"] == "ignore"
+    assert open_checkpoint((run / "best").resolve()).record.config["data"]["exif"] == "ignore"
     found = {}
     for name, key, root in (("tagged", "ignore", tagged), ("raw", "apply", plain)):
         out = tmp_path / name

@@ -176,7 +176,7 @@ EVERYWHERE = {
     linked_file: ["regular file"],
     climbing_name: ["../secret"],
     odd_manifest: ["its state"],
-    negative_epoch: ["its state has epoch = -1"],
+    negative_epoch: ["manifest.json: state.epoch = -1: input should be greater than or equal to 0"],
 }
 RESUME_ONLY = {
     pickled_state: ["cannot be loaded safely"],

@@ -34,16 +34,16 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
     }
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["step-00000006", "step-00000012"]
     checkpoint = open_checkpoint(trained / "checkpoints" / "step-00000012")
-    assert checkpoint.record["class_names"] == ["circle", "square", "triangle", "star"]
-    assert checkpoint.record["category_ids"] == [1, 2, 3, 4]
-    assert yaml.safe_load((trained / "config.yaml").read_text()) == checkpoint.record["config"]
+    assert checkpoint.record.class_names == ("circle", "square", "triangle", "star")
+    assert checkpoint.record.category_ids == (1, 2, 3, 4)
+    assert yaml.safe_load((trained / "config.yaml").read_text()) == checkpoint.record.config
     records = read_metrics(trained / "metrics.jsonl")
     assert [record["step"] for record in records if "loss" in record] == list(range(1, 13))
     assert [record["step"] for record in records if "ema/AP" in record] == [6, 12]
     (start,) = json.loads((trained / "run.json").read_text())["starts"]
     assert "torch" in start["environment"]["packages"]
-    assert start["config"] == checkpoint.record["config"]
-    assert start["data"]["training_data"] == checkpoint.record["training_data"]
+    assert start["config"] == checkpoint.record.config
+    assert start["data"]["training_data"] == checkpoint.record.training_data.model_dump()
     derived = start["derived"]
     assert (derived["steps_per_epoch"], derived["total_steps"], derived["world_size"]) == (6, 12, 1)
     assert derived["trained_parameters"] == sum(group["parameters"] for group in derived["learning_rate_groups"])

@@ -214,7 +214,7 @@ def test_a_rank_that_is_not_finite_stops_all_and_all_are_in_the_bundle(config_fi
     bundle = open_checkpoint(run / "non-finite" / "step-00000003")
     ranks = stored_batches(bundle.inputs())
     assert [sum(len(batch.image_ids) for batch in batches) for batches in ranks] == [2, 2]
-    assert [set(found["terms"].values()) == {"nan"} for found in bundle.record["non_finite"]] == [False, True]
+    assert [set(found.terms.values()) == {"nan"} for found in bundle.record.non_finite or ()] == [False, True]
     broken = [image_id for batch in ranks[1] for image_id in batch.image_ids]  # of the other rank no image is named
     assert output.count(f"is non-finite: images {broken}, loss terms") == 2
     assert list_checkpoints(run / "checkpoints") == []

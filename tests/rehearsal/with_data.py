@@ -124,7 +124,7 @@ class _OneImage:
 def replay() -> None:
     """`checkpoint replay` makes a step again that was not finite, in one layer of several."""
     model = steps.build()
-    bundle = mock.MagicMock(step=7, record={"non_finite": [{"terms": mock.MagicMock()}]})
+    bundle = mock.MagicMock(step=7, record=mock.Mock(non_finite=[mock.MagicMock()]))
     bundle.training.return_value = {"random": [random_state()]}
 
     def forward(network: Any, batch: torch.Tensor, args: Any) -> Any:

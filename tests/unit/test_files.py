@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.files import (
     UntrustedFileError,
     load_tensors,
@@ -80,34 +79,6 @@ def test_a_compressed_member_is_refused(tmp_path: Path) -> None:
         archive.writestr("archive/data.pkl", b"x" * 1000)
     with pytest.raises(UntrustedFileError, match="compressed"):
         load_tensors(tmp_path / "x.pth")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"step": "1"},
-        {"step": True},
-        {"metrics": []},
-        {"extra": 1},
-        {"best_ap": "1"},
-        {"metrics": {"ema/AP": "1"}},
-        {"step": -1},
-        {"is_evaluation_due": 0},
-    ],
-)
-def test_a_state_of_other_types_is_refused(change: dict[str, object]) -> None:
-    assert TrainState.from_json({**vars(TrainState(3)), "best_ap": 0}).step == 3
-    with pytest.raises(ValueError, match="its state has"):
-        TrainState.from_json({**vars(TrainState()), **change})
-
-
-def test_what_an_older_checkpoint_calls_minus_one_is_no_figure() -> None:
-    metrics = {"ema/AP": 0.25, "ema/AP_large": -1.0}
-    older = {**vars(TrainState(3)), "best_ap": -1.0, "metrics": metrics, "metrics_step": 3}
-    state = TrainState.from_json(json.loads(json.dumps(older)))
-    assert state.best_ap is None
-    assert state.metrics == {"ema/AP": 0.25, "ema/AP_large": None}
-    assert TrainState.from_json(json.loads(json.dumps(vars(state)))) == state
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from rfdetr_hwd.checkpoint.read import FORMAT, READABLE
+from rfdetr_hwd.checkpoint.schema import FORMAT, READABLE
 from rfdetr_hwd.layers.registry import list_downsamples
 from tests.unit.page_checks import (
     ROOT,

@@ -32,10 +32,10 @@ def replay(path: Annotated[Path, typer.Argument(help="Directory in RUN/non-finit
     # Replay the step, without the optimizer
     try:
         inputs, generators = stored_batches(checkpoint.inputs()), checkpoint.training()["random"]
-        recorded = checkpoint.record["non_finite"]
+        recorded = checkpoint.record.non_finite or ()
         outcomes = replay_step(network, criterion, inputs, generators, config)
         rows = [
-            (name, was["terms"][name], repr(value))
+            (name, was.terms[name], repr(value))
             for was, outcome in zip(recorded, outcomes, strict=True)
             for name, value in outcome.terms.items()
         ]

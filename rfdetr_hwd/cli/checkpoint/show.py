@@ -19,10 +19,10 @@ def show(path: CheckpointPath) -> None:
 
 def _show(checkpoint: "Checkpoint") -> None:
     # Its place in the run
-    state, names = checkpoint.state, checkpoint.record.get("class_names", [])
+    state, names = checkpoint.state, checkpoint.record.class_names
     due = ", evaluation due" if state.is_evaluation_due else ""
     say(f"{checkpoint.path}\nstep {state.step}, epoch {state.epoch}, step {state.step_in_epoch} of the next{due}")
-    say(f"classes: {', '.join(map(str, names))}")
+    say(f"classes: {', '.join(names)}")
 
     # Metrics
     if state.best_ap is None:
@@ -34,5 +34,5 @@ def _show(checkpoint: "Checkpoint") -> None:
         print_table("metrics", ("metric", "value"), metrics)
 
     # Files
-    files = [(name, f"{entry['bytes']:,}", entry["sha256"][:16]) for name, entry in checkpoint.files.items()]
+    files = [(name, f"{entry.bytes:,}", entry.sha256[:16]) for name, entry in checkpoint.files.items()]
     print_table("files", ("file", "bytes", "sha256"), files)

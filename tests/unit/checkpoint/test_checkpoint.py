@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import random
 from pathlib import Path
 
@@ -14,26 +13,26 @@ from rfdetr_hwd.checkpoint import write as module
 from rfdetr_hwd.checkpoint.read import (
     CheckpointError,
     list_checkpoints,
-    manifest_sha256,
     newest_checkpoint,
     open_checkpoint,
 )
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.checkpoint.write import record_in_manifest, remove_partial, save_checkpoint
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
+from tests.unit.checkpoint.records import RECORD
 
 WEIGHTS = {"raw": {"w": torch.arange(4.0)}, "ema": {"w": torch.ones(4)}}
 
 
 def save(parent: Path, step: int) -> Path:
     training = {"random": random_state()}
-    return save_checkpoint(parent / f"step-{step:08d}", TrainState(step), {"note": "x"}, WEIGHTS, training)
+    return save_checkpoint(parent / f"step-{step:08d}", TrainState(step), RECORD, WEIGHTS, training)
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(save(tmp_path, 3))
     assert checkpoint.step == 3
-    assert checkpoint.record == {"note": "x"}
+    assert checkpoint.record == RECORD
     assert checkpoint.weights_kinds == ["ema", "raw"]
     for kind, state in WEIGHTS.items():
         assert torch.equal(checkpoint.weights(kind)["w"], state["w"])
@@ -192,7 +191,9 @@ class Malicious:
 
 
 def test_a_malicious_training_state_runs_nothing(tmp_path: Path) -> None:
-    folder = save_checkpoint(tmp_path / "step-00000001", TrainState(1), {}, WEIGHTS, {"x": Malicious(tmp_path / "ran")})
+    folder = save_checkpoint(
+        tmp_path / "step-00000001", TrainState(1), RECORD, WEIGHTS, {"x": Malicious(tmp_path / "ran")}
+    )
     with pytest.raises(CheckpointError, match="cannot be loaded safely"):
         open_checkpoint(folder).training()
     assert not (tmp_path / "ran").exists()
@@ -213,31 +214,6 @@ def test_a_newer_format_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyP
     newer = save(tmp_path, 2)
     with pytest.raises(CheckpointError, match=f"{newer.name} has the checkpoint format"):
         newest_checkpoint(tmp_path)
-
-
-def test_a_checkpoint_of_the_format_before_has_other_names(tmp_path: Path) -> None:
-    """Metrics were called figures, steps updates, and raw weights plain."""
-    state = TrainState(
-        step=3, step_in_epoch=2, best_ap=0.5, best_step=3, best_weights="raw", metrics={"raw/AP": 0.5}, metrics_step=3
-    )
-    folder = save_checkpoint(tmp_path / "step-00000003", state, {}, WEIGHTS, {})
-    manifest = json.loads((folder / "manifest.json").read_text())
-    content = manifest["state"]
-    for new, old in (("metrics", "figures"), ("metrics_step", "figures_step"), ("step_in_epoch", "update_in_epoch")):
-        content[old] = content.pop(new)
-    content |= {"best_weights": "plain", "figures": {"plain/AP": 0.5}}
-    manifest = {"format": 5, "state": content, "files": manifest["files"]}
-    signed = {**manifest, "sha256": manifest_sha256(manifest)}
-    (folder / "manifest.json").write_text(json.dumps(signed))
-    checkpoint = open_checkpoint(folder)
-    assert checkpoint.state == state
-    assert checkpoint.better_weights == "raw"
-    assert torch.equal(checkpoint.weights("raw")["w"], WEIGHTS["raw"]["w"])
-    manifest["state"] = {**content, "figure": 1}
-    signed = {**manifest, "sha256": manifest_sha256(manifest)}
-    (folder / "manifest.json").write_text(json.dumps(signed))
-    with pytest.raises(CheckpointError, match="its state has the fields"):
-        open_checkpoint(folder)
 
 
 def test_something_else_is_named(tmp_path: Path) -> None:

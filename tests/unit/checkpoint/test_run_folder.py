@@ -8,12 +8,13 @@ from rfdetr_hwd.checkpoint.read import list_checkpoints, open_checkpoint
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.runtime.random_state import random_state
+from tests.unit.checkpoint.records import RECORD
 
 
 def save(folder: RunFolder, step: int, best_step: int) -> list[int]:
     """Save a step and return the steps that are kept."""
     state = TrainState(step, best_step=best_step)
-    folder.save(state, {}, {"raw": {"w": torch.ones(2)}}, {"random": [random_state()]}, keep_last=2)
+    folder.save(state, RECORD, {"raw": {"w": torch.ones(2)}}, {"random": [random_state()]}, keep_last=2)
     return sorted(open_checkpoint(path).step for path in list_checkpoints(folder.checkpoints))
 
 

@@ -1,6 +1,5 @@
 """Images are held out of training by class, look-alikes together, and a run finds the very same ones again."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from rfdetr_hwd.checkpoint.schema import Record
 from rfdetr_hwd.config.load import parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
@@ -19,7 +19,8 @@ from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.training import validation_split as run_data
 from rfdetr_hwd.training.data import read_data
-from rfdetr_hwd.training.validation_split import HELD_OUT, read_validation
+from rfdetr_hwd.training.validation_split import read_validation
+from tests.unit.checkpoint.records import RECORD
 from tests.unit.curation.test_split import write
 from tests.unit.data.voc_files import boxes_of
 
@@ -69,14 +70,6 @@ def test_an_image_that_cannot_be_read_is_on_one_side_and_stops_nothing(tmp_path:
     assert len(train) + len(val) == 45
 
 
-def test_the_record_is_json_and_any_other_is_none() -> None:
-    held_out = HeldOut(0.25, 3, "abc", (5, 1))
-    record = json.loads(json.dumps(held_out.as_record()))
-    assert HeldOut.from_record(record) == held_out
-    for other in (None, [], {}, {**record, "image_ids": ["1"]}, {**record, "image_ids": 5}, {**record, "more": 1}):
-        assert HeldOut.from_record(other) is None
-
-
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         DatasetError, match=r"data.val_fraction=0.1: 2 images of train, with 0 groups .* 0 would be held out"
@@ -96,7 +89,8 @@ def test_a_run_finds_the_same_images_again_without_comparing_any(
     first = read_data(configure())
     assert (len(first.train), len(first.val)) == (18, 6)
     assert first.held_out is not None
-    checkpoint = SimpleNamespace(record={HELD_OUT: json.loads(json.dumps(first.held_out.as_record()))}, path="run")
+    record = Record.model_validate_json(RECORD.model_copy(update={"held_out": first.held_out}).model_dump_json())
+    checkpoint = SimpleNamespace(record=record, path="run")
     monkeypatch.setattr(run_data, "choose_held_out", lambda *_: pytest.fail("the images are compared again"))
     again = read_data(configure(), first.held_out)
     assert (again.train.fingerprint, again.val.fingerprint) == (first.train.fingerprint, first.val.fingerprint)
@@ -109,11 +103,11 @@ def test_images_that_were_trained_on_are_not_measured(configure: Configure, shap
     config = configure()
     held_out = read_data(config).held_out
     assert held_out is not None
-    run = SimpleNamespace(record={HELD_OUT: held_out.as_record()}, path="run")
+    run = SimpleNamespace(record=RECORD.model_copy(update={"held_out": held_out}), path="run")
     with pytest.raises(ConfigError, match=r"the training of run held out 0.25 with seed 0. It trained on other images"):
         read_validation(configure(val_seed=1).data, run)
     with pytest.raises(ConfigError, match="the training of run held out nothing"):
-        read_validation(config.data, SimpleNamespace(record={}, path="run"))
+        read_validation(config.data, SimpleNamespace(record=RECORD, path="run"))
     with pytest.raises(ConfigError, match=r"has a validation split, valid. To use it, set data.val_fraction=null"):
         read_validation(configure(root=str(shapes_root)).data, run)
     annotations = Path(config.data.root) / "train/_annotations.coco.json"

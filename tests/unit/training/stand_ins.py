@@ -15,6 +15,7 @@ from rfdetr_hwd.runtime.interrupt import StopRequest
 from rfdetr_hwd.training.learner import Learner
 from rfdetr_hwd.training.optimizer import Schedule, build_adamw
 from rfdetr_hwd.training.trainer import Trainer
+from tests.unit.checkpoint.records import RECORD
 
 ALWAYS = ["amp=false", "train.epochs=1", "train.log_every=1", "train.clip=0", "evaluation.every=1"]
 
@@ -88,4 +89,4 @@ def make_trainer(
     parts = {"evaluation": evaluation, "folder": Folder(), "stop": StopRequest(), "criterion": Loss(), **parts}
     schedule = Schedule("constant", warmup_steps, 99)
     learner = Learner(network, optimizer, schedule, None, lambda name: f"lr_{name[0]}" if name[0].isdigit() else "lr")
-    return Trainer(config=config, learner=learner, state=state or TrainState(), loader=loader, record={}, **parts)
+    return Trainer(config=config, learner=learner, state=state or TrainState(), loader=loader, record=RECORD, **parts)

@@ -12,6 +12,7 @@ from rfdetr_hwd.config.load import parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.training.resume import carry_over, settle_config
+from tests.unit.checkpoint.records import RECORD
 
 STATE = TrainState(
     step=9,
@@ -70,7 +71,9 @@ def test_the_newest_checkpoint_says_what_the_run_is(tmp_path: Path) -> None:
     """config.yaml, which anyone can edit, says it only where there is no checkpoint yet."""
     folder = RunFolder(tmp_path)
     folder.write_config(config("train.lr=1e-3"))
-    checkpoint = SimpleNamespace(record={"config": config("train.lr=2e-3").model_dump(mode="json")}, path=tmp_path)
+    checkpoint = SimpleNamespace(
+        record=RECORD.model_copy(update={"config": config("train.lr=2e-3").model_dump(mode="json")}), path=tmp_path
+    )
     checkpoint.state = STATE
     assert settle_config(config("train.lr=1e-3"), folder, None, [])[1] == set()
     assert settle_config(config("train.lr=2e-3", "data.workers=7"), folder, checkpoint, [])[1] == {"data.workers"}
