@@ -1,4 +1,9 @@
-"""One process at a time in a run directory."""
+"""One process at a time in a run directory.
+
+The package filelock (4.2) is not used: on a file system without flock it locks by a marker file, which outlives a
+killed process. Without that fallback it raises `OSError` there, as for a link or an unwritable directory, and the
+warning below could not be told from a refusal.
+"""
 
 import fcntl
 import logging
