@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -68,10 +69,9 @@ def open_console(stream: TextIO) -> "Console":
 
 def is_terminal(stream: TextIO) -> bool:
     """Return whether a stream is a terminal, which a closed stream is not."""
-    try:
+    with suppress(ValueError):
         return stream.isatty()
-    except ValueError:
-        return False
+    return False
 
 
 def silence() -> None:

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+Kinds = type[Exception] | tuple[type[Exception], ...]
+"""Of exceptions, as `except` takes them."""
+
 STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
     number for number in signal.Signals if number.name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 )
@@ -41,10 +44,27 @@ def writing(option: str, path: Path, error: type[UserError] = ConfigError) -> It
     Raises:
         UserError: Of the given kind.
     """
+    with explaining(OSError, f"{option}: cannot write {path}", error):
+        yield
+
+
+@contextmanager
+def explaining(kinds: Kinds, what: str, error: type[UserError]) -> Iterator[None]:
+    """Turn an error of the block into one line, `what: reason`.
+
+    Args:
+        kinds: Kinds of the errors.
+        what: What failed, and where.
+        error: The error that is raised.
+
+    Raises:
+        UserError: Of the given kind.
+    """
     try:
         yield
-    except OSError as reason:
-        raise error(f"{option}: cannot write {path}: {reason.strerror or reason}") from None
+    except kinds as failure:
+        reason = getattr(failure, "strerror", None) or " ".join(str(failure).split())[:500]
+        raise error(f"{what}: {reason or type(failure).__name__}") from None
 
 
 class Interrupted(SystemExit):

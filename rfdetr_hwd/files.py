@@ -8,14 +8,16 @@ import json
 import math
 import os
 import re
+import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
-from rfdetr_hwd.errors import ConfigError, writing
+from rfdetr_hwd.errors import ConfigError, explaining, writing
 
 MAX_JSON_BYTES = 16 << 20
 """Largest JSON file of a checkpoint: class names and metrics, not data."""
@@ -59,15 +61,24 @@ def replace_parts(path: Path, parts: Iterable[str]) -> None:
     """
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
-    try:
+    with removed_afterwards(partial):
         with open_without_links(partial, "x") as file:
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     flush(path.parent)
+
+
+@contextmanager
+def removed_afterwards(*paths: Path) -> Iterator[None]:
+    """Remove files and directories after the block, however it ends. It is no error if they are gone or stay."""
+    try:
+        yield
+    finally:
+        for path in paths:
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def open_without_links(path: Path, mode: str) -> IO[str]:
@@ -199,19 +210,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: The file is missing, too large, not YAML or not a mapping.
     """
-    try:
+    with explaining(OSError, f"cannot read {path}", ConfigError):
         size = path.stat().st_size
         if size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path} has {size} bytes, more than the limit of {MAX_CONFIG_BYTES}")
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    try:
+        content = path.read_bytes()
+    with explaining(UnicodeDecodeError, f"{path} is not UTF-8 text", ConfigError):
+        text = content.decode()
+    with explaining((yaml.YAMLError, RecursionError, ValueError), f"{path} is not valid YAML", ConfigError):
         values = load_yaml(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must be a mapping of key: value pairs")
     return values

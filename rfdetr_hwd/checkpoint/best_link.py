@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from rfdetr_hwd.checkpoint.read import CheckpointError, list_checkpoints
+from rfdetr_hwd.errors import explaining
 
 logger = logging.getLogger(__name__)
 
@@ -16,14 +17,12 @@ def point(link: Path, target: Path) -> None:
         CheckpointError: The link cannot be made.
     """
     new = link.with_name(f".{link.name}.partial")
-    try:
+    with explaining(OSError, f"cannot link {link} to {target}", CheckpointError):
         if link.is_dir() and not link.is_symlink():
             link.rename(link.with_name(f"copied-{link.name}-{os.getpid()}"))
         new.unlink(missing_ok=True)
         new.symlink_to(target.relative_to(link.parent), target_is_directory=True)
         os.replace(new, link)
-    except OSError as error:
-        raise CheckpointError(f"cannot link {link} to {target}: {error.strerror}") from None
 
 
 def retire(link: Path, checkpoints: Path, current: Path) -> None:
@@ -40,10 +39,8 @@ def retire(link: Path, checkpoints: Path, current: Path) -> None:
     if not link.is_symlink():
         return
     former = link.resolve()
-    try:
+    with explaining(OSError, f"cannot retire {link}", CheckpointError):
         if former != current.resolve() and former in (path.resolve() for path in list_checkpoints(checkpoints)):
             kept = former.rename(former.with_name(f"former-best-{former.name}"))
             logger.info("the former best checkpoint is kept as %s", kept)
         link.unlink()
-    except OSError as error:
-        raise CheckpointError(f"cannot retire {link}: {error.strerror}") from None

@@ -17,6 +17,7 @@ An epoch is saved before it is evaluated. When the metrics are known, the manife
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -31,7 +32,7 @@ from torch import Tensor
 from rfdetr_hwd.checkpoint.schema import FORMAT, READABLE, FileEntry, Manifest, Record, in_todays_words
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.validation import first_problem
-from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.errors import UserError, explaining
 from rfdetr_hwd.files import UntrustedFileError, load_tensors, read_json_object
 
 MANIFEST, RECORD, TRAINING = "manifest.json", "record.json", "training.pt"
@@ -115,19 +116,17 @@ class Checkpoint:
         path = self.path / TRAINING
         if TRAINING not in self.files:
             raise CheckpointError(f"{self.path} holds weights only: a run cannot be resumed from it")
-        try:
+        with explaining((FileNotFoundError, UntrustedFileError), f"{path} cannot be loaded safely", CheckpointError):
             content = load_tensors(path)
-        except (FileNotFoundError, UntrustedFileError) as error:
-            raise CheckpointError(f"{path} cannot be loaded safely: {error}") from None
         if not isinstance(content, dict):
             raise CheckpointError(f"{path} holds no training state")
         return content
 
     def _tensors(self, name: str) -> dict[str, Tensor]:
-        try:
-            return safetensors.torch.load_file(self.path / name)
-        except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
-            raise CheckpointError(f"{self.path}: {name} cannot be read: {error}") from None
+        kinds = (OSError, SafetensorError, ValueError, RuntimeError, KeyError)
+        with explaining(kinds, f"{self.path}: {name} cannot be read", CheckpointError):
+            tensors = safetensors.torch.load_file(self.path / name)
+        return tensors
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -239,14 +238,13 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} is not a directory: give a run directory or a checkpoint directory of rfdetr-hwd"
         )
-    try:
+    if not os.path.lexists(path):
+        raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: it has no {name}")
+    with explaining((OSError, UntrustedFileError), f"{folder} is corrupt: {name} cannot be read", CheckpointError):
         if path.is_symlink():
             raise UntrustedFileError("it is a link")
-        return read_json_object(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: it has no {name}") from None
-    except UntrustedFileError as error:
-        raise CheckpointError(f"{folder} is corrupt: {name} cannot be read: {error}") from None
+        content = read_json_object(path)
+    return content
 
 
 def _validate(model: type[_Model], content: dict[str, Any], folder: Path, name: str) -> _Model:

@@ -16,7 +16,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -32,8 +32,8 @@ from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.checkpoint.write import record_in_manifest, remove_partial, save_checkpoint
 from rfdetr_hwd.config.load import parse_recorded
 from rfdetr_hwd.config.schema import Config
-from rfdetr_hwd.errors import ConfigError, writing
-from rfdetr_hwd.files import flush, read_yaml, replace_text
+from rfdetr_hwd.errors import ConfigError, explaining, writing
+from rfdetr_hwd.files import flush, read_yaml, removed_afterwards, replace_text
 
 logger = logging.getLogger(__name__)
 
@@ -62,18 +62,14 @@ class RunFolder:
                 "choose another output.dir"
             )
         partial = folder.path / f".config-{os.getpid()}.partial"
-        try:
-            with writing("output.dir", folder.path):
-                folder.checkpoints.mkdir(parents=True, exist_ok=True)
-                replace_text(partial, config.to_yaml())
-                try:
-                    os.link(partial, folder.config_file)  # unlike a rename, it does not replace
-                except FileExistsError:
-                    folder.refuse_new()
-                flush(folder.path)
-        finally:
-            with suppress(OSError):
-                partial.unlink()
+        with removed_afterwards(partial), writing("output.dir", folder.path):
+            folder.checkpoints.mkdir(parents=True, exist_ok=True)
+            replace_text(partial, config.to_yaml())
+            try:
+                os.link(partial, folder.config_file)  # unlike a rename, it does not replace
+            except FileExistsError:
+                folder.refuse_new()
+            flush(folder.path)
         return folder
 
     @classmethod
@@ -198,10 +194,8 @@ class RunFolder:
             if path.name > checkpoint.path.name:
                 names = (f"corrupt-{path.name}" + (f"-{number}" if number else "") for number in itertools.count())
                 place = next(place for name in names if not (place := path.with_name(name)).exists())
-                try:
+                with explaining(OSError, f"cannot set {path} aside", CheckpointError):
                     path.rename(place)
-                except OSError as error:
-                    raise CheckpointError(f"cannot set {path} aside: {error.strerror}") from None
         return checkpoint
 
     def save(

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter
+
 from rfdetr_hwd.errors import writing
-from rfdetr_hwd.files import UntrustedFileError, read_json_object, replace_text
+from rfdetr_hwd.files import read_json_object, replace_text
+
+_STARTS = TypeAdapter(list[dict[str, Any]], config=ConfigDict(strict=True))
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +37,7 @@ def add_end(path: Path, entry: Mapping[str, Any]) -> None:
 
 def _starts(path: Path) -> list[dict[str, Any]]:
     try:
-        return [dict(start) for start in read_json_object(path)["starts"]] if path.exists() else []
-    except (OSError, UntrustedFileError, KeyError, TypeError, ValueError) as error:
-        logger.warning("%s cannot be read and is started again: %s", path, error)
+        return _STARTS.validate_python(read_json_object(path).get("starts")) if path.exists() else []
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be read and is started again: %s", path, " ".join(str(error).split()))
         return []

@@ -27,7 +27,7 @@ from rfdetr_hwd.checkpoint.read import (
 from rfdetr_hwd.checkpoint.schema import FORMAT, FileEntry, Manifest, Record
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.errors import writing
-from rfdetr_hwd.files import flush
+from rfdetr_hwd.files import flush, removed_afterwards
 from rfdetr_hwd.runtime.memory import is_out_of_memory
 
 _PARTIAL = ".partial-"
@@ -117,13 +117,10 @@ def record_in_manifest(folder: Path, state: TrainState) -> None:
     """
     manifest = read_manifest(folder)
     partial = folder.parent / f"{_PARTIAL}manifest-{os.getpid()}"
-    try:
-        with writing("output.dir", folder / MANIFEST, CheckpointError):
-            _write_manifest(partial, state, manifest.files)
-            os.replace(partial, folder / MANIFEST)
-            flush(folder)
-    finally:
-        partial.unlink(missing_ok=True)
+    with removed_afterwards(partial), writing("output.dir", folder / MANIFEST, CheckpointError):
+        _write_manifest(partial, state, manifest.files)
+        os.replace(partial, folder / MANIFEST)
+        flush(folder)
 
 
 def _flush_files(folder: Path) -> dict[str, FileEntry]:

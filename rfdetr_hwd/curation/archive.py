@@ -6,7 +6,6 @@ import lzma
 import os
 import re
 import secrets
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.errors import writing
+from rfdetr_hwd.errors import explaining, writing
+from rfdetr_hwd.files import removed_afterwards
 
 _CHUNK = 1 << 20
 _MAX_DEPTH = 64
@@ -68,10 +68,8 @@ def unpack(archive: Path, target: Path, limits: Limits = Limits()) -> Unpacked:
         DatasetError: The archive is corrupt or unsupported, exceeds a limit, or has a member that is encrypted, a link,
             a device, a duplicate or outside the target. Or the target exists or cannot be written.
     """
-    try:
+    with explaining(OSError, f"cannot read {archive}", DatasetError):
         file = archive.open("rb")
-    except OSError as error:
-        raise DatasetError(f"cannot read {archive}: {error.strerror}") from None
     with file, new_folder(target) as folder:
         meter = _Meter(archive, limits, os.fstat(file.fileno()).st_size)
         magic = file.read(6)
@@ -96,13 +94,10 @@ def new_folder(target: Path) -> Iterator[Path]:
     if os.path.lexists(target):
         raise DatasetError(f"{target} already exists: choose a new directory")
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with writing("--out", target, DatasetError):
-            partial.mkdir(parents=True)
-            yield partial
-            partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with removed_afterwards(partial), writing("--out", target, DatasetError):
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(target)
 
 
 def refuse_inside(target: Path, source: Path) -> None:
@@ -161,10 +156,8 @@ class _Meter:
             raise DatasetError(f"{self.archive} has more than {self.limits.max_members} members")
         if is_folder and name in (".", "./"):  # the first member of many tar files
             return folder
-        try:
+        with explaining(DatasetError, self._refused(name), DatasetError):
             parts = safe_parts(name)
-        except DatasetError as error:
-            raise self.refusal(name, str(error)) from None
         if not is_folder and parts in self.files:
             raise self.refusal(name, "it is in the archive twice")
         path = folder.joinpath(*parts)
@@ -177,7 +170,10 @@ class _Meter:
         return path
 
     def refusal(self, name: str, reason: str) -> DatasetError:
-        return DatasetError(f"{self.archive} is refused for its member {name[:200]!r}: {reason}")
+        return DatasetError(f"{self._refused(name)}: {reason}")
+
+    def _refused(self, name: str) -> str:
+        return f"{self.archive} is refused for its member {name[:200]!r}"
 
 
 def _unpack_zip(file: IO[bytes], magic: bytes, folder: Path, meter: _Meter) -> Unpacked:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
-from rfdetr_hwd.runtime.memory import is_out_of_memory
+from rfdetr_hwd.runtime.memory import noting_shortage
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
 
 
@@ -29,16 +29,12 @@ def largest_evaluation_pass(
     device = next(network.parameters()).device
 
     def fits(size: int) -> bool:
-        try:
+        with noting_shortage() as shortage:
             moments = missing_moments(optimizer)
             with torch.inference_mode():
                 forward_in_amp(network, torch.zeros(size, 3, side, side, device=device), args)
             del moments
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return False
-        return True
+        return not shortage.is_out
 
     with leaving_no_trace(network, is_training=False):
         return largest_that_fits(fits, limit)

@@ -12,7 +12,7 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
 from rfdetr_hwd.data.transforms import preprocess
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.errors import ConfigError, UserError, writing
+from rfdetr_hwd.errors import ConfigError, UserError, explaining, writing
 from rfdetr_hwd.export.formats import Format
 from rfdetr_hwd.export.metadata import describe_graph
 from rfdetr_hwd.export.parity import check_released, check_runtime, compare_ap
@@ -97,14 +97,12 @@ def sample_images(detector: Detector, source: Path | DetectionData) -> Tensor:
 
 def _convert(detector: Detector, released: ReleasedModel, format: Format, size: BatchSize, folder: Path) -> Path:
     """Write the graph of a format, with metadata where the format supports it."""
-    try:
+    with (
+        explaining(ImportError, f"--format {format} needs packages that are not installed", ExportError),
+        explaining(RuntimeError, f"the model cannot be exported as {format}", ExportError),
+        explaining((ValueError, NotImplementedError), f"--format {format}", ConfigError),
+    ):
         path = released.export(format, folder, size)
         if format in RUNTIMES:
             path = RUNTIMES[format].finish(path, describe_graph(detector, size), size, detector.resolution)
-    except ImportError as error:
-        raise ExportError(f"--format {format} needs packages that are not installed: {error}") from None
-    except (ValueError, NotImplementedError) as error:
-        raise ConfigError(f"--format {format}: {error}") from None
-    except RuntimeError as error:
-        raise ExportError(f"the model cannot be exported as {format}: {error}") from None
     return path

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
-from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.errors import ConfigError, explaining
 from rfdetr_hwd.model.rfdetr import StockModel, build_stock_model
 from rfdetr_hwd.model.source_weights import WeightsError
 from rfdetr_hwd.model.swap import Replacement, swap_downsample
@@ -97,9 +97,6 @@ def load_model(
         WeightsError: A key or a shape does not match.
     """
     built = build_model(model, downsample, class_names)
-    try:
+    with explaining(RuntimeError, "the weights do not match the recorded model", WeightsError):
         built.network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise WeightsError(f"the weights do not match the recorded model: {reason}") from None
     return built

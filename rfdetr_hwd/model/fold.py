@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.errors import UserError, explaining
 from rfdetr_hwd.layers.linear import LinearDownsample
 from rfdetr_hwd.layers.stem import DownsampledPatchEmbedding
 from rfdetr_hwd.model.build import BuiltModel
@@ -41,10 +41,9 @@ def _fold(module: nn.Module, path: str) -> dict[str, torch.Tensor]:
     if isinstance(module, LinearDownsample):
         return {"weight": module.fold().float()}
     if isinstance(module, DownsampledPatchEmbedding):
-        try:
-            return {"weight": module.fold().float(), "bias": module.conv.bias.detach()}  # type: ignore[union-attr]
-        except ValueError as error:
-            kind = type(module.downsample).__name__
-            raise FoldError(f"{kind} at the stem does not fold into the patch embedding: {error}") from None
+        unfolded = f"{type(module.downsample).__name__} at the stem does not fold into the patch embedding"
+        with explaining(ValueError, unfolded, FoldError):
+            weight = module.fold().float()
+        return {"weight": weight, "bias": module.conv.bias.detach()}  # type: ignore[union-attr]
     reason = "it is a circular convolution larger than 3x3" if kind == "DWT" else "it is not one linear 3x3 convolution"
     raise FoldError(f"{kind} at {path} does not fold into the stock 3x3 convolution: {reason}")

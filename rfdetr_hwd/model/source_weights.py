@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.errors import UserError, explaining
 from rfdetr_hwd.files import UntrustedFileError, load_tensors
 from rfdetr_hwd.model import rfdetr as upstream
 from rfdetr_hwd.model.queries import count_groups
@@ -64,12 +64,12 @@ def read_pth(path: Path) -> SourceWeights:
     Raises:
         WeightsError: The file is not such a checkpoint, or holds objects other than tensors and plain values.
     """
-    try:
+    unsafe = f"{path} is not a checkpoint that can be loaded safely"
+    with (
+        explaining(FileNotFoundError, f"cannot read the weights {path}", WeightsError),
+        explaining(UntrustedFileError, unsafe, WeightsError),
+    ):
         content = load_tensors(path, [argparse.Namespace])
-    except FileNotFoundError as error:
-        raise WeightsError(f"cannot read the weights {path}: {error.strerror}") from None
-    except UntrustedFileError as error:
-        raise WeightsError(f"{path} is not a checkpoint that can be loaded safely: {error}") from None
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} is not an RF-DETR checkpoint: it has no state dict under 'model'")

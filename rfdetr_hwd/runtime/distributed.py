@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rfdetr_hwd.errors import Interrupted, UserError
-from rfdetr_hwd.runtime.memory import OutOfMemoryError, is_out_of_memory
+from rfdetr_hwd.runtime.memory import OutOfMemoryError, noting_shortage
 
 _BUCKET_ELEMENTS = 1 << 23
 """Elements reduced in one message: 32 MiB of float32."""
@@ -157,18 +157,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     used = torch.tensor([parameter.grad is not None for parameter in learned], dtype=torch.int32)
     with _lost_explained():
         dist.all_reduce(used, op=dist.ReduceOp.MAX)
-    is_out = False
-    try:
+    with noting_shortage() as shortage:
         for parameter, is_used in zip(learned, used.tolist(), strict=True):
             if is_used and parameter.grad is None:  # unused on this rank alone
                 parameter.grad = torch.zeros_like(parameter)
         buckets = _buckets([parameter.grad for parameter in learned if parameter.grad is not None])
         room = _room_for(buckets)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        is_out = True
-    if max_over_ranks(int(is_out)):
+    if max_over_ranks(int(shortage.is_out)):
         raise OutOfMemoryError
     with _lost_explained():
         for bucket in buckets:

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,12 +71,11 @@ def now() -> str:
 
 def describe_git() -> dict[str, Any] | None:
     """Return commit and changed files of the working directory; `None` outside a repository or without git."""
-    try:
+    with suppress(OSError, subprocess.SubprocessError):
         commit = _git("rev-parse", "HEAD")
         changed = [line[3:] for line in _git("status", "--porcelain").splitlines()]
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return {"commit": commit.strip(), "num_changed": len(changed), "changed": changed[:20]}
+        return {"commit": commit.strip(), "num_changed": len(changed), "changed": changed[:20]}
+    return None
 
 
 def _git(*arguments: str) -> str:
@@ -124,7 +124,6 @@ def _describe_libraries() -> dict[str, Any]:
 
 
 def _version(name: str) -> str | None:
-    try:
+    with suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return None

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -120,8 +120,7 @@ def _started() -> float:
     now = time.monotonic()
     if "TORCHELASTIC_RUN_ID" not in os.environ or sys.platform != "linux":  # macOS has neither /proc nor that clock
         return now
-    try:
+    with suppress(OSError, ValueError, IndexError):  # the system may not say
         ticks = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):  # the system does not say
-        return now
-    return min(now, now - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK"))
+        return min(now, now - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK"))
+    return now

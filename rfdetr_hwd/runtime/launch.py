@@ -1,6 +1,7 @@
 """How this process was started: its rank, and the command that starts as many ranks again."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rfdetr_hwd.errors import ConfigError
@@ -65,11 +66,10 @@ def leftover() -> str:
 
 def is_first() -> bool:
     """Return whether this process prints for all ranks, which it also does in an unclear environment."""
-    try:
+    with suppress(ConfigError):
         place = find_place()
-    except ConfigError:
-        return True
-    return place is None or place.rank == 0
+        return place is None or place.rank == 0
+    return True
 
 
 def is_under_torchrun() -> bool:

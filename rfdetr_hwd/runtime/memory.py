@@ -1,6 +1,9 @@
 """Out of memory: how it is recognised, and the errors raised for it."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import torch
 
@@ -40,6 +43,25 @@ class OutOfMemoryError(Exception):
     """A forward or backward pass did not fit into memory on any rank. Raised on every rank; nothing has changed."""
 
 
+@dataclass
+class Shortage:
+    """Whether the block of `noting_shortage` ran out of memory. The ranks then agree on what to do."""
+
+    is_out: bool = False
+
+
+@contextmanager
+def noting_shortage() -> Iterator[Shortage]:
+    """Note that the block runs out of memory, instead of raising: a traceback would hold its tensors."""
+    shortage = Shortage()
+    try:
+        yield shortage
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        shortage.is_out = True
+
+
 class HalfUpdatedError(UserError):
     """The optimizer ran out of memory in the middle of its step, on any rank; raised on every rank."""
 
@@ -63,10 +85,9 @@ def _is_nearly_full(text: str) -> bool:
     """Return whether the GPU has little free memory, and log it."""
     if not torch.cuda.is_available():
         return False
-    try:
+    free = _LITTLE
+    with suppress(RuntimeError):  # after an illegal access every call fails: memory was not the reason
         free, _ = torch.cuda.mem_get_info()
-    except RuntimeError:  # after an illegal access every call fails: memory was not the reason
-        return False
     if free < _LITTLE:
         logger.warning("treated as out of memory, with %d MiB free on the GPU: %s", free >> 20, text.splitlines()[0])
     return free < _LITTLE

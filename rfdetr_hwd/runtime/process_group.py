@@ -136,11 +136,9 @@ def _open_store(place: Place) -> Any:
 
 def _answers(place: Place) -> bool:
     """Return whether something listens there. torch's own wait ignores signals and prints its stack."""
-    try:
-        with socket.create_connection((place.host, place.port), timeout=1):
-            return True
-    except OSError:
-        return False
+    with suppress(OSError), socket.create_connection((place.host, place.port), timeout=1):
+        return True
+    return False
 
 
 def _await_all(store: Any, place: Place) -> None:

@@ -17,7 +17,7 @@ from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.evaluation.auto_batch import largest_that_fits, leaving_no_trace, missing_moments
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime.distributed import SharedError, is_main, max_over_ranks, world_size
-from rfdetr_hwd.runtime.memory import OutOfMemoryError, is_out_of_memory
+from rfdetr_hwd.runtime.memory import OutOfMemoryError, noting_shortage
 from rfdetr_hwd.training.learner import Learner
 from rfdetr_hwd.training.train_step import NonFiniteError, train_step
 
@@ -70,13 +70,10 @@ def largest_micro_batch(
     still = torch.optim.SGD([p for group in optimizer.param_groups for p in group["params"]], lr=0.0)
 
     def fits(size: int) -> bool:
-        moments = None
-        try:
-            moments = missing_moments(optimizer)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        if max_over_ranks(int(moments is None)):
+        moments: list[torch.Tensor] = []  # held while the step is tried
+        with noting_shortage() as shortage:
+            moments += missing_moments(optimizer)
+        if max_over_ranks(int(shortage.is_out)):
             return False
         try:
             train_step(network, criterion, [sample(size)], still, args, clip=0.0)

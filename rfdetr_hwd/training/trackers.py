@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -116,10 +117,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _record(line: str) -> dict[str, Any] | None:
-    try:
+    record = None
+    with suppress(ValueError, RecursionError):
         record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
     if not isinstance(record, dict) or not isinstance(record.get("step"), int):
         return None
     return {re.sub("^plain/", "raw/", name): value for name, value in record.items()}  # the former name

@@ -17,7 +17,13 @@ from rfdetr_hwd.runtime.distributed import (
     sum_over_ranks,
     world_size,
 )
-from rfdetr_hwd.runtime.memory import RUN_REMEDIES, HalfUpdatedError, OutOfMemoryError, is_out_of_memory
+from rfdetr_hwd.runtime.memory import (
+    RUN_REMEDIES,
+    HalfUpdatedError,
+    OutOfMemoryError,
+    is_out_of_memory,
+    noting_shortage,
+)
 
 
 @dataclass(frozen=True)
@@ -140,14 +146,9 @@ def _apply(optimizer: torch.optim.Optimizer) -> None:
     Raises:
         HalfUpdatedError: It ran out of memory on a rank, whose weights are partly updated.
     """
-    is_out = False
-    try:
+    with noting_shortage() as shortage:
         optimizer.step()
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        is_out = True
-    if max_over_ranks(int(is_out)):
+    if max_over_ranks(int(shortage.is_out)):
         raise HalfUpdatedError(
             "out of memory in the middle of the optimizer step: the weights are partly updated, and are not saved. "
             f"Resume from the newest checkpoint with a smaller train.micro_batch. {RUN_REMEDIES}"
