@@ -37,6 +37,7 @@ def check_new_directory(option: str, path: Path) -> None:
     with writing(option, path):
         if path.is_dir() and any(path.iterdir()):
             raise ConfigError(f"{option}: {path} is not empty: choose a new directory")
+        # Look at the nearest directory above it that exists.
         existing = next(above for above in (path, *path.absolute().parents) if os.path.lexists(above))
         if not existing.is_dir():
             raise NotADirectoryError(0, f"{existing} is not a directory")
@@ -60,6 +61,7 @@ def replace_parts(path: Path, parts: Iterable[str]) -> None:
         OSError: It cannot be written. The old file is unchanged.
     """
     partial = path.with_name(f".{path.name}.partial")
+    # A file of a killed process may lie there, or a link of an enemy.
     partial.unlink(missing_ok=True)
     with removed_afterwards(partial):
         with open_without_links(partial, "x") as file:
@@ -166,6 +168,7 @@ def load_tensors(path: Path, allowed: Sequence[type] = ()) -> Any:
     except (FileNotFoundError, UntrustedFileError):
         raise
     except Exception as error:  # the unpickler raises many kinds, all of them about the file
+        # Name the class alone: torch's own message explains how to run it anyway.
         named = re.search(r"GLOBAL (\S+)", str(error))
         if named:  # torch's own message explains how to run it anyway
             raise UntrustedFileError(f"it contains {named[1]}, but only tensors and plain values are read") from None

@@ -18,6 +18,7 @@ def point(link: Path, target: Path) -> None:
     """
     new = link.with_name(f".{link.name}.partial")
     with explaining(OSError, f"cannot link {link} to {target}", CheckpointError):
+        # A copy by a program that follows links leaves a directory.
         if link.is_dir() and not link.is_symlink():
             link.rename(link.with_name(f"copied-{link.name}-{os.getpid()}"))
         new.unlink(missing_ok=True)

@@ -136,6 +136,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: It is not a checkpoint, or a file is missing or corrupt. The message names the file.
     """
     manifest = read_manifest(folder)
+    # Compare every file with its hash before any of them is read.
     for name, entry in manifest.files.items():
         problem = _damage(folder, name, entry)
         if problem:
@@ -223,6 +224,7 @@ def newest_checkpoint(parent: Path) -> tuple[Checkpoint, list[str]]:
     """
     problems: list[str] = []
     for path in list_checkpoints(parent):
+        # An older one is a substitute for a corrupt one, not for one of a newer version.
         try:
             return open_checkpoint(path), problems
         except NewerFormatError:
@@ -238,6 +240,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} is not a directory: give a run directory or a checkpoint directory of rfdetr-hwd"
         )
+    # Tell what is no checkpoint from what is a corrupt one.
     if not os.path.lexists(path):
         raise CheckpointError(f"{folder} is not a checkpoint of rfdetr-hwd: it has no {name}")
     with explaining((OSError, UntrustedFileError), f"{folder} is corrupt: {name} cannot be read", CheckpointError):

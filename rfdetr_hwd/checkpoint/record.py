@@ -48,6 +48,7 @@ def read_record(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> tuple[
         CheckpointError: The record names a class that is not trusted.
         ConfigError: An override would change the model or the training.
     """
+    # Only what is measured may differ, not what was trained.
     wanted = recorded_config(checkpoint, overrides)
     refuse(changes(recorded_config(checkpoint), wanted), MEASURABLE, "a trained model")
     refuse_untrusted_class(wanted, str(checkpoint.path))

@@ -61,6 +61,7 @@ class RunFolder:
                 f"output.dir: {folder.path} holds checkpoints of a run, but no config.yaml. Restore config.yaml, or "
                 "choose another output.dir"
             )
+        # Write the configuration beside its place, then put it there without replacing another.
         partial = folder.path / f".config-{os.getpid()}.partial"
         with removed_afterwards(partial), writing("output.dir", folder.path):
             folder.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -187,9 +188,11 @@ class RunFolder:
         Raises:
             CheckpointError: There are checkpoints, but none is intact.
         """
+        # Open the newest intact one.
         checkpoint, problems = newest_checkpoint(self.checkpoints)
         for problem in problems:
             logger.warning("fell back to an earlier checkpoint: %s", problem)
+        # Set the newer ones aside, which a save of the same step would replace.
         for path in list_checkpoints(self.checkpoints):
             if path.name > checkpoint.path.name:
                 names = (f"corrupt-{path.name}" + (f"-{number}" if number else "") for number in itertools.count())

@@ -28,6 +28,7 @@ def add_start(path: Path, entry: Mapping[str, Any]) -> None:
 
 def add_end(path: Path, entry: Mapping[str, Any]) -> None:
     """Record the end of the newest start. If it cannot be written, a warning is logged."""
+    # The start may be missing, where the log was corrupt.
     *before, newest = _starts(path) or [{}]
     try:
         replace_text(path, json.dumps({"starts": [*before, {**newest, "end": entry}]}, indent=2))

@@ -142,6 +142,7 @@ def _write_manifest(path: Path, state: TrainState, files: Mapping[str, FileEntry
 def remove_partial(parent: Path) -> None:
     """Remove the remains of interrupted saves. A checkpoint that was about to be replaced is put back."""
     for path in parent.glob(f"{_PARTIAL}*"):
+        # Killed between its two renames, a save leaves the former checkpoint under this name.
         replaced = _REPLACED.fullmatch(path.name)
         if replaced and not (parent / replaced[1]).exists():
             path.rename(parent / replaced[1])

@@ -45,6 +45,7 @@ def check_changes(recorded: Config, wanted: Config, accepted: Sequence[str]) -> 
     Raises:
         ConfigError: A key differs and is neither allowed nor accepted, or an accepted key cannot be accepted.
     """
+    # Check that each accepted change can be accepted.
     for key in set(accepted) - {ANNOTATIONS}:
         choices = ", ".join((ANNOTATIONS, *map(_shown, ACCEPTABLE)))
         if key not in known_keys():
@@ -53,8 +54,10 @@ def check_changes(recorded: Config, wanted: Config, accepted: Sequence[str]) -> 
             raise ConfigError(
                 f"--accept {key}: this change cannot be accepted. Changes that can be accepted: {choices}"
             )
+    # Refuse changes that are not.
     changed = changes(recorded, wanted)
     refuse({key: changed[key] for key in changed if key not in accepted}, RESUMABLE, "a resumed run")
+    # The number of epochs may change, but not where the learning-rate curve depends on it.
     bends = recorded.train.schedule == "cosine" and wanted.train.epochs != recorded.train.epochs
     if bends and "train.epochs" not in accepted:
         raise ConfigError(

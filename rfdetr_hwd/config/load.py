@@ -48,6 +48,7 @@ def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origi
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
+        # A key of several types has a reason for each of them.
         found: dict[str, str] = {}
         for detail in error.errors(include_url=False):
             key = _key(detail)

@@ -72,8 +72,10 @@ def unpack(archive: Path, target: Path, limits: Limits = Limits()) -> Unpacked:
         file = archive.open("rb")
     with file, new_folder(target) as folder:
         meter = _Meter(archive, limits, os.fstat(file.fileno()).st_size)
+        # Recognise the format by its first bytes.
         magic = file.read(6)
         file.seek(0)
+        # Unpack it. Errors of the disk are not errors of the archive.
         try:
             return (_unpack_zip if magic.startswith(b"PK") else _unpack_tar)(file, magic, folder, meter)
         except _DAMAGE as error:
@@ -156,10 +158,12 @@ class _Meter:
             raise DatasetError(f"{self.archive} has more than {self.limits.max_members} members")
         if is_folder and name in (".", "./"):  # the first member of many tar files
             return folder
+        # Refuse a name that leads elsewhere, or is there already.
         with explaining(DatasetError, self._refused(name), DatasetError):
             parts = safe_parts(name)
         if not is_folder and parts in self.files:
             raise self.refusal(name, "it is in the archive twice")
+        # Make its directory.
         path = folder.joinpath(*parts)
         try:
             (path if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
@@ -179,6 +183,7 @@ class _Meter:
 def _unpack_zip(file: IO[bytes], magic: bytes, folder: Path, meter: _Meter) -> Unpacked:
     with zipfile.ZipFile(file) as contents:
         for member in contents.infolist():
+            # Refuse what is encrypted, or neither a file nor a directory.
             name = member.orig_filename  # `filename` is cut at a NUL
             if member.flag_bits & 1:
                 raise meter.refusal(name, "it is encrypted")
@@ -193,9 +198,11 @@ def _unpack_zip(file: IO[bytes], magic: bytes, folder: Path, meter: _Meter) -> U
 
 def _unpack_tar(file: IO[bytes], magic: bytes, folder: Path, meter: _Meter) -> Unpacked:
     """Unpack a tar. `tarfile.data_filter` replaces no check: it admits links and makes absolute names relative."""
+    # Open the compression, if there is one.
     openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
     opened = next((opener(file) for start, opener in openers.items() if magic.startswith(start)), file)
     with opened as stream:
+        # Unpack the members, in the order of the archive.
         pieces: Any = _Pieces(stream)
         with tarfile.open(fileobj=pieces, mode="r:", tarinfo=_StrictHeader) as contents:
             for member in contents:
@@ -206,6 +213,7 @@ def _unpack_tar(file: IO[bytes], magic: bytes, folder: Path, meter: _Meter) -> U
                 if source is not None:
                     _write(source, path, meter, member.name)
         unpacked = Unpacked(len(meter.files), meter.bytes)
+        # Read to the end: a bomb or a wrong checksum may follow the last member.
         while rest := stream.read(_CHUNK):  # the checksum of gzip is at the very end
             meter.add_bytes(len(rest))
         return unpacked

@@ -147,6 +147,7 @@ def check_dataset(
 
 def _check_contents(data: DetectionData, num_queries: int, findings: Findings, is_learned: bool) -> None:
     where = data.images
+    # Images with too many objects, or without any.
     lack = data.describe_lack()
     if lack and is_learned:
         findings.add("no_boxes", where, data.name, f"{lack}: nothing to train on or to evaluate")
@@ -156,9 +157,11 @@ def _check_contents(data: DetectionData, num_queries: int, findings: Findings, i
         findings.add("too_many_objects", where, _name(data, row), reason)
     for row in np.flatnonzero(per_image == 0).tolist():
         findings.add("image_without_boxes", where, _name(data, row), "has no box")
+    # Classes without objects.
     counts = np.bincount(data.labels, minlength=len(data.class_names))
     for label in np.flatnonzero(counts == 0).tolist():
         findings.add("class_without_boxes", where, f"class {data.class_names[label]!r}", f"has no box in {data.name}")
+    # Boxes that are listed twice: equal rows are neighbours once they are sorted.
     rows = np.repeat(np.arange(len(data)), per_image)
     table = np.column_stack([rows, data.labels, data.boxes_xywh])
     table = table[np.lexsort(table.T)]
@@ -235,6 +238,7 @@ def _check_classes(splits: list[DetectionData], findings: Findings) -> None:
 def _check_similar(found: list[tuple[DetectionData, list[_Look]]], findings: Findings) -> None:
     """Find images that are in several splits, or in one twice: with the same bytes, or near-duplicates."""
     places = [(data, row, look) for data, looks in found for row, look in enumerate(looks) if not look.problem]
+    # The same bytes.
     by_digest: dict[bytes, int] = {}
     is_copy = set()
     for number, (data, row, look) in enumerate(places):
@@ -243,6 +247,7 @@ def _check_similar(found: list[tuple[DetectionData, list[_Look]]], findings: Fin
             is_copy.add(number)
             kind = "same_image" if places[first][0] is not data else "repeated_image"
             _add_pair(kind, "has the same bytes as", places[first], (data, row, look), findings)
+    # Near-duplicates, without those that are reported already.
     hashes = np.array([look.hash for _, _, look in places], dtype=np.uint64)
     for group in near_duplicates(hashes, MAX_DISTANCE):
         members = [number for number in group if number not in is_copy]

@@ -118,16 +118,19 @@ def write_dataset(folder: Path, parts: Mapping[str, DetectionData], to: Target, 
         DatasetError: A split has classes that the first lacks, which YOLO does not support. Two images would share a
             file. An image is missing or outside the dataset. Entries were lost.
     """
+    # Give the splits one class list, where the format has only one.
     is_yolo = to == "yolo"
     parts = unify_classes(parts) if is_yolo else parts
     written: list[Written] = []
     homes = find_homes(home)
     for name, part in parts.items():
+        # Write the split, with boxes of the upright images.
         data, num_turned, num_changed = turn_upright(part)
         first_id = 1 + sum(result.objects for result in written)  # no two annotations of a dataset share one
         result = (
             write_yolo(folder / name, data, homes) if is_yolo else _write_coco(folder / name, data, homes, first_id)
         )
+        # Account for every image and object.
         lost = len(data) - result.images, len(data.labels) - result.objects - sum(result.skipped.values())
         if any(lost):
             raise DatasetError(

@@ -44,6 +44,7 @@ def fetch(url: str, target: Path, sha256: str | None = None, max_bytes: int = 1 
     where = _shown(url)
     if os.path.lexists(target):
         raise DatasetError(f"{target} already exists: choose a new file")
+    # Download beside the target, and compare the checksum before it appears.
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         with (

@@ -38,6 +38,7 @@ def download(workspace: str, project: str, version: str, target: Path) -> Unpack
         DatasetError: There is no key or no `roboflow` package, Roboflow refuses or does not answer, or the archive or
             the target is refused; see `rfdetr_hwd.curation.archive.unpack`.
     """
+    # Check everything that needs no network.
     for what, value in (("workspace", workspace), ("project", project), ("version", version)):
         if not re.fullmatch(r"\d+" if what == "version" else r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
             raise DatasetError(f"{value!r} is not the {what} of a Roboflow dataset: give WORKSPACE/PROJECT/VERSION")
@@ -46,6 +47,7 @@ def download(workspace: str, project: str, version: str, target: Path) -> Unpack
         raise DatasetError(f"{KEY_VARIABLE} is not set: export the key of your Roboflow account in it")
     if os.path.lexists(target):
         raise DatasetError(f"{target} already exists: choose a new directory")
+    # Ask for the link, and download it within the limits of `fetch`.
     where = f"{workspace}/{project}/{version}"
     try:
         link = _export_link(_import_api(), key, workspace, project, version)
@@ -67,6 +69,7 @@ def _import_api() -> Any:
 
 
 def _export_link(api: Any, key: str, workspace: str, project: str, version: str) -> str:
+    # Wait for the export, which the first question starts.
     deadline = time.monotonic() + _MAX_WAIT_S
     answer = api.get_version_export(key, workspace, project, version, _FORMAT)
     while answer.get("ready") is False:
@@ -74,6 +77,7 @@ def _export_link(api: Any, key: str, workspace: str, project: str, version: str)
             raise DatasetError(f"Roboflow has not finished the export within {_MAX_WAIT_S / 60:.0f} minutes: try again")
         time.sleep(_POLL_S)
         answer = api.get_version_export(key, workspace, project, version, _FORMAT)
+    # The answer of an undocumented interface is not trusted.
     link = answer["export"]["link"]
     if not isinstance(link, str) or not link.startswith("https://"):
         raise DatasetError("Roboflow's answer has no https link to the export")

@@ -55,6 +55,7 @@ def write_shapes(root: Path, spec: ShapesSpec = ShapesSpec()) -> None:
         folder = root / split
         folder.mkdir(parents=True, exist_ok=True)
         images, annotations = [], []
+        # Each image has its own generator: it does not depend on the images before it.
         for index in range(count):
             image, objects = draw_scene(np.random.default_rng([spec.seed, number, index]), spec)
             name = f"{split}_{index:05d}.jpg"
@@ -84,14 +85,17 @@ def draw_scene(rng: Generator, spec: ShapesSpec) -> tuple[PIL.Image.Image, list[
     objects: list[dict[str, object]] = []
     taken: list[tuple[float, float, float, float]] = []
     for _ in range(int(rng.integers(1, spec.max_objects + 1))):
+        # Draw size, position and class.
         low, high = _SIDES[rng.choice(len(_SIDES), p=[0.2, 0.4, 0.4])]
         limit = min(spec.width, spec.height) - 4
         side = float(rng.uniform(min(low, 0.8 * limit), min(high, limit)))
         x, y = float(rng.uniform(1, spec.width - side - 1)), float(rng.uniform(1, spec.height - side - 1))
         label = int(rng.integers(len(CLASS_NAMES)))
+        # Skip an object that hides another.
         if any(_overlap((x, y, side, side), other) > 0.1 for other in taken):
             continue
         taken.append((x, y, side, side))
+        # Paint it, and take the box from its outline.
         outline = _outline(label, rng, side) + np.array([x, y])
         _paint(image, outline, _colour(label, rng))
         corner, extent = outline.min(axis=0), np.ptp(outline, axis=0)

@@ -46,17 +46,20 @@ def write_coco(folder: Path, data: DetectionData, homes: Sequence[Path], first_i
         DatasetError: An image is missing, lies outside the dataset, or has the name of the annotation file or of
             another image.
     """
+    # Number the annotations on from those of the splits before.
     truth = data.ground_truth()
     for image, name in zip(truth["images"], data.file_names, strict=True):
         image["file_name"] = str(name)
     for annotation in truth["annotations"]:
         annotation["id"] += first_id - 1
+    # Place the images.
     folder.mkdir(parents=True)
     placed: set[str] = set()
     for row, name in enumerate(map(str, data.file_names)):
         if data.shards is not None or name not in placed:  # two entries may share a file
             place_image(data, row, folder, homes)
             placed.add(name)
+    # Write the annotations last, when every image is there.
     with (folder / ANNOTATIONS).open("x", encoding="utf-8") as file:
         json.dump(truth, file, ensure_ascii=False, allow_nan=False)
 
@@ -75,17 +78,20 @@ def place_image(
     Raises:
         DatasetError: The name leads out of the directory, there is no such file, or another image has the name.
     """
+    # Refuse a name that leads elsewhere.
     root, name = data.images, str(data.file_names[row])
     parts = safe_parts(name)
     target = folder / new_name if new_name is not None else folder.joinpath(*parts)
     if name == ANNOTATIONS:
         raise DatasetError(f"the image {name!r} of {root} has the name of the annotation file: rename it")
+    # Refuse an image that lies elsewhere.
     if data.shards is None:
         source = root.joinpath(*parts).resolve()
         if not any(source.is_relative_to(home) for home in homes):
             raise DatasetError(f"the image {name!r} is a link to a file outside of {homes[0]}: {COPY_ADVICE}")
         if not source.is_file():
             raise DatasetError(f"the image {name!r} is missing from {root}")
+    # Link it, or extract it from its shard.
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         if data.shards is None:

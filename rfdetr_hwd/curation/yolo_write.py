@@ -76,6 +76,7 @@ def write_yolo(folder: Path, data: DetectionData, homes: Sequence[Path]) -> Writ
     num_objects = 0
     (folder / "images").mkdir(parents=True)
     (folder / "labels").mkdir()
+    # Write an image and a label file for each entry.
     old = list(map(str, data.file_names))
     new = flat_names(old, lambda row: read_format(data.path(row), io.BytesIO(data.read_bytes(row))))
     for row, name in enumerate(new):
@@ -84,6 +85,7 @@ def write_yolo(folder: Path, data: DetectionData, homes: Sequence[Path]) -> Writ
         num_objects += len(lines)
         label_file = folder / "labels" / PurePosixPath(name).with_suffix(".txt")
         label_file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    # Note what the format changes.
     notes["images renamed: YOLO needs one directory, unique stems and common suffixes"] = sum(
         before != after for before, after in zip(old, new, strict=True)
     )
@@ -100,6 +102,7 @@ def _lines(data: DetectionData, row: int, skipped: Counter[str], notes: Counter[
     for (x, y, w, h), label, is_crowd in zip(
         data.boxes_xywh[objects].tolist(), data.labels[objects].tolist(), data.crowd[objects].tolist(), strict=True
     ):
+        # Clip the box to the image.
         x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height)
         if is_crowd:
             skipped["crowd regions skipped"] += 1

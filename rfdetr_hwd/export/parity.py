@@ -30,6 +30,7 @@ class ParityError(UserError):
 @torch.inference_mode()
 def check_released(detector: Detector, released: ReleasedModel, stock: nn.Module, batch: Tensor) -> None:
     """Compare the model as loaded by rfdetr with the trained one: keys, class names, raw outputs."""
+    # Compare the tensors and the class names.
     ours, theirs = stock.state_dict(), released.network.state_dict()
     shapes = [{key: tuple(value.shape) for key, value in state.items()} for state in (ours, theirs)]
     if shapes[0] != shapes[1] or any(not torch.equal(theirs[key].cpu(), ours[key].cpu()) for key in ours):
@@ -38,6 +39,7 @@ def check_released(detector: Detector, released: ReleasedModel, stock: nn.Module
         )
     if released.class_names != list(detector.class_names):
         raise ParityError(f"rfdetr reads the class names {released.class_names}, not {list(detector.class_names)}")
+    # Compare the outputs.
     trained = detector.network.float().cpu().eval()(batch)
     difference = _relative_difference(trained, released.network(batch))
     say(
@@ -63,10 +65,12 @@ def check_runtime(format: str, path: Path, released: ReleasedModel, images: Tens
     Raises:
         ParityError: The outputs differ, or the runtime is not installed.
     """
+    # Prepare whole batches of each size.
     numbers = sorted({*_DYNAMIC_SIZES, size.images}) if size.is_dynamic else [size.images]
     wholes = {number: -(-len(images) // number) * number for number in numbers}  # images of whole batches
     pool = _fill_up(images, max(wholes.values()))
     expected = released.network(pool)
+    # Run them, and compare.
     worst = 0.0
     for number in numbers:
         found = _run(format, path, pool[: wholes[number]].split(number))

@@ -161,12 +161,14 @@ def _check_contract(module: nn.Module, name: str, in_channels: int, out_channels
     was_training = module.training
     module.eval()
     for height, width in sizes:
+        # Run it.
         expected = (1, out_channels, -(-height // 2), -(-width // 2))
         given = f"an input of shape {(1, in_channels, height, width)}"
         try:
             output = module(torch.zeros(1, in_channels, height, width))
         except Exception as error:  # a user's module raises anything
             raise DownsampleError(f"the downsampler {name!r} fails on {given}: {error}") from error
+        # Compare the shape.
         if not isinstance(output, Tensor) or tuple(output.shape) != expected:
             got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise DownsampleError(

@@ -54,6 +54,7 @@ class DownsampledPatchEmbedding(nn.Module):
         kernel = self.downsample.fold()  # (4C, C, 3, 3)
         if kernel[..., 0, :].abs().max() > 0 or kernel[..., 0].abs().max() > 0:
             raise ValueError("it reads a pixel above and to the left, across the border of the patch")
+        # A token covers p pixels of the bands, and each of these 2 pixels of the image.
         folded = torch.einsum("dmuv,mcij->dcuivj", self.conv.weight.double(), kernel[..., 1:, 1:])
         return folded.flatten(4, 5).flatten(2, 3)  # (D, C, p, 2, p, 2) -> (D, C, 2p, 2p)
 

@@ -49,6 +49,7 @@ def build_model(model: ModelSection, downsample: DownsampleSection, class_names:
         SwapError: The swap would replace nothing.
         DownsampleError: The downsampler is unknown or refuses its options.
     """
+    # Build the stock network.
     stock = build_stock_model(
         model.variant,
         len(class_names),
@@ -69,6 +70,7 @@ def build_model(model: ModelSection, downsample: DownsampleSection, class_names:
             f"model.num_select={stock.config.num_select}: {stock.config.num_queries} queries and {len(class_names)} "
             f"classes make {num_pairs} pairs to select from. Lower it, or raise model.num_queries"
         )
+    # Swap the downsampler.
     options = downsample_options(downsample)
     replacements = swap_downsample(stock.network, downsample.name, downsample.site, downsample.init, **options)
     return BuiltModel(stock, tuple(class_names), replacements, model.resize)

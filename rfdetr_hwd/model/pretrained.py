@@ -20,6 +20,7 @@ def find_source(model: ModelSection) -> SourceWeights | None:
         if not path.is_file():
             raise WeightsError(f"model.pretrain_weights: there is no file or run directory {path}")
         return read_pth(path)
+    # Take the published weights, from the cache of `rfdetr` or from its server.
     published = published_weights(model.variant)
     try:
         path = published.fetch()
@@ -30,5 +31,6 @@ def find_source(model: ModelSection) -> SourceWeights | None:
             f"{published.path.name} from {published.url} at {published.path}, or start from "
             "random weights with model.pretrain_weights=null"
         ) from None
+    # Their file names no classes: they are those of COCO.
     source = read_pth(path)
     return SourceWeights(source.state, coco_class_names(), f"{path} (published)")

@@ -93,6 +93,7 @@ class _Mapper:
 
     def fill(self, key: str, fresh: Tensor, report: LoadReport) -> Tensor:
         """Return the value of one tensor of the model and enter it in the report."""
+        # Find the tensor of the source that this one starts from.
         stage = STAGE.match(key)
         if stage and int(stage[2]) not in self.level_map:
             report.new[key] = f"level {self.model.levels[int(stage[2])]}"
@@ -105,10 +106,12 @@ class _Mapper:
             report.new[key] = "downsampler" if stage and "stages_sampling" in key else _UNFIT
             return fresh
         self.used.add(source_key)
+        # Map it to the shape of this one.
         value, rule = self._map(key, old, fresh)
         if value is None:
             report.new[key] = rule
             return fresh
+        # Report how it was loaded.
         if source_key != key:
             rule = (rule or "level moved") if stage else "; ".join(filter(None, (ADDED_HEAD, rule)))
         if rule:
@@ -146,6 +149,7 @@ class _Mapper:
         return f"{key} has the shape {tuple(theirs.shape)}, not {tuple(ours.shape)}"
 
     def _map(self, key: str, old: Tensor, fresh: Tensor) -> tuple[Tensor | None, str]:
+        # Parts with a rule of their own, which holds for equal shapes too.
         if _CLASS_HEAD.fullmatch(key):
             return self._class_rows(old, fresh)
         if key.endswith(("cross_attn.sampling_offsets.weight", "cross_attn.sampling_offsets.bias")):
@@ -156,6 +160,7 @@ class _Mapper:
             return self.queries.fill(old, fresh) if self.queries.fits(old, fresh) else (None, _UNFIT)
         if _PROPOSAL_SIZE.fullmatch(key) and old.shape == fresh.shape:
             return self._proposal_size(old)
+        # Parts that are copied, or changed in shape.
         if old.shape == fresh.shape:
             return old, ""
         if "stages_sampling" in key and old.shape[2:] == (3, 3):

@@ -153,10 +153,12 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """
     if world_size() == 1:
         return
+    # Agree on which parameters take part.
     learned = [parameter for parameter in parameters if parameter.requires_grad]
     used = torch.tensor([parameter.grad is not None for parameter in learned], dtype=torch.int32)
     with _lost_explained():
         dist.all_reduce(used, op=dist.ReduceOp.MAX)
+    # Make room for the messages, before the first of them is sent.
     with noting_shortage() as shortage:
         for parameter, is_used in zip(learned, used.tolist(), strict=True):
             if is_used and parameter.grad is None:  # unused on this rank alone
@@ -165,6 +167,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         room = _room_for(buckets)
     if max_over_ranks(int(shortage.is_out)):
         raise OutOfMemoryError
+    # Average the buckets.
     with _lost_explained():
         for bucket in buckets:
             flat = room[: _num_elements(bucket)]

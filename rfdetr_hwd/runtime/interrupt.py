@@ -73,6 +73,7 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield  # signals belong to the main thread
             return
+        # Handle each signal, and watch for a repeated one in a thread, which runs even if this one hangs.
         before = {number: signal.signal(number, self._handle) for number in answered_signals()}
         reading, writing = socket.socketpair()
         writing.setblocking(False)

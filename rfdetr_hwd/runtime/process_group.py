@@ -43,12 +43,14 @@ def process_group() -> Iterator[torch.device]:
         ConfigError: The launcher variables in the environment are invalid.
         RankError: The other ranks cannot be reached.
     """
+    # A single process needs no group.
     place = find_place()
     if place is None:
         if leftover():
             logger.warning("%s", leftover())
         yield torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         return
+    # Join, and leave together: a rank that fails tells the others.
     _join(place)
     try:
         device = find_device(place.local_rank)
@@ -172,6 +174,7 @@ def _leave(error: BaseException) -> NoReturn:
     """Print why this rank ends, tell the others, and end this process and its children."""
     status = 1
     try:
+        # Say why, undisturbed by the signals that now come.
         with suppress(ValueError):  # signals belong to the main thread
             for number in STOP_SIGNALS:  # of a launcher that has seen another rank end
                 signal.signal(number, signal.SIG_IGN)
@@ -182,6 +185,7 @@ def _leave(error: BaseException) -> NoReturn:
     except Exception:
         pass  # the terminal may be gone
     finally:
+        # Tell the others, and end without waiting for threads.
         if isinstance(error, OtherRankError):
             outlast()
         else:

@@ -57,6 +57,7 @@ def solver_problem(device: torch.device) -> str:
         raise SolverError(
             f"training on a GPU needs torch_linear_assignment ({error}): pip install 'torch-hungarian>=0.1.0rc0,<0.2'"
         ) from None
+    # Solve a small problem, which compiles the kernel.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # below compute capability 8.0 it uses SciPy and warns

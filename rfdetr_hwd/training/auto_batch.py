@@ -67,6 +67,7 @@ def largest_micro_batch(
         limit: Largest size to try.
         args: Precision, for `amp_context`.
     """
+    # A learning rate of 0 leaves the weights unchanged.
     still = torch.optim.SGD([p for group in optimizer.param_groups for p in group["params"]], lr=0.0)
 
     def fits(size: int) -> bool:

@@ -107,6 +107,7 @@ def _read_split(split: Split, config: Config) -> DetectionData:
     """Read a split. `data.on_bad_image` decides whether unreadable images end the run, in every format."""
     findings = Findings()
     data = scan_split(split, findings, read_options(config.data))
+    # Skip unreadable images, if that is allowed and they are few.
     allow = list(config.data.allow)
     num_unreadable = findings.counts["unreadable_image"]  # in YOLO and shards, boxes need the image size
     if config.data.on_bad_image == "quarantine" and num_unreadable <= MAX_FRACTION * (len(data) + num_unreadable):
@@ -166,6 +167,7 @@ def build_train_loader(
     Raises:
         ConfigError: `train.last_batch=drop` leaves no batch.
     """
+    # Settle the order of the images, a pure function of seed and epoch.
     train, augment = config.train, config.data.augment
     side = model.stock.resolution
     sides = multi_scale_resolutions(side, model.stock.resolution_step) if train.multi_scale else [side]
@@ -176,6 +178,7 @@ def build_train_loader(
             f"train.last_batch=drop leaves nothing to train on: {data.name} has {len(data)} images, fewer than "
             f"train.batch_size={train.batch_size}. Set train.last_batch=fill, or a smaller train.batch_size"
         )
+    # Build the loader.
     partition = Partition(distributed.rank(), distributed.world_size())
     dataset = DetectionDataset(data, augmentation, model.resize, config.data.on_bad_image)
     workers = Workers(config.data.workers, config.data.worker_timeout, look)

@@ -31,6 +31,7 @@ def describe_run(
     config: Config, learner: Learner, loader: TrainLoader, data: RunData, state: TrainState
 ) -> dict[str, Any]:
     """Return an entry of run.json: how the run was started, and all numbers derived from its configuration."""
+    # Derive what the configuration leaves open.
     share = -(-config.train.batch_size // distributed.world_size())
     configured = config.train.micro_batch if isinstance(config.train.micro_batch, int) else share
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in learner.network.parameters()]

@@ -56,6 +56,7 @@ def recorded_end(folder: RunFolder, config: Config, state: TrainState) -> Iterat
         message = f"{type(error).__name__}: {error}".splitlines()[0]
         raise
     finally:
+        # Write the end, however it came about.
         best = {"ap": state.best_ap, "step": state.best_step, "weights": state.best_weights}
         entry = {"reason": reason, "message": message, "step": state.step, "epoch": state.epoch, "best": best}
         if distributed.is_main():

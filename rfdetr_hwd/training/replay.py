@@ -57,6 +57,7 @@ def write_bundle(
         random: This rank's random state at the start of the step.
         error: The failure.
     """
+    # Every rank sends its part.
     ranks = distributed.gather_objects((inputs_of(micro_batches, distributed.rank()), random))
     if distributed.is_main():
         inputs = {name: tensor for tensors, _ in ranks for name, tensor in tensors.items()}
@@ -128,11 +129,13 @@ def replay(
         generators: Random state of each rank at the start of the step.
         args: Precision, for `amp_context`.
     """
+    # Normalise by the boxes of all ranks, as the step did.
     counted = [batch for batches in ranks for batch in batches if not batch.is_padding]
     num_boxes = max(1.0, float(sum(criterion.count_boxes(batch.targets) for batch in counted))) / len(ranks)
     optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.0)
     outcomes = []
     for batches, generator in zip(ranks, generators, strict=True):
+        # Each rank begins with the random state that it had.
         restore_random_state(generator)
         try:
             result = train_step(network, criterion, batches, optimizer, args, clip=0.0, num_boxes=num_boxes)

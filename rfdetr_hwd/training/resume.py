@@ -38,11 +38,13 @@ def settle_config(
         ConfigError: A difference would change the steps of the run and is not accepted, or the run has completed more
             epochs than requested.
     """
+    # Find what the run was.
     if checkpoint is None:
         values = folder.config_values()
         recorded = parse_recorded(values, origin=str(folder.config_file))
     else:
         recorded, values = recorded_config(checkpoint), checkpoint.record.config
+    # Keep what was decided then, and check the rest.
     config = with_bit_depth(keep_former(config, values), recorded.data.bit_depth)
     changed = check_changes(recorded, config, accepted)
     for key in set(accepted) - changed - {ANNOTATIONS}:
@@ -88,6 +90,7 @@ def carry_over(
         is_remeasured: Whether the validation set changed. The best AP is then reset.
         is_other_world: Whether the number of ranks changed. The micro-batch is then found again.
     """
+    # Forget what was measured on other images.
     state = replace(state)
     if is_remeasured:
         state = replace(
@@ -100,8 +103,10 @@ def carry_over(
             metrics={},
             metrics_step=0,
         )
+    # Find the micro-batch again.
     if is_other_world or changed & set(REFITTING):
         state = replace(state, micro_batch=0)
+    # Begin the epoch again, in another order.
     if state.step_in_epoch and changed & set(REORDERING):
         state = replace(state, step_in_epoch=0)
     return state

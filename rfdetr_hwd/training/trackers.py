@@ -43,6 +43,7 @@ class JsonLinesTracker:
     """
 
     def __init__(self, path: Path, last_step: int, is_evaluation_due: bool = False) -> None:
+        # Read the records of earlier starts. The last line may have been cut off by a kill.
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         damaged = [number for number, line in enumerate(lines[:-1], start=1) if _record(line) is None]
         if damaged:
@@ -51,6 +52,7 @@ class JsonLinesTracker:
             logger.warning(
                 "%s: corrupt lines %s are skipped. The original file is kept as %s", path, damaged[:5], aside
             )
+        # Drop the records of steps that are repeated.
         records = [
             record
             for record in filter(None, map(_record, lines))

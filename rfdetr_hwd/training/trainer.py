@@ -181,6 +181,7 @@ class Trainer:
         learner.schedule.apply(learner.optimizer, state.step)
         configured, clip = self.config.train.micro_batch, self.config.train.clip
         whole = configured if isinstance(configured, int) else len(batch.image_ids)
+        # Try the step, with smaller passes if memory is short.
         while True:
             micro_batches = batch.split(state.micro_batch or whole)
             try:

@@ -79,10 +79,12 @@ def read_validation(settings: DataSection, checkpoint: Checkpoint) -> DetectionD
         ConfigError: Images are to be held out that were not held out in training.
         DatasetError: The split cannot be read, has errors, or is not the split that images were held out of.
     """
+    # Read the validation split of the dataset, if it has one.
     layout = find_data(settings)
     if settings.val_fraction is None:
         return read_split(layout.split("val"), settings.allow, read_options(settings))
     refuse_val_split(layout)
+    # Check that these images were held out in training.
     recorded = checkpoint.record.held_out
     if recorded is None or (recorded.fraction, recorded.seed) != (settings.val_fraction, settings.val_seed):
         did = f"held out {recorded.fraction:g} with seed {recorded.seed}" if recorded else "held out nothing"
@@ -90,6 +92,7 @@ def read_validation(settings: DataSection, checkpoint: Checkpoint) -> DetectionD
             f"data.val_fraction: the training of {checkpoint.path} {did}. It trained on other images. Leave "
             "data.val_fraction and data.val_seed as they were, or set data.val_fraction=null and data.val=NAME"
         )
+    # Hold the same images out again.
     whole = read_split(layout.split("train"), settings.allow, read_options(settings))
     if recorded.sha256 != whole.fingerprint:
         raise DatasetError(
