@@ -12,8 +12,9 @@ from torch import Tensor
 
 from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.checkpoint.read import Checkpoint
-from rfdetr_hwd.checkpoint.record import find_checkpoint, read_options, read_record
+from rfdetr_hwd.checkpoint.record import find_checkpoint, read_record
 from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.data.detect import read_options
 from rfdetr_hwd.data.image_input import ImageLike, as_rgb, check_images, is_image
 from rfdetr_hwd.data.transforms import decoding_sizes, preprocess
 from rfdetr_hwd.errors import ConfigError

@@ -8,8 +8,7 @@ from pathlib import Path
 from rfdetr_hwd.checkpoint.read import Checkpoint, CheckpointError, newest_checkpoint, open_checkpoint
 from rfdetr_hwd.config.changes import MEASURABLE, changes, refuse
 from rfdetr_hwd.config.load import parse_recorded
-from rfdetr_hwd.config.schema import Config, DataSection
-from rfdetr_hwd.data.images import ReadOptions
+from rfdetr_hwd.config.schema import Config
 
 TRUST_VARIABLE = "RFDETR_HWD_TRUST"
 """Environment variable: comma-separated downsampler classes (package.module:Class) that a checkpoint may import."""
@@ -62,11 +61,6 @@ def recorded_config(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> Co
         ConfigError: It is not a valid one.
     """
     return parse_recorded(checkpoint.record.config, overrides, f"{checkpoint.path}/record.json")
-
-
-def read_options(data: DataSection) -> ReadOptions:
-    """Return how images are read. An undetected bit depth counts as 16."""
-    return ReadOptions(bit_depth=16 if data.bit_depth == "auto" else data.bit_depth, exif=data.exif)
 
 
 def refuse_untrusted_class(config: Config, where: str) -> None:

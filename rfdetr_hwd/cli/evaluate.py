@@ -83,8 +83,7 @@ def _default_directory(weights: Path, split: str) -> Path:
 
 
 def _read_split(detector: "Detector", settings: "Config", split: Literal["val", "test"]) -> "DetectionData":
-    from rfdetr_hwd.checkpoint.record import read_options
-    from rfdetr_hwd.data.detect import find_data
+    from rfdetr_hwd.data.detect import find_data, read_options
     from rfdetr_hwd.data.read import read_split
     from rfdetr_hwd.training.validation_split import read_validation
 

@@ -11,6 +11,7 @@ from rfdetr_hwd.config.schema import DataSection, SplitSection
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.formats import Format
+from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.inventory import describe_contents
 from rfdetr_hwd.data.layout import USUAL_NAMES, Found, Layout, SplitFiles, SplitName
 from rfdetr_hwd.data.listing import FileList
@@ -36,6 +37,11 @@ def find_data(settings: DataSection, options: Mapping[Role, str | None] = NO_OPT
     configured = {"train": settings.train, "val": settings.val, "test": settings.test}
     names = {role: _parse_name(role, options.get(role)) or _to_name(configured[role]) for role in ROLES}
     return find_layout(settings.root, settings.format, names)
+
+
+def read_options(settings: DataSection) -> ReadOptions:
+    """Return how images are read. An undetected bit depth counts as 16."""
+    return ReadOptions(bit_depth=16 if settings.bit_depth == "auto" else settings.bit_depth, exif=settings.exif)
 
 
 def find_named(root: Path, format: Format | Literal["auto"], options: Mapping[Role, str | None]) -> Layout:

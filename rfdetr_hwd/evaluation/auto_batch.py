@@ -1,17 +1,11 @@
-"""Find the largest batch that fits into a GPU's memory.
-
-The search reserves memory for AdamW's moments. Weights, buffers and random generators are unchanged afterwards.
-"""
-
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+"""Find the largest evaluation batch that fits into a GPU's memory beside a training."""
 
 import torch
 from torch import nn
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
+from rfdetr_hwd.runtime.largest_batch import largest_that_fits, leaving_no_trace, missing_moments
 from rfdetr_hwd.runtime.memory import noting_shortage
-from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
 
 
 def largest_evaluation_pass(
@@ -38,35 +32,3 @@ def largest_evaluation_pass(
 
     with leaving_no_trace(network, is_training=False):
         return largest_that_fits(fits, limit)
-
-
-def largest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
-    """Return the limit, or half of it, or less: the first of these sizes that fits, at least 1."""
-    size = limit
-    while size > 1 and not fits(size):
-        torch.cuda.empty_cache()
-        size = -(-size // 2)
-    return size
-
-
-@contextmanager
-def leaving_no_trace(network: nn.Module, is_training: bool) -> Iterator[None]:
-    """Set the mode for a while. Then restore mode, buffers and random generators, and free memory."""
-    generators, was_training = random_state(), network.training
-    buffers = [buffer.clone() for buffer in network.buffers()]
-    network.train(is_training)
-    try:
-        yield
-    finally:
-        network.train(was_training)
-        network.zero_grad(set_to_none=True)
-        for buffer, value in zip(network.buffers(), buffers, strict=True):
-            buffer.copy_(value)
-        restore_random_state(generators)
-        torch.cuda.empty_cache()
-
-
-def missing_moments(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    """Return tensors of the size of the AdamW moments that do not exist yet."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if not optimizer.state.get(p)]
-    return [torch.empty_like(parameter) for parameter in parameters for _ in range(2)]

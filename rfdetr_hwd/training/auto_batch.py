@@ -14,9 +14,9 @@ from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.data.loader import TrainLoader
-from rfdetr_hwd.evaluation.auto_batch import largest_that_fits, leaving_no_trace, missing_moments
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime.distributed import SharedError, is_main, max_over_ranks, world_size
+from rfdetr_hwd.runtime.largest_batch import largest_that_fits, leaving_no_trace, missing_moments
 from rfdetr_hwd.runtime.memory import OutOfMemoryError, noting_shortage
 from rfdetr_hwd.training.learner import Learner
 from rfdetr_hwd.training.train_step import NonFiniteError, train_step

@@ -5,14 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from rfdetr_hwd.checkpoint.record import read_options
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
 from rfdetr_hwd.data.decoding_threads import measure_split
 from rfdetr_hwd.data.deep_images import describe_bit_depth
-from rfdetr_hwd.data.detect import find_data, say_remarks
+from rfdetr_hwd.data.detect import find_data, read_options, say_remarks
 from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed
 from rfdetr_hwd.data.holdout import HeldOut
 from rfdetr_hwd.data.images import ReadOptions

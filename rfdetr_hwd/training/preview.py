@@ -3,11 +3,11 @@
 from contextlib import suppress
 from dataclasses import replace
 
-from rfdetr_hwd.checkpoint.record import read_options
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
 from rfdetr_hwd.data.decoding_threads import measure_split
+from rfdetr_hwd.data.detect import read_options
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.data.layout import Layout

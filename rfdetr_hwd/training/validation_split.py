@@ -4,11 +4,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from rfdetr_hwd.checkpoint.read import Checkpoint
-from rfdetr_hwd.checkpoint.record import read_options
 from rfdetr_hwd.config.schema import DataSection
 from rfdetr_hwd.console import say, watch
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.detect import find_data
+from rfdetr_hwd.data.detect import find_data, read_options
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
 from rfdetr_hwd.data.layout import Layout

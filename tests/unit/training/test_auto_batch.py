@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.evaluation import auto_batch as evaluation_auto_batch
 from rfdetr_hwd.evaluation import evaluate as evaluator
-from rfdetr_hwd.evaluation.auto_batch import largest_evaluation_pass, missing_moments
+from rfdetr_hwd.evaluation.auto_batch import largest_evaluation_pass
 from rfdetr_hwd.evaluation.evaluate import PassSize, detect_in_amp, evaluate
+from rfdetr_hwd.runtime.largest_batch import missing_moments
 from rfdetr_hwd.runtime.memory import MemoryShortageError
 from rfdetr_hwd.training import train_step as step_module
 from rfdetr_hwd.training.auto_batch import largest_micro_batch
