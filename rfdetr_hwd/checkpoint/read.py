@@ -252,7 +252,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
 
 def _validate(model: type[_Model], content: dict[str, Any], folder: Path, name: str) -> _Model:
     try:
-        return model.model_validate_json(json.dumps(content))  # strict models take objects and lists from JSON alone
+        return model.model_validate(content)
     except ValidationError as error:
         raise CheckpointError(f"{folder} is corrupt: {name}: {first_problem(error)}") from None
 

@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
+from rfdetr_hwd.config.validation import Count
 from rfdetr_hwd.data.holdout import HeldOut
 
 FORMAT = 6
@@ -15,46 +16,48 @@ READABLE = (4, 5, FORMAT)
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    """Its fields have strict types: with `strict=True`, pydantic would take no object for a model inside another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class FileEntry(_Strict):
     """A file of a checkpoint, as it was written."""
 
-    sha256: str
-    bytes: NonNegativeInt
+    sha256: StrictStr
+    bytes: Count
 
 
 class Manifest(_Strict):
     """manifest.json, without its own hash."""
 
-    format: int
+    format: StrictInt
     state: TrainState
-    files: dict[str, FileEntry]
+    files: dict[StrictStr, FileEntry]
 
 
 class DataIdentity(_Strict):
     """A split: its counts, and the hash of its annotations."""
 
-    images: NonNegativeInt
-    boxes: NonNegativeInt
-    sha256: str
+    images: Count
+    boxes: Count
+    sha256: StrictStr
 
 
 class NonFinitePart(_Strict):
     """One rank's part of a failed step: its images, and its loss terms as text, because JSON has no NaN."""
 
-    image_ids: tuple[int, ...]
-    terms: dict[str, str]
+    image_ids: tuple[StrictInt, ...]
+    terms: dict[StrictStr, StrictStr]
 
 
 class Record(_Strict):
     """record.json: the configuration and classes, which rebuild the model, and the identity of its data."""
 
-    config: dict[str, Any]
+    config: dict[StrictStr, Any]
     """Not validated here: `recorded_config` does it, with the keys of its time."""
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
+    class_names: tuple[StrictStr, ...]
+    category_ids: tuple[StrictInt, ...]
     training_data: DataIdentity
     validation_data: DataIdentity
     held_out: HeldOut | None = None

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pydantic import ConfigDict, NonNegativeInt, with_config
+from pydantic import ConfigDict, StrictBool, StrictStr, with_config
+
+from rfdetr_hwd.config.validation import Count, Finite
 
 
-@with_config(ConfigDict(strict=True, extra="forbid"))  # for one that is read; the loop changes its own freely
+# A state that is read is validated. The loop changes its own freely.
+@with_config(ConfigDict(extra="forbid"))
 @dataclass
 class TrainState:
     """The state of the training loop, except for weights, optimizer and random generators.
@@ -25,17 +28,17 @@ class TrainState:
         metrics_step: The step of that evaluation.
     """
 
-    step: NonNegativeInt = 0
-    epoch: NonNegativeInt = 0
-    step_in_epoch: NonNegativeInt = 0
-    is_evaluation_due: bool = False
-    micro_batch: NonNegativeInt = 0
-    best_ap: float | None = None
-    best_step: NonNegativeInt = 0
-    best_weights: str = ""
-    evaluations_since_best: NonNegativeInt = 0
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    metrics_step: NonNegativeInt = 0
+    step: Count = 0
+    epoch: Count = 0
+    step_in_epoch: Count = 0
+    is_evaluation_due: StrictBool = False
+    micro_batch: Count = 0
+    best_ap: Finite | None = None
+    best_step: Count = 0
+    best_weights: StrictStr = ""
+    evaluations_since_best: Count = 0
+    metrics: dict[StrictStr, Finite | None] = field(default_factory=dict)
+    metrics_step: Count = 0
 
     @property
     def current_metrics(self) -> dict[str, float | None]:

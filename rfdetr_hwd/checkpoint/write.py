@@ -101,7 +101,7 @@ def _write_files(
     weights: Mapping[str, Mapping[str, Tensor]],
     training: Mapping[str, Any] | None,
 ) -> None:
-    (folder / RECORD).write_text(record.model_dump_json(indent=2), encoding="utf-8")
+    (folder / RECORD).write_text(json.dumps(record.model_dump(), indent=2), encoding="utf-8")
     for kind, state in weights.items():
         tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
         safetensors.torch.save_file(tensors, folder / WEIGHTS[kind])

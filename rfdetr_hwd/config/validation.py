@@ -1,9 +1,14 @@
-"""Say in plain words what a pydantic model refuses."""
+"""Strict types of untrusted values, and plain words for what pydantic refuses."""
 
 import reprlib
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, StrictInt, ValidationError
 from pydantic_core import ErrorDetails
+
+Count = Annotated[StrictInt, Field(ge=0)]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A number, whole or not."""
 
 
 def reason(detail: ErrorDetails) -> str:

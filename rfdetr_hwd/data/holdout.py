@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import ConfigDict, Field, with_config
+from pydantic import ConfigDict, Field, StrictInt, StrictStr, with_config
 
+from rfdetr_hwd.config.validation import Finite
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.near_duplicates import hash_images
 from rfdetr_hwd.data.stratify import Shares, divide
 
 
-@with_config(ConfigDict(strict=True, extra="forbid"))  # a record that is read is not trusted
+@with_config(ConfigDict(extra="forbid"))  # a record that is read is not trusted
 @dataclass(frozen=True)
 class HeldOut:
     """Which images of a split are held out.
@@ -25,10 +26,10 @@ class HeldOut:
         image_ids: Ids of the images that are held out.
     """
 
-    fraction: float
-    seed: int
-    sha256: str
-    image_ids: tuple[Annotated[int, Field(ge=-(2**63), lt=2**63)], ...]
+    fraction: Finite
+    seed: StrictInt
+    sha256: StrictStr
+    image_ids: tuple[Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)], ...]
 
 
 def choose_held_out(

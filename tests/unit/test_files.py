@@ -4,6 +4,7 @@ import argparse
 import gc
 import json
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from rfdetr_hwd.files import (
     read_json_list,
     read_json_object,
     replace_parts,
+    removed_afterwards,
     replace_text,
 )
 from rfdetr_hwd.training.trackers import JsonLinesTracker
@@ -119,3 +121,18 @@ def test_metrics_are_not_written_through_planted_links(tmp_path: Path) -> None:
     tracker.close()
     assert victim.read_text() == "mine"
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": 2.0}\n'
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_temporary_is_removed_however_the_block_ends(tmp_path: Path, fails: bool) -> None:
+    file, folder, link, kept = (tmp_path / name for name in ("file", "folder", "link", "kept"))
+    kept.mkdir()
+    (kept / "mine").write_text("")
+    with suppress(KeyError), removed_afterwards(file, folder, link, tmp_path / "nothing"):
+        file.write_text("x")
+        (folder / "deep").mkdir(parents=True)
+        link.symlink_to(kept, target_is_directory=True)
+        if fails:
+            raise KeyError
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert [path.name for path in kept.iterdir()] == ["mine"]

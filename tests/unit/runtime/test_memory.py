@@ -1,11 +1,12 @@
 """A lack of memory is known by its words, in the words of whoever lacks it; words that may mean it, by the memory."""
 
 import logging
+import weakref
 
 import pytest
 import torch
 
-from rfdetr_hwd.runtime.memory import is_out_of_memory
+from rfdetr_hwd.runtime.memory import is_out_of_memory, noting_shortage
 
 PLAIN = [
     "CUDA out of memory. Tried to allocate 2.60 GiB. GPU 0 has a total capacity of 3.81 GiB",
@@ -92,3 +93,29 @@ def test_other_errors_are_others_on_a_full_gpu(text: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("text", AMBIGUOUS)
 def test_without_a_gpu_they_mean_nothing(text: str) -> None:
     assert not is_out_of_memory(RuntimeError(text))
+
+
+def test_a_shortage_is_noted_and_other_errors_are_raised() -> None:
+    with noting_shortage() as shortage:
+        pass
+    assert not shortage.is_out
+    with noting_shortage() as shortage:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert shortage.is_out
+    with pytest.raises(RuntimeError, match="shapes"), noting_shortage():
+        raise RuntimeError("the shapes differ")
+
+
+def test_a_shortage_holds_no_tensors() -> None:
+    """The traceback would: of the frames that it passes, which hold what did not fit."""
+
+    def run() -> weakref.ref[torch.Tensor]:
+        big = torch.zeros(3)
+        kept.append(weakref.ref(big))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    kept: list[weakref.ref[torch.Tensor]] = []
+    with noting_shortage() as shortage:
+        run()
+    assert shortage.is_out
+    assert kept[0]() is None
