@@ -10,7 +10,8 @@ with A the seeds' part of the variance, B the images', S seeds and n images. It 
 Cochran, "Approximate significance levels of the Behrens-Fisher test", Biometrics 20 (1964). Welch-Satterthwaite degrees
 of freedom were tried beside it: where seeds dominate, they hold 88 % with two seeds and 93 % with three, as a variance
 that is small by chance is believed. Cochran's holds 94 to 98 %, 95 to 97 %, 95 to 96 % and 95 to 96 % of normal
-differences with 2, 3, 5 and 10 seeds. `scripts/measure_coverage.py` measures it on simulated detectors.
+differences with 2, 3, 5 and 10 seeds. With two seeds it is safe, and much wider than it had to be: take three.
+`scripts/measure_coverage.py` measures it on simulated detectors; docs/benchmarks.md has the table.
 """
 
 import math

@@ -48,8 +48,7 @@ def bootstrap_intervals(
 ) -> dict[str, Interval | None]:
     """Return the interval of each metric: its value and Student's t times the deviation over resamples, within [0, 1].
 
-    The quantiles of the resamples would be off centre: AP of a resample, in which images repeat, is not AP of as many
-    new images (`scripts/measure_coverage.py` measures both).
+    On few images it covers a little more than the quantiles of the resamples do (docs/benchmarks.md).
 
     Args:
         matches: Matches of one run.
