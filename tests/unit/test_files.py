@@ -16,8 +16,8 @@ from rfdetr_hwd.files import (
     open_without_links,
     read_json_list,
     read_json_object,
-    replace_parts,
     removed_afterwards,
+    replace_parts,
     replace_text,
 )
 from rfdetr_hwd.training.trackers import JsonLinesTracker
