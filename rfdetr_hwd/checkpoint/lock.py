@@ -23,8 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, timeout: float = _TIMEOUT) -> Iterator[None]:
     """Hold the lock of a directory, its file `.lock`.
+
+    Args:
+        folder: The directory.
+        timeout: Seconds to wait for another process.
 
     Raises:
         ConfigError: Another process holds it, or the file cannot be written.
@@ -32,12 +36,12 @@ def locked(folder: Path) -> Iterator[None]:
     with writing("output.dir", folder):
         file = open_without_links(folder / ".lock", "a")
     with file:
-        _acquire(file, folder)
+        _acquire(file, folder, timeout)
         yield
 
 
-def _acquire(file: IO[str], folder: Path) -> None:
-    end = time.monotonic() + _TIMEOUT
+def _acquire(file: IO[str], folder: Path, timeout: float) -> None:
+    end = time.monotonic() + timeout
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

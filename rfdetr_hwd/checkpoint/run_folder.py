@@ -4,6 +4,7 @@ RUN/
     config.yaml         resolved configuration
     run.json            one entry per start: environment, git, derived numbers, dataset, end; see run_log.py
     metrics.jsonl       one record per logged step and evaluation
+    speed.jsonl         time, images per second and memory at each logged step
     quarantine.jsonl    unreadable images, if any, and the reasons
     checkpoints/        step-00000190/ ...; see rfdetr_hwd.checkpoint.read
     best                link to the checkpoint with the highest AP
@@ -99,6 +100,11 @@ class RunFolder:
     def metrics_file(self) -> Path:
         """File of the metrics."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def speed_file(self) -> Path:
+        """File of speed and memory."""
+        return self.path / "speed.jsonl"
 
     def quarantine_file(self, rank: int) -> Path:
         """Return the file that lists unreadable images, of this rank."""

@@ -23,22 +23,30 @@ def add_start(path: Path, entry: Mapping[str, Any]) -> None:
         ConfigError: The file cannot be written.
     """
     with writing("output.dir", path):
-        replace_text(path, json.dumps({"starts": [*_starts(path), entry]}, indent=2))
+        replace_text(path, json.dumps({"starts": [*read_starts(path), entry]}, indent=2))
 
 
 def add_end(path: Path, entry: Mapping[str, Any]) -> None:
     """Record the end of the newest start. If it cannot be written, a warning is logged."""
     # The start may be missing, where the log was corrupt.
-    *before, newest = _starts(path) or [{}]
+    *before, newest = read_starts(path) or [{}]
     try:
         replace_text(path, json.dumps({"starts": [*before, {**newest, "end": entry}]}, indent=2))
     except OSError as error:  # it must not hide why the run ends
         logger.warning("cannot write %s: %s", path, error.strerror)
 
 
-def _starts(path: Path) -> list[dict[str, Any]]:
+def read_starts(path: Path) -> list[dict[str, Any]]:
+    """Return the entry of each start of a run. A corrupt file is reported and counts as empty."""
     try:
         return _STARTS.validate_python(read_json_object(path).get("starts")) if path.exists() else []
     except (OSError, ValueError) as error:
         logger.warning("%s cannot be read and is started again: %s", path, " ".join(str(error).split()))
         return []
+
+
+def read_end(path: Path) -> dict[str, Any]:
+    """Return how the newest start of a run ended (`reason`, `message`, ...); empty if it trains or was killed."""
+    *_, newest = read_starts(path) or [{}]
+    end = newest.get("end", {})
+    return end if isinstance(end, dict) else {}

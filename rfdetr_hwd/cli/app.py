@@ -15,6 +15,7 @@ from rfdetr_hwd.cli.benchmark import op
 from rfdetr_hwd.cli.checkpoint.replay import replay
 from rfdetr_hwd.cli.checkpoint.show import show as show_checkpoint
 from rfdetr_hwd.cli.checkpoint.verify import verify
+from rfdetr_hwd.cli.compare import compare
 from rfdetr_hwd.cli.data.check import check
 from rfdetr_hwd.cli.data.convert import convert
 from rfdetr_hwd.cli.data.demo import demo
@@ -24,6 +25,7 @@ from rfdetr_hwd.cli.data.split import split
 from rfdetr_hwd.cli.doctor import doctor
 from rfdetr_hwd.cli.downsample import list_all
 from rfdetr_hwd.cli.evaluate import evaluate
+from rfdetr_hwd.cli.experiment import experiment
 from rfdetr_hwd.cli.export import export
 from rfdetr_hwd.cli.predict import predict
 from rfdetr_hwd.cli.train import train
@@ -31,7 +33,15 @@ from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted, UserError, answered_sig
 
 Verbs = Mapping[str, Callable[..., None]]
 
-VERBS: Verbs = {"train": train, "evaluate": evaluate, "predict": predict, "export": export, "doctor": doctor}
+VERBS: Verbs = {
+    "train": train,
+    "evaluate": evaluate,
+    "compare": compare,
+    "experiment": experiment,
+    "predict": predict,
+    "export": export,
+    "doctor": doctor,
+}
 GROUPS: Mapping[str, tuple[str, Verbs]] = {
     "data": (
         "Check, show, convert, split and download datasets.",

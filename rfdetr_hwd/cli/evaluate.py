@@ -11,9 +11,12 @@ from rfdetr_hwd.console import digits, print_table, say
 from rfdetr_hwd.errors import writing
 
 if TYPE_CHECKING:
+    import torch
+
     from rfdetr_hwd.config.schema import Config
     from rfdetr_hwd.data.annotations import DetectionData
     from rfdetr_hwd.detector import Detector
+    from rfdetr_hwd.evaluation.measurement import Evaluation
 
 
 def evaluate(
@@ -31,12 +34,8 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint with COCO metrics."""
     from rfdetr_hwd.config.load import load_config, with_bit_depth
-    from rfdetr_hwd.data.shared_memory import foresee_shortage
     from rfdetr_hwd.detector import Detector
-    from rfdetr_hwd.evaluation.measurement import Evaluation
-    from rfdetr_hwd.evaluation.results import describe_protocol, write_results
     from rfdetr_hwd.runtime import distributed
-    from rfdetr_hwd.runtime.launch import num_local_ranks
     from rfdetr_hwd.runtime.process_group import process_group
 
     overrides = overrides or []
@@ -48,22 +47,15 @@ def evaluate(
         settings = with_bit_depth(settings, detector.config.data.bit_depth)
 
         # Read the split with the preprocessing of the training
-        data = _read_split(detector, settings, split)
+        data = read_detector_split(detector, settings, split)
 
         # Evaluate, after the output directory is made, so that an error there comes early
-        evaluation = Evaluation.build(detector.model, data, settings, device)
         directory = out or _default_directory(weights, split)
         with writing("--out", directory):
             directory.mkdir(parents=True, exist_ok=True)
-        if distributed.is_main():
-            foresee_shortage({"evaluation": evaluation.loader.largest_batch}, settings.data.workers, num_local_ranks())
-        metrics = evaluation.measure(detector.network)
+        metrics, evaluation = measure_detector(detector, data, settings, directory, device)
         if not distributed.is_main():
             return
-
-        # Write the files
-        protocol = {**describe_protocol(evaluation, data), **detector.describe()}
-        write_results(directory, metrics, protocol, evaluation.metric.detections, data)
 
         # Report what limits the metrics, then print them
         _say_limits(detector, settings, data)
@@ -72,7 +64,31 @@ def evaluate(
         title = f"{data.images}, {data.name}\n{detector.weights} weights of {detector.checkpoint.path}"
         _print_metrics(title, metrics)
         say(f"metrics: {directory / 'metrics.json'}\ndetections: {directory / 'predictions.json'}")
-        say(f"images and categories by id: {directory / 'images.json'}")
+        say(f"ground truth: {directory / 'ground_truth.json'}")
+
+
+def measure_detector(
+    detector: "Detector", data: "DetectionData", settings: "Config", directory: Path, device: "torch.device"
+) -> "tuple[dict[str, float | None], Evaluation]":
+    """Evaluate a detector on a split. Rank 0 writes metrics, detections and ground truth into the directory.
+
+    Returns:
+        The metrics, and the finished evaluation.
+    """
+    from rfdetr_hwd.data.shared_memory import foresee_shortage
+    from rfdetr_hwd.evaluation.measurement import Evaluation
+    from rfdetr_hwd.evaluation.results import describe_protocol, write_results
+    from rfdetr_hwd.runtime import distributed
+    from rfdetr_hwd.runtime.launch import num_local_ranks
+
+    evaluation = Evaluation.build(detector.model, data, settings, device)
+    if distributed.is_main():
+        foresee_shortage({"evaluation": evaluation.loader.largest_batch}, settings.data.workers, num_local_ranks())
+    metrics = evaluation.measure(detector.network)
+    if distributed.is_main():
+        protocol = {**describe_protocol(evaluation, data), **detector.describe()}
+        write_results(directory, metrics, protocol, evaluation.metric.detections, data)
+    return metrics, evaluation
 
 
 def _default_directory(weights: Path, split: str) -> Path:
@@ -82,7 +98,8 @@ def _default_directory(weights: Path, split: str) -> Path:
     return (run if (run / "config.yaml").exists() else weights) / f"evaluate-{split}"
 
 
-def _read_split(detector: "Detector", settings: "Config", split: Literal["val", "test"]) -> "DetectionData":
+def read_detector_split(detector: "Detector", settings: "Config", split: Literal["val", "test"]) -> "DetectionData":
+    """Return a split as the detector's training would read it."""
     from rfdetr_hwd.data.detect import find_data, read_options
     from rfdetr_hwd.data.read import read_split
     from rfdetr_hwd.training.validation_split import read_validation

@@ -1,1 +1,1 @@
-"""Compare two arms of runs: paired differences, their intervals, and verdicts."""
+"""Experiments and comparisons: arms, seeds, what matches, intervals, verdicts."""

@@ -14,7 +14,9 @@ COMPARED = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
 
 class ComparisonError(UserError):
-    """Runs that cannot be compared: other seeds or other ground truth."""
+    """Arms that cannot be compared: they are one and the same, do not match, or have other seeds or ground truth."""
+
+    exit_code = 2
 
 
 def compare_arms(

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.batch import BadImage, Batch, Failure
+from rfdetr_hwd.data.corruptions import Corruption
 from rfdetr_hwd.data.images import ImageError
 from rfdetr_hwd.data.transforms import (
     Resize,
@@ -63,6 +64,7 @@ class DetectionDataset(Dataset[Batch | Failure]):
         resize: How an image is fitted into the model's square.
         on_bad_image: `quarantine` replaces an unreadable image in training by one that is drawn from (seed, epoch,
             image id), and skips it in evaluation. `fail` makes it an error.
+        corruption: Corrupts every image, to evaluate robustness; `None`: images as they are.
     """
 
     def __init__(
@@ -71,8 +73,9 @@ class DetectionDataset(Dataset[Batch | Failure]):
         augmentation: Augmentation | None = None,
         resize: Resize = "stretch",
         on_bad_image: Literal["quarantine", "fail"] = "fail",
+        corruption: Corruption | None = None,
     ) -> None:
-        self.data, self.augmentation = data, augmentation
+        self.data, self.augmentation, self.corruption = data, augmentation, corruption
         self.resize, self.on_bad_image = resize, on_bad_image
 
     def __len__(self) -> int:
@@ -109,6 +112,8 @@ class DetectionDataset(Dataset[Batch | Failure]):
 
     def _load(self, row: int, key: SampleKey) -> Batch:
         image, image_id = self.data.read(row), int(self.data.image_ids[row])
+        if self.corruption is not None:
+            image = self.corruption.apply(image, image_id)
         sizes = decoding_sizes(image.height, image.width, key.resolution, self.resize)
         boxes_xyxy, labels = (torch.from_numpy(array) for array in self.data.objects(row))
         if self.augmentation is not None:

@@ -11,6 +11,7 @@ from torch import nn
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import ClassMap, DetectionData
 from rfdetr_hwd.data.batch import BadImage
+from rfdetr_hwd.data.corruptions import Corruption
 from rfdetr_hwd.data.dataset import DetectionDataset
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import EvalLoader, Partition
@@ -50,15 +51,29 @@ class Evaluation:
     unreadable: dict[int, BadImage] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, model: BuiltModel, data: DetectionData, config: Config, device: torch.device) -> "Evaluation":
+    def build(
+        cls,
+        model: BuiltModel,
+        data: DetectionData,
+        config: Config,
+        device: torch.device,
+        corruption: Corruption | None = None,
+    ) -> "Evaluation":
         """Prepare to evaluate networks of a model on a split.
+
+        Args:
+            model: The model, for its classes and preprocessing.
+            data: The split.
+            config: Settings of data, evaluation and precision.
+            device: Where the networks are.
+            corruption: Corrupts every image; `None`: images as they are.
 
         Raises:
             DatasetError: The split has none of the model's classes, or no object of them.
         """
         settings = config.evaluation
         partition = Partition(distributed.rank(), distributed.world_size())
-        dataset = DetectionDataset(data, None, model.resize, config.data.on_bad_image)
+        dataset = DetectionDataset(data, None, model.resize, config.data.on_bad_image, corruption)
         workers = Workers(config.data.workers, config.data.worker_timeout)
         classes = data.map_classes(model.class_names)
         _refuse_nothing(data, classes)

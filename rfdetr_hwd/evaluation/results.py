@@ -1,4 +1,4 @@
-"""The files of an evaluation: metrics with their protocol, detections, and the images and categories of their ids."""
+"""The files of an evaluation: metrics with their protocol, detections, and the ground truth they were measured on."""
 
 import itertools
 import json
@@ -17,6 +17,8 @@ from rfdetr_hwd.evaluation.detections import Detections
 from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.files import UntrustedFileError, read_json_list, replace_parts, replace_text
 
+PREDICTIONS, METRICS, GROUND_TRUTH = "predictions.json", "metrics.json", "ground_truth.json"
+"""Names of the files."""
 MAX_RESULTS_BYTES = 2 << 30
 """Largest file of detections: 13 million of them."""
 _ROW = '{"image_id": %d, "category_id": %d, "bbox": [%r, %r, %r, %r], "score": %r}'
@@ -52,7 +54,7 @@ def write_results(
     detections: Detections,
     data: DetectionData,
 ) -> None:
-    """Write `predictions.json`, `metrics.json` and `images.json`.
+    """Write `predictions.json`, `metrics.json` and `ground_truth.json`.
 
     Args:
         folder: Existing directory of the files.
@@ -65,9 +67,9 @@ def write_results(
         ConfigError: A file cannot be written.
     """
     with writing("--out", folder):
-        replace_parts(folder / "predictions.json", _results_text(detections))
-        replace_text(folder / "metrics.json", json.dumps({"metrics": metrics, "protocol": protocol}, indent=2))
-        replace_text(folder / "images.json", json.dumps(_describe_images(data)))
+        replace_parts(folder / PREDICTIONS, _results_text(detections))
+        replace_text(folder / METRICS, json.dumps({"metrics": metrics, "protocol": protocol}, indent=2))
+        replace_text(folder / GROUND_TRUTH, json.dumps(_describe_truth(data)))
 
 
 def _results_text(detections: Detections) -> Iterator[str]:
@@ -81,12 +83,11 @@ def _results_text(detections: Detections) -> Iterator[str]:
     yield "]"
 
 
-def _describe_images(data: DetectionData) -> dict[str, Any]:
-    """Return the files and classes of the ids in `predictions.json`, which COCO's results format lacks."""
+def _describe_truth(data: DetectionData) -> dict[str, Any]:
+    """Return the split as a COCO annotation file, with the directory of its images."""
     truth = data.ground_truth()
     pairs = zip(truth["images"], data.file_names.tolist(), strict=True)
-    images = [{**image, "file_name": str(name)} for image, name in pairs]
-    return {"root": str(data.images), "images": images, "categories": truth["categories"]}
+    return {**truth, "info": {"root": str(data.images)}, "images": [{**i, "file_name": str(name)} for i, name in pairs]}
 
 
 def read_results(path: Path, ground_truth: Mapping[str, Any]) -> Detections:

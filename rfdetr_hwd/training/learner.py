@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.schema import TrainSection
+from rfdetr_hwd.layers.bands import band_energies
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.learning_rates import learning_rates, rate_name
 from rfdetr_hwd.runtime.distributed import broadcast_weights, gather_objects, rank, world_size
@@ -50,6 +51,10 @@ class Learner:
     def learning_rates(self) -> dict[str, float]:
         """Return the current learning rates by name. Of several rates with one name, the highest."""
         return highest_rates(self.optimizer, self.network, self.rate_name)
+
+    def band_energies(self) -> dict[str, float]:
+        """Return the energy of each downsampler's weights by Haar band; see `rfdetr_hwd.layers.bands`."""
+        return band_energies(self.network)
 
     def training_state(self) -> dict[str, Any]:
         """Return the state that a resumed run needs in addition to the weights. Every rank calls it."""

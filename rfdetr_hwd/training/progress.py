@@ -1,16 +1,15 @@
 """The console as a tracker: a live line on a terminal, plain lines elsewhere."""
 
-import resource
 import sys
 from contextlib import suppress
 from datetime import timedelta
 
-import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from rfdetr_hwd.console import digits, open_console, say, silence
-from rfdetr_hwd.training.speed import Speed
 from rfdetr_hwd.training.trackers import Values
+
+_SPEED = ("images_per_second", "memory_gib", "seconds_per_step")
 
 
 class ConsoleTracker:
@@ -20,12 +19,11 @@ class ConsoleTracker:
         first_step: Steps completed before.
         total_steps: Steps of the run.
         epochs: Epochs of the run.
-        speed: Measures the steps.
         ap: AP of the last evaluation, if there was one.
     """
 
-    def __init__(self, first_step: int, total_steps: int, epochs: int, speed: Speed, ap: float | None = None) -> None:
-        self.total_steps, self.epochs, self.speed = total_steps, epochs, speed
+    def __init__(self, first_step: int, total_steps: int, epochs: int, ap: float | None = None) -> None:
+        self.total_steps, self.epochs = total_steps, epochs
         self._ap = f"AP {digits(ap, 3)}"
         self._console = open_console(sys.stdout)
         self._live: Progress | None = None
@@ -47,11 +45,11 @@ class ConsoleTracker:
         if "loss" not in values:
             self._show_evaluation(step, values)
             return
-        pace = self.speed.take()
-        left = timedelta(seconds=round(pace.seconds_per_step * (self.total_steps - step)))
+        pace, memory, seconds = (values[f"speed/{name}"] or 0.0 for name in _SPEED)
+        left = timedelta(seconds=round(seconds * (self.total_steps - step)))
         text = (
             f"epoch {int(values['epoch'] or 0) + 1}/{self.epochs}  loss {values['loss']:.3f}  lr {values['lr']:.2e}  "
-            f"{self._ap}  {pace.images_per_second:.1f} img/s  {_memory_gib():.1f} GiB  {left} left"
+            f"{self._ap}  {pace:.1f} img/s  {memory:.1f} GiB  {left} left"
         )
         if self._live is not None:
             self._live.update(self._task, completed=step, description=text)
@@ -76,11 +74,3 @@ class ConsoleTracker:
             self._console.print(text, highlight=False)
         else:
             say(text)
-
-
-def _memory_gib() -> float:
-    """Return the peak memory of this process in GiB: GPU memory if there is a GPU, else resident memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -37,7 +37,6 @@ from rfdetr_hwd.training.learner import Learner, build_learner
 from rfdetr_hwd.training.limits import say_limits, say_overlap
 from rfdetr_hwd.training.progress import ConsoleTracker
 from rfdetr_hwd.training.resume import carry_over, check_data, load_learner, number_of_ranks
-from rfdetr_hwd.training.speed import Speed
 from rfdetr_hwd.training.trackers import JsonLinesTracker, TensorBoardTracker, Tracker, Trackers
 from rfdetr_hwd.training.trainer import Trainer
 
@@ -215,16 +214,17 @@ def _start(built: Built, folder: RunFolder, learner: Learner, state: TrainState,
         folder.write_config(config)
         add_start(folder.log_file, describe_run(config, learner, loader, data, state))
         # Open the trackers, on rank 0 alone.
-        trainer.tracker = _build_tracker(config, folder, state, learner.schedule.total_steps, trainer.speed)
+        trainer.tracker = _build_tracker(config, folder, state, learner.schedule.total_steps)
     return trainer
 
 
-def _build_tracker(config: Config, folder: RunFolder, state: TrainState, total_steps: int, speed: Speed) -> Tracker:
+def _build_tracker(config: Config, folder: RunFolder, state: TrainState, total_steps: int) -> Tracker:
     """Return the trackers: files and console."""
     measured = [ap for kind in ("ema", "raw") if (ap := state.metrics.get(f"{kind}/AP")) is not None]
     trackers: list[Tracker] = [
         JsonLinesTracker(folder.metrics_file, state.step, state.is_evaluation_due),
-        ConsoleTracker(state.step, total_steps, config.train.epochs, speed, max(measured, default=None)),
+        JsonLinesTracker(folder.speed_file, state.step, is_speed=True),
+        ConsoleTracker(state.step, total_steps, config.train.epochs, max(measured, default=None)),
     ]
     if "tensorboard" in config.output.trackers:
         trackers.append(TensorBoardTracker(folder.path / "tensorboard", state.step))

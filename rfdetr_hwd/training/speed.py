@@ -1,20 +1,14 @@
-"""Training speed: images trained on, over the time spent in training."""
+"""Training speed: images trained on, over the time spent in training; and peak memory."""
 
+import resource
+import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
+import torch
 
-class Pace(NamedTuple):
-    """The speed since the last call of `take`.
-
-    Attributes:
-        images_per_second: Images trained on, over all ranks.
-        seconds_per_step: Seconds of an optimizer step.
-    """
-
-    images_per_second: float
-    seconds_per_step: float
+PREFIX = "speed/"
+"""Start of the names of values that differ from run to run: trackers keep them apart from the metrics."""
 
 
 class Speed:
@@ -29,8 +23,9 @@ class Speed:
         >>> for images in (8, 4):
         ...     speed.start()
         ...     speed.stop(images)
-        >>> speed.take()
-        Pace(images_per_second=3.0, seconds_per_step=2.0)
+        >>> values = speed.take()
+        >>> values["speed/images_per_second"], values["speed/seconds_per_step"]
+        (3.0, 2.0)
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,8 +47,20 @@ class Speed:
         self._images += images
         self._steps += 1
 
-    def take(self) -> Pace:
-        """Return the speed since the last call, and reset the stopwatch."""
-        pace = Pace(self._images / max(self._seconds, 1e-9), self._seconds / max(1, self._steps))
+    def take(self) -> dict[str, float]:
+        """Return the speed since the last call, and the peak memory of this process in GiB. Reset the stopwatch."""
+        values = {
+            "images_per_second": self._images / max(self._seconds, 1e-9),
+            "seconds_per_step": self._seconds / max(1, self._steps),
+            "memory_gib": peak_memory() / 2**30,
+        }
         self._images, self._steps, self._seconds = 0, 0, 0.0
-        return pace
+        return {PREFIX + name: value for name, value in values.items()}
+
+
+def peak_memory() -> int:
+    """Return the peak memory of this process in bytes: GPU memory if there is a GPU, else resident memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

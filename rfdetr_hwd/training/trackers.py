@@ -3,12 +3,14 @@
 import json
 import logging
 import re
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from rfdetr_hwd.files import open_without_links, replace_text
+from rfdetr_hwd.training.speed import PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +38,18 @@ class NullTracker:
 class JsonLinesTracker:
     """Appends each record to a file as one line of JSON. Lines are flushed: a killed run loses at most one record.
 
+    The values of metrics.jsonl are the same to the bit in every run of a configuration. What differs from run to run,
+    speed and memory, is in speed.jsonl.
+
     Args:
         path: The file; created when it is missing.
         last_step: Records of later steps are dropped first. A resumed run repeats those steps.
         is_evaluation_due: Also drop the evaluation of that step.
+        is_speed: Write the values of speed, with the time, in place of all others.
     """
 
-    def __init__(self, path: Path, last_step: int, is_evaluation_due: bool = False) -> None:
+    def __init__(self, path: Path, last_step: int, is_evaluation_due: bool = False, is_speed: bool = False) -> None:
+        self._is_speed = is_speed
         # Read the records of earlier starts. The last line may have been cut off by a kill.
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         damaged = [number for number, line in enumerate(lines[:-1], start=1) if _record(line) is None]
@@ -57,14 +64,23 @@ class JsonLinesTracker:
             record
             for record in filter(None, map(_record, lines))
             if record["step"] < last_step
-            or (record["step"] == last_step and ("loss" in record or not is_evaluation_due))
+            or (record["step"] == last_step and (is_speed or "loss" in record or not is_evaluation_due))
         ]
         replace_text(path, "".join(f"{json.dumps(record)}\n" for record in records))
         self._file = open_without_links(path, "a")
 
     def log(self, step: int, values: Values) -> None:
-        """Append one record."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        """Append one record, unless it has no values for this file."""
+        own = {name: value for name, value in values.items() if name.startswith(PREFIX) == self._is_speed}
+        if self._is_speed:
+            own = (
+                {"time": time.time(), **{name.removeprefix(PREFIX): value for name, value in own.items()}}
+                if own
+                else {}
+            )
+        if not own:
+            return
+        self._file.write(json.dumps({"step": step, **own}) + "\n")
         self._file.flush()
 
     def close(self) -> None:

@@ -238,7 +238,7 @@ class Trainer:
         state = self.state
         metrics = {kind: self.evaluation.measure(net, self.stop) for kind, net in self.learner.networks().items()}
         state.record_metrics(metrics)
-        self.tracker.log(state.step, {"epoch": state.epoch, **state.metrics})
+        self.tracker.log(state.step, {"epoch": state.epoch, **state.metrics, **self.learner.band_energies()})
         if is_main():
             self.folder.record_metrics(state, self.config.output.keep_last)
         distributed.barrier()
@@ -247,4 +247,4 @@ class Trainer:
         """Log a step over all ranks. Every rank calls it in the same step."""
         learner, state = self.learner, self.state
         rates = {"lr_factor": learner.schedule.factor(state.step - 1), **learner.learning_rates()}
-        self.tracker.log(state.step, {"epoch": state.epoch, **result.over_ranks(), **rates})
+        self.tracker.log(state.step, {"epoch": state.epoch, **result.over_ranks(), **rates, **self.speed.take()})

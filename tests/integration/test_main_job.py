@@ -29,6 +29,7 @@ def test_a_run_leaves_what_it_promises(trained: Path) -> None:
         "config.yaml",
         "run.json",
         "metrics.jsonl",
+        "speed.jsonl",
         "checkpoints",
         "best",
     }
@@ -105,7 +106,7 @@ def test_evaluate_equals_the_evaluation_in_training(trained: Path, command: Run,
     assert (protocol["max_dets"], protocol["resolution"]) == ([1, 10, 100], 64)
     detections = json.loads((tmp_path / "predictions.json").read_text())
     assert len(detections) > 10
-    truth = COCO(tmp_path / "images.json")  # what their ids stand for; they are results in COCO's format
+    truth = COCO(tmp_path / "ground_truth.json")  # what their ids stand for; they are results in COCO's format
     assert len(truth.loadRes(str(tmp_path / "predictions.json")).anns) == len(detections)
     assert {i: image["file_name"] for i, image in truth.imgs.items()} == {i: f"valid_{i:05d}.jpg" for i in range(8)}
     assert {i: c["name"] for i, c in truth.cats.items()} == {1: "circle", 2: "square", 3: "triangle", 4: "star"}

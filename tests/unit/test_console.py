@@ -39,8 +39,8 @@ def test_a_file_gets_plain_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         patched.setattr("sys.stdout", file)
         patched.setattr("sys.stderr", file)
         print_table("a table", ("name", "value"), [("x" * 60, "y" * 60)])
-        tracker = ConsoleTracker(0, 20, 1, Speed())
-        tracker.log(10, {"epoch": 0, "loss": 1.0, "lr": 1e-4})
+        tracker = ConsoleTracker(0, 20, 1)
+        tracker.log(10, {"epoch": 0, "loss": 1.0, "lr": 1e-4, **Speed().take()})
         tracker.log(20, {"epoch": 1, "ema/AP": 0.5, "ema/AP50": 0.75})
         tracker.close()
         assert list(watch("train", 3, iter([1, 2, 3]))) == [1, 2, 3]

@@ -15,13 +15,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 GROUND_FLOOR = {"console", "errors", "files"}  # every room may use it
 ROOMS = {
     "cli": {
-        *("", "checkpoint", "config", "curation", "data", "detector", "evaluation", "export", "layers", "model"),
-        *("report", "runtime", "training"),
+        *("", "checkpoint", "comparison", "config", "curation", "data", "detector", "evaluation", "export", "layers"),
+        *("model", "report", "runtime", "training"),
     },
+    "comparison": {"analysis", "amp", "checkpoint", "config", "data", "detector", "evaluation", "model", "runtime"},
     "export": {"data", "detector", "evaluation", "model", "runtime"},
     "detector": {"amp", "checkpoint", "config", "data", "model"},
     "training": {"amp", "checkpoint", "config", "data", "evaluation", "layers", "model", "runtime"},
-    "comparison": {"evaluation"},
     "curation": {"data"},
     "report": {"config", "data"},
     "analysis": {"evaluation"},

@@ -40,7 +40,7 @@ def test_detections_are_written_as_json_writes_them_and_read_again(
     assert (tmp_path / "predictions.json").read_text() == json.dumps(detections.to_results())
     content = {"metrics": {"AP": 0.5}, "protocol": {"backend": "hotcoco"}}
     assert json.loads((tmp_path / "metrics.json").read_text()) == content
-    assert json.loads((tmp_path / "images.json").read_text())["images"][0]["file_name"] == "a.jpg"
+    assert json.loads((tmp_path / "ground_truth.json").read_text())["images"][0]["file_name"] == "a.jpg"
     again = read_results(tmp_path / "predictions.json", TRUTH)
     assert again.to_results() == detections.to_results()
     assert (again.image_ids.dtype, again.boxes_xywh.shape) == (np.int64, (number, 4))

@@ -67,7 +67,7 @@ def test_img_per_second_counts_what_was_trained_on(
         evaluation=SimpleNamespace(measure=measure),
         folder=Folder(lambda: clock.passes(SAVE)),
         speed=speed,
-        tracker=ConsoleTracker(0, 6, 2, speed),
+        tracker=ConsoleTracker(0, 6, 2),
     )
     trainer.fit()
     lines = [line for line in capsys.readouterr().out.splitlines() if "img/s" in line]

@@ -54,3 +54,19 @@ def test_a_line_of_something_else_ends_the_records(tmp_path: Path, line: bytes) 
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1, "loss": 0.5}\n' + line)
     assert read_metrics(path) == [{"step": 1, "loss": 0.5}]
+
+
+def test_speed_has_a_file_of_its_own(tmp_path: Path) -> None:
+    values = {"loss": 2.0, "speed/images_per_second": 3.5}
+    for name, is_speed in (("metrics.jsonl", False), ("speed.jsonl", True)):
+        tracker = JsonLinesTracker(tmp_path / name, 0, is_speed=is_speed)
+        tracker.log(1, values)
+        tracker.log(1, {"ema/AP": 0.5})
+        tracker.close()
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 2.0}, {"step": 1, "ema/AP": 0.5}]
+    (record,) = read_metrics(tmp_path / "speed.jsonl")
+    assert record.keys() == {"step", "time", "images_per_second"}
+    JsonLinesTracker(tmp_path / "speed.jsonl", 1, is_evaluation_due=True, is_speed=True).close()
+    assert len(read_metrics(tmp_path / "speed.jsonl")) == 1
+    JsonLinesTracker(tmp_path / "speed.jsonl", 0, is_speed=True).close()
+    assert read_metrics(tmp_path / "speed.jsonl") == []

@@ -1,0 +1,42 @@
+"""How far the runs of an experiment are, read from their directories."""
+
+from pathlib import Path
+from typing import Literal
+
+from rfdetr_hwd.checkpoint.run_folder import RunFolder
+from rfdetr_hwd.checkpoint.run_log import read_end
+from rfdetr_hwd.config.changes import changes, is_among
+from rfdetr_hwd.config.experiment import PlannedRun
+from rfdetr_hwd.errors import ConfigError
+
+Status = Literal["new", "started", "finished"]
+
+FREE = (
+    *("data.root", "data.workers", "data.worker_timeout", "data.bit_depth", "evaluation.", "output."),
+    *("train.log_every", "train.micro_batch", "train.max_hours"),
+)
+"""Keys that do not change what is trained: where the data is, how it is loaded, what is printed and saved."""
+
+
+def status_of(run: PlannedRun) -> Status:
+    """Return how far a run is.
+
+    Raises:
+        ConfigError: Its directory holds a run with another configuration.
+    """
+    folder = RunFolder(run.path)
+    if not folder.is_run:
+        return "new"
+    for key, (recorded, planned) in changes(folder.config(), run.config).items():
+        if not is_among(key, FREE):
+            raise ConfigError(
+                f"{run.path} was trained with {key}={recorded}, but the experiment says {planned}. Choose another "
+                "output directory, or undo the change"
+            )
+    is_over = read_end(folder.log_file).get("reason") in ("completed", "early_stopping")
+    return "finished" if is_over and folder.has_checkpoints() else "started"
+
+
+def log_file(run: PlannedRun) -> Path:
+    """Return the file with the output of a run's training."""
+    return run.path.with_name(f"{run.path.name}.log")
