@@ -1,7 +1,7 @@
 """A trained detector for inference, rebuilt from its checkpoint alone."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -23,6 +23,12 @@ from rfdetr_hwd.model.rfdetr import build_postprocess
 
 _BATCH = 8
 """Images per forward pass."""
+
+DEFAULT_THRESHOLD = 0.5
+"""Confidence threshold of a model without a recorded one."""
+
+Threshold = float | Mapping[str, float] | None
+"""A confidence threshold of all classes, or of each class by name; `None`: that of the model."""
 
 
 class Detector:
@@ -67,6 +73,20 @@ class Detector:
         return cls(built, config, checkpoint, weights)
 
     @property
+    def threshold(self) -> float:
+        """Default confidence threshold: that of the best F1 on the validation images, or 0.5 if it is not recorded."""
+        return stored if (stored := self._stored_threshold("threshold")) is not None else DEFAULT_THRESHOLD
+
+    @property
+    def class_thresholds(self) -> dict[str, float]:
+        """Confidence threshold of each class by name: that of its best F1, or `threshold` if it is not recorded."""
+        found = {name: self._stored_threshold(f"threshold/{name}") for name in self.class_names}
+        return {name: self.threshold if value is None else value for name, value in found.items()}
+
+    def _stored_threshold(self, name: str) -> float | None:
+        return self.checkpoint.state.current_metrics.get(f"{self.weights}/{name}")
+
+    @property
     def resolution(self) -> int:
         """Input resolution, the width and height in pixels."""
         return self.model.stock.resolution
@@ -84,11 +104,11 @@ class Detector:
         }
 
     @overload
-    def predict(self, images: ImageLike, threshold: float = ...) -> sv.Detections: ...
+    def predict(self, images: ImageLike, threshold: Threshold = ...) -> sv.Detections: ...
     @overload
-    def predict(self, images: Iterable[ImageLike], threshold: float = ...) -> list[sv.Detections]: ...
+    def predict(self, images: Iterable[ImageLike], threshold: Threshold = ...) -> list[sv.Detections]: ...
     def predict(
-        self, images: ImageLike | Iterable[ImageLike], threshold: float = 0.5
+        self, images: ImageLike | Iterable[ImageLike], threshold: Threshold = None
     ) -> sv.Detections | list[sv.Detections]:
         """Detect objects in one image, or in several.
 
@@ -97,7 +117,7 @@ class Detector:
                 (N, H, W, 3) or a tensor (N, 3, H, W). An image is a path, a PIL image, a NumPy array or a tensor; RGB,
                 of any size. See `rfdetr_hwd.data.image_input.ImageLike`. Images are processed in small batches and
                 not kept, so a generator may yield more than fit into memory.
-            threshold: Confidence threshold, in [0, 1].
+            threshold: Confidence threshold in [0, 1], of all classes or of each by name. `None`: `self.threshold`.
 
         Returns:
             The detections of the image. For several images, a list of detections in the same order. Each has `xyxy`
@@ -106,17 +126,27 @@ class Detector:
 
         Raises:
             ImageError: An image cannot be read, or has an unsupported kind, type, shape or range. The message names it.
-            ConfigError: The threshold is not in [0, 1].
+            ConfigError: A threshold is not in [0, 1], or a class has none.
         """
-        if not 0 <= threshold <= 1:
-            raise ConfigError(f"the threshold {threshold} is not between 0 and 1")
+        thresholds = self._thresholds(self.threshold if threshold is None else threshold)
         if is_image(images):
-            return self._detect([self._prepare(images, "the image")], threshold)[0]
+            return self._detect([self._prepare(images, "the image")], thresholds)[0]
         numbered = enumerate(check_images(images))
         found: list[sv.Detections] = []
         while batch := [self._prepare(image, f"images[{i}]") for i, image in itertools.islice(numbered, _BATCH)]:
-            found += self._detect(batch, threshold)
+            found += self._detect(batch, thresholds)
         return found
+
+    def _thresholds(self, threshold: float | Mapping[str, float]) -> Tensor:
+        """Return the threshold of each label, shape (C + 1,). The network's unused logit is never kept."""
+        by_class = threshold if isinstance(threshold, Mapping) else dict.fromkeys(self.class_names, threshold)
+        missing = [name for name in self.class_names if name not in by_class]
+        if missing:
+            raise ConfigError(f"there is no threshold of the class {missing[0]!r}")
+        for name in self.class_names:
+            if not 0 <= by_class[name] <= 1:
+                raise ConfigError(f"the threshold {by_class[name]} is not between 0 and 1")
+        return torch.tensor([*(by_class[name] for name in self.class_names), float("inf")], device=self.device)
 
     def _prepare(self, image: object, name: str) -> tuple[Tensor, Tensor]:
         """Return an image (3, R, R) as the model sees it, and the sizes (2, 2) that its boxes are decoded with."""
@@ -124,14 +154,14 @@ class Detector:
         sizes = decoding_sizes(upright.height, upright.width, self.resolution, resize)
         return preprocess(upright, self.resolution, resize), torch.tensor(sizes)
 
-    def _detect(self, batch: Sequence[tuple[Tensor, Tensor]], threshold: float) -> list[sv.Detections]:
+    def _detect(self, batch: Sequence[tuple[Tensor, Tensor]], thresholds: Tensor) -> list[sv.Detections]:
         images, sizes = (torch.stack(tensors).to(self.device) for tensors in zip(*batch, strict=True))
         with torch.inference_mode():
             results = self.postprocess(forward_in_amp(self.network, images, self.config), sizes)
-        return [self._detections(result, threshold) for result in results]
+        return [self._detections(result, thresholds) for result in results]
 
-    def _detections(self, result: dict[str, Tensor], threshold: float) -> sv.Detections:
-        keep = (result["scores"] >= threshold) & (result["labels"] < len(self.class_names))
+    def _detections(self, result: dict[str, Tensor], thresholds: Tensor) -> sv.Detections:
+        keep = result["scores"] >= thresholds[result["labels"].clamp_max(len(self.class_names))]
         boxes_xyxy, scores, labels = (result[key][keep].cpu().numpy() for key in ("boxes", "scores", "labels"))
         detections = sv.Detections(xyxy=boxes_xyxy, confidence=scores, class_id=labels)
         detections.data["class_name"] = np.array([self.class_names[label] for label in labels], dtype=str)

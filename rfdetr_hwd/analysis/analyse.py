@@ -7,13 +7,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rfdetr_hwd.analysis.curves import Thresholds, best_thresholds
 from rfdetr_hwd.analysis.errors import Errors, name_errors
 from rfdetr_hwd.analysis.oracles import Costs, error_costs
 from rfdetr_hwd.analysis.overlaps import Overlaps, find_overlaps
 from rfdetr_hwd.analysis.sizes import Sizes, measure_sizes, read_image_sizes
 from rfdetr_hwd.evaluation.detections import Detections
 from rfdetr_hwd.evaluation.matching import Matches
+from rfdetr_hwd.evaluation.thresholds import Thresholds, best_thresholds
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rfdetr_hwd.analysis.analyse import Analysis
-from rfdetr_hwd.analysis.curves import precision_at_recall, threshold_curve
+from rfdetr_hwd.analysis.curves import precision_at_recall
 from rfdetr_hwd.evaluation.bootstrap import Interval
+from rfdetr_hwd.evaluation.thresholds import threshold_curve
 
 SMALLEST_COST = 0.005
 """AP50 below this is not worth a sentence: it prints as 0.00."""

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from rfdetr_hwd.evaluation.backends import Backend, measure_curves
 from rfdetr_hwd.evaluation.detections import Detections
+from rfdetr_hwd.evaluation.matching import match
+from rfdetr_hwd.evaluation.thresholds import best_thresholds
 
 _PRECISION = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 _RECALL = ("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large")
@@ -139,6 +141,17 @@ class CocoMetric:
         for row, category_id in enumerate(sorted(self.class_names)):
             metrics[f"AP/{self.class_names[category_id]}"] = _mean_of_known(precision[:, :, row, 0, 2])
         return metrics
+
+    def thresholds(self) -> dict[str, float | None]:
+        """Return the confidence thresholds with the best F1 at IoU 0.5; see `rfdetr_hwd.evaluation.thresholds`.
+
+        `threshold` over all classes, and `threshold/<class name>` of each. `None`: no detection of the class is true.
+        """
+        matches = match(self.ground_truth, self.detections)
+        best = best_thresholds(matches)
+        names = ("threshold", *(f"threshold/{name}" for name in matches.class_names))
+        found = (best.overall, *best.per_class)
+        return {name: one.threshold if one else None for name, one in zip(names, found, strict=True)}
 
 
 def _mean_of_known(values: NDArray[np.float64]) -> float | None:

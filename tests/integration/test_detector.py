@@ -136,3 +136,18 @@ def test_num_select_reaches_every_road(cli: Run, trained: Path, shapes_root: Pat
     assert [len(entry["detections"]) for entry in entries] == per_image[per_image > 0].tolist()
     too_many = "model.num_select=41: 10 queries and 4 classes make 40 pairs"
     refused(cli("evaluate", "--weights", trained, "model.num_select=41"), 2, too_many)
+
+
+def test_the_default_threshold_is_the_recorded_one(trained: Path, shapes_root: Path) -> None:
+    detector = Detector.load(trained)
+    recorded = detector.checkpoint.state.current_metrics[f"{detector.weights}/threshold"]
+    assert detector.threshold == (0.5 if recorded is None else recorded)
+    image = next((shapes_root / "valid").glob("*.jpg"))
+    everything = detector.predict(image, threshold=0.0)
+    assert len(detector.predict(image)) == (everything.confidence >= detector.threshold).sum()
+    first, *others = detector.class_names
+    of_first = detector.predict(image, threshold={first: 0.0, **dict.fromkeys(others, 1.0)})
+    assert set(of_first.data["class_name"]) <= {first}
+    assert len(of_first) == (everything.data["class_name"] == first).sum()
+    with pytest.raises(ConfigError, match=f"no threshold of the class '{first}'"):
+        detector.predict(image, threshold={})

@@ -3,14 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfdetr_hwd.analysis.curves import (
-    ThresholdCurve,
-    best_threshold,
-    best_thresholds,
-    precision_at_recall,
-    threshold_curve,
-)
+from rfdetr_hwd.analysis.curves import precision_at_recall
 from rfdetr_hwd.evaluation.matching import match
+from rfdetr_hwd.evaluation.thresholds import ThresholdCurve, best_threshold, best_thresholds, threshold_curve
 from rfdetr_hwd.evaluation.weighted_metrics import coco_metrics
 from tests.unit.analysis.scenes import golden, random_scene, scene
 

@@ -110,3 +110,21 @@ def test_the_protocol_names_the_library_and_its_version(backend: str) -> None:
     truth, _ = golden()
     protocol = CocoMetric(truth, (), None, backend).protocol
     assert (protocol["backend"], protocol["backend_version"]) == (backend, importlib.metadata.version(backend))
+
+
+def test_thresholds_are_those_of_the_best_f1() -> None:
+    """Cats: right at 0.9 and 0.6, wrong at 0.3. The best threshold lies between 0.6 and 0.3."""
+    truth = {
+        "images": [{"id": 1, "height": 100, "width": 100}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1, "bbox": [20 * i, 0, 10, 10], "area": 100, "iscrowd": 0}
+            for i in (1, 2)
+        ],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+    metric = CocoMetric(truth, category_ids=(1, 2))
+    boxes = [([20, 0, 10, 10], 0.9), ([40, 0, 10, 10], 0.6), ([80, 0, 10, 10], 0.3)]
+    metric.add(
+        Detections.from_results([{"image_id": 1, "category_id": 1, "bbox": box, "score": s} for box, s in boxes])
+    )
+    assert metric.thresholds() == pytest.approx({"threshold": 0.45, "threshold/cat": 0.45, "threshold/dog": None})

@@ -38,6 +38,9 @@ class Bits:
     def add(self, detections: list[Tensor]) -> None:
         self.detections += detections
 
+    def thresholds(self) -> dict[str, float | None]:
+        return {}
+
     def compute(self) -> dict[str, float]:
         return {}
 
