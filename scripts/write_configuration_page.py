@@ -18,7 +18,7 @@ INTRODUCTION = """\
 
 This page is generated from the schema of the configuration: `make pages` writes it again.
 
-One YAML file describes one experiment. `configs/` holds complete ones. A key that a file does not set has its default.
+One YAML file configures one run. `configs/` holds complete ones. A key that a file does not set has its default.
 Each key can also be set on the command line, by its dotted name. The value is YAML.
 
 ```bash

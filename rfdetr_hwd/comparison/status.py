@@ -7,12 +7,13 @@ from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.checkpoint.run_log import read_end
 from rfdetr_hwd.config.changes import changes, is_among
 from rfdetr_hwd.config.experiment import PlannedRun
+from rfdetr_hwd.config.load import with_bit_depth
 from rfdetr_hwd.errors import ConfigError
 
 Status = Literal["new", "started", "finished"]
 
 FREE = (
-    *("data.root", "data.workers", "data.worker_timeout", "data.bit_depth", "evaluation.", "output."),
+    *("data.root", "data.workers", "data.worker_timeout", "evaluation.", "output."),
     *("train.log_every", "train.micro_batch", "train.max_hours"),
 )
 """Keys that do not change what is trained: where the data is, how it is loaded, what is printed and saved."""
@@ -27,7 +28,8 @@ def status_of(run: PlannedRun) -> Status:
     folder = RunFolder(run.path)
     if not folder.is_run:
         return "new"
-    for key, (recorded, planned) in changes(folder.config(), run.config).items():
+    trained = folder.config()
+    for key, (recorded, planned) in changes(trained, with_bit_depth(run.config, trained.data.bit_depth)).items():
         if not is_among(key, FREE):
             raise ConfigError(
                 f"{run.path} was trained with {key}={recorded}, but the experiment says {planned}. Choose another "

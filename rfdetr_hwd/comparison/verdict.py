@@ -158,7 +158,7 @@ def _describe(judged: Verdict) -> str:
     if _is_identical(judged):
         return f"identical: {measured}"
     if judged.images_only:
-        return f"{measured}, images only: the seed's share is unknown"
+        return f"{measured}, images only: the variance between seeds is unknown"
     family = f" (Holm over {judged.family})" if judged.family > 1 else ""
     if judged.verdict == "equivalent":
         return f"equivalent within {judged.margin:g}: {measured}{family}"

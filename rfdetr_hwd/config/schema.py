@@ -1,4 +1,4 @@
-"""The configuration of a run, in frozen sections. One file describes one experiment.
+"""The configuration of a run, in frozen sections. One file configures one run.
 
 This module imports neither torch nor rfdetr, so a wrong configuration is reported at once.
 """
@@ -271,7 +271,7 @@ class OutputSection(Section):
 
 
 class Config(Section):
-    """A whole experiment."""
+    """The configuration of a run."""
 
     model: ModelSection = ModelSection()
     downsample: DownsampleSection = DownsampleSection()

@@ -100,7 +100,7 @@ def train_step(
     normaliser = counted_boxes if num_boxes is None else num_boxes
     try:
         # Run the forward and backward passes, then average the gradients over the ranks.
-        passes = _make_passes(network, criterion, micro_batches, normaliser, args)
+        passes = _forward_backward(network, criterion, micro_batches, normaliser, args)
         average_gradients(parameters)
         terms = {name: torch.stack([values[name] for values in passes]).sum() for name in passes[0]}
         grad_norm = nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
@@ -110,13 +110,13 @@ def train_step(
             mine = _suspects(micro_batches, passes), {name: float(value) for name, value in terms.items()}
             raise NonFiniteError(all_gather_objects(mine))
         # Update the weights.
-        _apply(optimizer)
+        _optimizer_step(optimizer)
     finally:
         optimizer.zero_grad(set_to_none=True)
     return StepResult(loss, terms, grad_norm, num_images)
 
 
-def _make_passes(
+def _forward_backward(
     network: nn.Module, criterion: DetectionLoss, micro_batches: Sequence[Batch], num_boxes: float, args: HasAmp
 ) -> list[dict[str, Tensor]]:
     """Accumulate the gradients of the micro-batches; return the loss terms of each, if no pass failed on any rank.
@@ -140,7 +140,7 @@ def _make_passes(
     return passes
 
 
-def _apply(optimizer: torch.optim.Optimizer) -> None:
+def _optimizer_step(optimizer: torch.optim.Optimizer) -> None:
     """Make the optimizer step on every rank.
 
     Raises:

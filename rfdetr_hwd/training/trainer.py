@@ -95,7 +95,7 @@ class Trainer:
                 # Log.
                 if state.step % log_every == 0:
                     self._log(result)
-                # Save: after an epoch, every `output.save_every_steps`, and when asked to stop.
+                # Save, if it is due or the run is asked to stop.
                 self._end_epoch()
                 if self._is_save_due():
                     self.save()
@@ -103,7 +103,7 @@ class Trainer:
                 self.speed.start()
 
     def save(self, again: bool = False) -> None:
-        """Write a checkpoint of the state, unless there is one. Other ranks send their random states and wait.
+        """Write a checkpoint, unless there is one: when due, on a stop request, on a failure, on an accepted change.
 
         Args:
             again: Also if there is one, because the record of the run has changed.

@@ -23,7 +23,7 @@ from rfdetr_hwd.checkpoint.read import CheckpointError
 from rfdetr_hwd.cli import app as cli
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import EvalLoader, TrainLoader
-from rfdetr_hwd.evaluation import evaluate as evaluator
+from rfdetr_hwd.evaluation import measurement
 from rfdetr_hwd.evaluation.coco import CocoMetric
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.training import data as training_data
@@ -48,7 +48,7 @@ PLACES = {
     "metrics file": (JsonLinesTracker, "log", OSError(28, "No space left on device")),
     "generators": (learner_module, "random_state", RuntimeError("a defect")),
     "saving": (run_folder, "save_checkpoint", CheckpointError("cannot write the checkpoint")),
-    "evaluating": (evaluator, "_pass", RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")),
+    "evaluating": (measurement, "detect_in_amp", RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")),
     "images to evaluate": (EvalLoader, "__iter__", DatasetError("a disk that is gone")),
     "computing metrics": (CocoMetric, "compute", ValueError("a defect")),
     "recording metrics": (run_folder, "record_in_manifest", CheckpointError("cannot write the manifest")),

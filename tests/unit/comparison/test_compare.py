@@ -45,7 +45,9 @@ def test_seeds_of_one_arm_are_no_better_than_each_other(first: int) -> None:
             "undecided",
             "equivalent",
         }
-    assert compare_arms({0: one}, {0: two}, ("AP",), resamples=200)["AP"].text.endswith("the seed's share is unknown")
+    assert compare_arms({0: one}, {0: two}, ("AP",), resamples=200)["AP"].text.endswith(
+        "the variance between seeds is unknown"
+    )
 
 
 @settings(max_examples=5, deadline=None)

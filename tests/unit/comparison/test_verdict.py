@@ -30,7 +30,7 @@ def verdict(difference: float, seed: float, image: float, num_seeds: int = 5, ma
         (
             verdict(0.012, 0, 0.004, 1),
             "undecided",
-            "+0.012 [+0.004, +0.020], images only: the seed's share is unknown",
+            "+0.012 [+0.004, +0.020], images only: the variance between seeds is unknown",
         ),
         (verdict(0, 0, 0), "equivalent", "identical: 0.000 [0.000, 0.000]"),
         (verdict(0, 0, 0, 1), "equivalent", "identical: 0.000 [0.000, 0.000]"),
