@@ -37,7 +37,7 @@ def tiny_config(shapes_root: Path, tmp_path: Path) -> Config:
             "data": {"root": str(shapes_root), "workers": 0},
             "train": {"epochs": 2, "batch_size": 4, "multi_scale": False, "log_every": 1},
             "evaluation": {"batch_size": 4},
-            "output": {"dir": str(tmp_path / "run")},
+            "output": {"dir": str(tmp_path / "run"), "report": False},
         }
     )
 

@@ -43,7 +43,7 @@ def analyse(
     ground_truth: Mapping[str, Any],
     detections: Detections,
     matches: Matches,
-    resolution: int,
+    resolution: int | None,
     resize: Literal["stretch", "letterbox"],
 ) -> Analysis:
     """Compute overlaps, errors, costs, thresholds and sizes.
@@ -52,7 +52,7 @@ def analyse(
         ground_truth: The COCO dictionary that was matched.
         detections: The detections that were matched.
         matches: Their matches.
-        resolution: Width and height of the model's input in pixels.
+        resolution: Width and height of the model's input in pixels; `None`: sizes are in pixels of the image.
         resize: How images become a square.
     """
     overlaps = find_overlaps(ground_truth, detections, matches)

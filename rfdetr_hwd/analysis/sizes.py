@@ -54,7 +54,7 @@ def measure_sizes(
     matches: Matches,
     overlaps: Overlaps,
     image_sizes: NDArray[np.int64],
-    resolution: int,
+    resolution: int | None,
     resize: Literal["stretch", "letterbox"],
 ) -> Sizes:
     """Return the sizes of objects and detections in model pixels.
@@ -63,12 +63,12 @@ def measure_sizes(
         matches: Matches of the run.
         overlaps: Their overlaps.
         image_sizes: Height and width of each image, shape (I, 2).
-        resolution: Width and height of the model's input in pixels.
+        resolution: Width and height of the model's input in pixels; `None`: sizes are in pixels of the image.
         resize: Whether images are stretched to a square, or keep their aspect ratio.
     """
     image_sizes = image_sizes.astype(np.float64)
     sides = np.sqrt(image_sizes.prod(axis=1)) if resize == "stretch" else image_sizes.max(axis=1)
-    scale = resolution / sides
+    scale = np.ones(len(sides)) if resolution is None else resolution / sides
 
     def sizes(boxes_xywh: NDArray[np.float64], image: NDArray[Any]) -> NDArray[np.float64]:
         result: NDArray[np.float64] = np.sqrt(boxes_xywh[:, 2:].clip(0).prod(axis=1)) * scale[image]

@@ -28,6 +28,7 @@ from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.cli.experiment import experiment
 from rfdetr_hwd.cli.export import export
 from rfdetr_hwd.cli.predict import predict
+from rfdetr_hwd.cli.report import report
 from rfdetr_hwd.cli.train import train
 from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted, UserError, answered_signals
 
@@ -38,6 +39,7 @@ VERBS: Verbs = {
     "evaluate": evaluate,
     "compare": compare,
     "experiment": experiment,
+    "report": report,
     "predict": predict,
     "export": export,
     "doctor": doctor,

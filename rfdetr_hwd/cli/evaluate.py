@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rfdetr_hwd.cli.options import Overrides, WeightsKind, WeightsPath
+from rfdetr_hwd.cli.report import TagsFile, read_run, write_report
 from rfdetr_hwd.console import digits, print_table, say
 from rfdetr_hwd.errors import writing
 
@@ -27,14 +28,19 @@ def evaluate(
     ] = None,
     split: Annotated[Literal["val", "test"], typer.Option(help="Split to evaluate on.")] = "val",
     which: WeightsKind = "auto",
+    tags: TagsFile = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Directory for metrics and detections.", show_default="evaluate-SPLIT in the run directory"),
+        typer.Option(
+            help="Directory for metrics, detections and the report.", show_default="evaluate-SPLIT in the run directory"
+        ),
     ] = None,
 ) -> None:
-    """Evaluate a checkpoint with COCO metrics."""
+    """Evaluate a checkpoint with COCO metrics, and write a report."""
     from rfdetr_hwd.config.load import load_config, with_bit_depth
     from rfdetr_hwd.detector import Detector
+    from rfdetr_hwd.evaluation.results import describe_protocol
+    from rfdetr_hwd.report.evaluation_report import ReportInputs, check_tags
     from rfdetr_hwd.runtime import distributed
     from rfdetr_hwd.runtime.process_group import process_group
 
@@ -48,6 +54,7 @@ def evaluate(
 
         # Read the split with the preprocessing of the training
         data = read_detector_split(detector, settings, split)
+        check_tags(tags, data)
 
         # Evaluate, after the output directory is made, so that an error there comes early
         directory = out or _default_directory(weights, split)
@@ -65,6 +72,11 @@ def evaluate(
         _print_metrics(title, metrics)
         say(f"metrics: {directory / 'metrics.json'}\ndetections: {directory / 'predictions.json'}")
         say(f"ground truth: {directory / 'ground_truth.json'}")
+
+        # Write the report
+        protocol = {**describe_protocol(evaluation, data), **detector.describe()}
+        run = read_run(_run_directory(weights))
+        write_report(ReportInputs(data, evaluation.metric.detections, protocol, run, tags), directory)
 
 
 def measure_detector(
@@ -93,9 +105,13 @@ def measure_detector(
 
 def _default_directory(weights: Path, split: str) -> Path:
     """Return `evaluate-SPLIT` in the run directory, or in the checkpoint directory without a run."""
-    resolved = weights.resolve()
-    run = weights if (weights / "config.yaml").exists() else resolved.parent.parent
+    run = _run_directory(weights)
     return (run if (run / "config.yaml").exists() else weights) / f"evaluate-{split}"
+
+
+def _run_directory(weights: Path) -> Path:
+    """Return the directory that is the run's if the weights are those of a run."""
+    return weights if (weights / "config.yaml").exists() else weights.resolve().parent.parent
 
 
 def read_detector_split(detector: "Detector", settings: "Config", split: Literal["val", "test"]) -> "DetectionData":

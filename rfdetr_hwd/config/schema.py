@@ -268,6 +268,8 @@ class OutputSection(Section):
     """Newest checkpoints to keep, in addition to the best one."""
     trackers: tuple[Literal["tensorboard"], ...] = ()
     """Experiment trackers, in addition to metrics.jsonl and the console."""
+    report: bool = True
+    """At the end, write the detections of the last evaluation and its report to `evaluation` in the run directory."""
 
 
 class Config(Section):

@@ -19,6 +19,7 @@ from rfdetr_hwd.data.quarantine import refuse_too_many
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.evaluation.auto_batch import largest_evaluation_pass
 from rfdetr_hwd.evaluation.coco import CocoMetric
+from rfdetr_hwd.evaluation.detections import Detections
 from rfdetr_hwd.evaluation.evaluate import PassSize, detect_in_amp, evaluate
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.rfdetr import build_postprocess
@@ -40,6 +41,7 @@ class Evaluation:
         device: Where the networks are.
         pass_size: Images of one forward pass that fit into memory.
         unreadable: Unreadable images, which were skipped, by id.
+        found: Detections of the last evaluation of each network, by its name, on rank 0.
     """
 
     loader: EvalLoader
@@ -49,6 +51,7 @@ class Evaluation:
     device: torch.device
     pass_size: PassSize
     unreadable: dict[int, BadImage] = field(default_factory=dict)
+    found: dict[str, Detections] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -103,7 +106,7 @@ class Evaluation:
                 self.pass_size.images,
             )
 
-    def measure(self, network: nn.Module, stop: StopRequest | None = None) -> dict[str, float | None]:
+    def measure(self, network: nn.Module, stop: StopRequest | None = None, name: str = "") -> dict[str, float | None]:
         """Return COCO's metrics of a network, the same on every rank; `None`: no such object.
 
         The objects of an unreadable image count as missed. `unreadable` lists such images of all ranks.
@@ -111,6 +114,7 @@ class Evaluation:
         Args:
             network: The network, on the device.
             stop: Checked after every batch.
+            name: Name of the network, if its detections are to be kept.
 
         Raises:
             DatasetError: Too large a fraction of the images is unreadable.
@@ -121,6 +125,8 @@ class Evaluation:
             self.unreadable.update(found)
         num_images = len(self.metric.ground_truth["images"])
         refuse_too_many(len(self.unreadable), num_images, list(self.unreadable.values()))
+        if name and distributed.is_main():
+            self.found[name] = self.metric.detections
         return metrics
 
 

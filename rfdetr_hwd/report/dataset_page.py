@@ -10,6 +10,7 @@ from rfdetr_hwd.report import dataset
 from rfdetr_hwd.report.lettering import drawable_names
 from rfdetr_hwd.report.objects import Objects, count_sizes
 from rfdetr_hwd.report.page import Picture, Section, Table, build_page
+from rfdetr_hwd.report.plots import render
 
 _CAPTIONS = {
     "labels": "How many objects each class has.",
@@ -60,7 +61,7 @@ def draw_plots(objects: Objects, input_sides: NDArray[np.float64]) -> dict[str, 
         "aspect-ratios": dataset.plot_aspect_ratios(objects),
         "image-sizes": dataset.plot_image_sizes(objects),
     }
-    return {name: Picture(dataset.render(figure), _CAPTIONS[name]) for name, figure in plots.items()}
+    return {name: Picture(render(figure), _CAPTIONS[name]) for name, figure in plots.items()}
 
 
 def build_dataset_page(

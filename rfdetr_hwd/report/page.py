@@ -25,15 +25,19 @@ class Picture:
         image: RGB image.
         caption: Text below the picture, also its alternative text.
         is_photo: Embed as JPEG, and keep the colours on a dark page. Plots are embedded as PNG and inverted there.
+        quality: Of the JPEG.
     """
 
     image: PIL.Image.Image
     caption: str
     is_photo: bool = False
+    quality: int = _JPEG_QUALITY
 
     def data_url(self) -> str:
         """Return the encoded image as a URL, so that the page needs no other file."""
-        media, content = ("jpeg", _encode_jpeg(self.image)) if self.is_photo else ("png", encode_png(self.image))
+        media, content = (
+            ("jpeg", encode_jpeg(self.image, self.quality)) if self.is_photo else ("png", encode_png(self.image))
+        )
         return f"data:image/{media};base64,{base64.b64encode(content).decode('ascii')}"
 
 
@@ -71,21 +75,33 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: heading, text, tables, pictures, in this order."""
+    """A part of the page: heading, text, tables, legend, pictures, in this order.
+
+    Attributes:
+        heading: Heading.
+        text: Text below it.
+        tables: Tables.
+        pictures: Pictures that are seen at once.
+        more: Pictures that are seen after a click.
+        legend: Meaning and colour of each kind of mark in the pictures. Colours are CSS colours.
+    """
 
     heading: str
     text: str = ""
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
+    more: Sequence[Picture] = ()
+    legend: Sequence[tuple[str, str]] = ()
 
 
-def build_page(title: str, text: str, sections: Sequence[Section]) -> str:
+def build_page(title: str, text: str, sections: Sequence[Section], lead: Sequence[str] = ()) -> str:
     """Return a page as HTML.
 
     Args:
         title: Title of the page.
         text: Text below the title.
         sections: Parts of the page, which are listed in a table of contents. Linked headings are unique.
+        lead: Sentences that stand out below the title.
 
     Raises:
         jinja2.UndefinedError: A link names a heading that the page does not have.
@@ -99,7 +115,8 @@ def build_page(title: str, text: str, sections: Sequence[Section]) -> str:
         keep_trailing_newline=True,
     )
     numbers = {section.heading: number for number, section in enumerate(sections, 1)}
-    return environment.get_template("page.html").render(title=title, text=text, sections=sections, numbers=numbers)
+    template = environment.get_template("page.html")
+    return template.render(title=title, text=text, sections=sections, numbers=numbers, lead=lead)
 
 
 def encode_png(image: PIL.Image.Image) -> bytes:
@@ -109,9 +126,10 @@ def encode_png(image: PIL.Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _encode_jpeg(image: PIL.Image.Image) -> bytes:
+def encode_jpeg(image: PIL.Image.Image, quality: int) -> bytes:
+    """Return an image as a JPEG file with colours in full resolution: coloured lines stay sharp."""
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    image.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
 
 

@@ -25,6 +25,7 @@ from rfdetr_hwd.runtime.memory import MemoryShortageError, is_out_of_memory
 from rfdetr_hwd.runtime.process_group import process_group
 from rfdetr_hwd.training.ending import describe_ending, recorded_end
 from rfdetr_hwd.training.first_weights import check_first_weights
+from rfdetr_hwd.training.last_evaluation import LastEvaluation, last_evaluation
 from rfdetr_hwd.training.resume import settle_config
 from rfdetr_hwd.training.setup import build, claim, create, find_newest, restore
 from rfdetr_hwd.training.train_step import NonFiniteError
@@ -41,7 +42,7 @@ def run(
     overrides: list[str],
     accepted: Sequence[str] = (),
     auto_resume: bool = False,
-) -> None:
+) -> LastEvaluation | None:
     """Train a new run from a configuration, or resume one.
 
     Args:
@@ -50,6 +51,9 @@ def run(
         overrides: `key=value` assignments.
         accepted: Keys whose change is accepted when a run is resumed, and `annotations`.
         auto_resume: Resume the run in `output.dir` if there is one. A restart by the launcher implies it.
+
+    Returns:
+        The last evaluation, on rank 0. `None`: none was made, or `output.report` is off.
 
     Raises:
         UserError: The input is wrong, or the run cannot continue.
@@ -78,6 +82,7 @@ def run(
             with stop.raise_immediately():
                 trainer = _prepare(settings, folder, device, stop, stack, accepted)
             _fit(trainer)
+            return last_evaluation(trainer) if trainer.config.output.report else None
         except Interrupted as interruption:
             # Until an existing run has resumed, its directory may lack this command's options: repeat the command.
             interruption.advice = "" if trainer is None and folder is not None else _stopped(settings)

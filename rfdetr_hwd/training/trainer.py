@@ -236,7 +236,7 @@ class Trainer:
     def _evaluate(self) -> None:
         """Evaluate every network. Record the metrics in the state, the trackers and the checkpoint."""
         state = self.state
-        metrics = {kind: self.evaluation.measure(net, self.stop) for kind, net in self.learner.networks().items()}
+        metrics = {kind: self.evaluation.measure(net, self.stop, kind) for kind, net in self.learner.networks().items()}
         state.record_metrics(metrics)
         self.tracker.log(state.step, {"epoch": state.epoch, **state.metrics, **self.learner.band_energies()})
         if is_main():

@@ -60,7 +60,7 @@ def config_file(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             **{"schedule": "cosine", "warmup_epochs": 0.5},
         },
         "evaluation": {"batch_size": 4},
-        "output": {"dir": "replaced", "keep_last": 3},
+        "output": {"dir": "replaced", "keep_last": 3, "report": False},
     }
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
     path.write_text(yaml.safe_dump(content))

@@ -23,7 +23,7 @@ ROOMS = {
     "detector": {"amp", "checkpoint", "config", "data", "model"},
     "training": {"amp", "checkpoint", "config", "data", "evaluation", "layers", "model", "runtime"},
     "curation": {"data"},
-    "report": {"config", "data"},
+    "report": {"analysis", "config", "data", "evaluation"},
     "analysis": {"evaluation"},
     "evaluation": {"amp", "config", "data", "layers", "model", "runtime"},
     "checkpoint": {"config", "data", "runtime"},

@@ -18,6 +18,7 @@ from rfdetr_hwd.report.objects import (
     count_sizes,
     side_edges,
 )
+from rfdetr_hwd.report.plots import render
 from rfdetr_hwd.report.samples import PALETTE, Sample, draw_sample, draw_sheet
 
 # Three images, the second without objects. Boxes xyxy, and what follows from them:
@@ -160,11 +161,11 @@ def test_every_plot_becomes_a_picture_and_leaves_no_trace(objects: Objects) -> N
         *(dataset.plot_labels, dataset.plot_sides, dataset.plot_relative_sizes, dataset.plot_positions),
         *(dataset.plot_per_image, dataset.plot_aspect_ratios, dataset.plot_image_sizes),
     ):
-        picture = dataset.render(plot(objects))
+        picture = render(plot(objects))
         assert picture.mode == "RGB"
         assert picture.width == 726
         assert picture.getpixel((0, 0)) == (255, 255, 255)
-        assert picture.tobytes() == dataset.render(plot(objects)).tobytes()
+        assert picture.tobytes() == render(plot(objects)).tobytes()
     assert dict(matplotlib.rcParams) == before
 
 

@@ -13,11 +13,12 @@ from fontTools.ttLib.tables._g_l_y_f import Glyph
 from matplotlib.font_manager import findSystemFonts
 
 from rfdetr_hwd.report import lettering
-from rfdetr_hwd.report.dataset import plot_labels, render
+from rfdetr_hwd.report.dataset import plot_labels
 from rfdetr_hwd.report.legend import write_legend
 from rfdetr_hwd.report.lettering import DEFAULT_FONT, drawable_names, drawable_text, find_font, legend, plain
 from rfdetr_hwd.report.objects import Objects
 from rfdetr_hwd.report.pictures import draw_detections
+from rfdetr_hwd.report.plots import render
 from rfdetr_hwd.report.samples import Sample, draw_sheet
 
 CAT, DOG, ARABIC = "猫", "개", "قط"

@@ -53,7 +53,7 @@ def test_img_per_second_counts_what_was_trained_on(
         clock.passes(STEP / 2 if len(images) == 4 else STEP)  # of 8 images two passes are made
         return forward(network, images, args)
 
-    def measure(network: nn.Module, stop: object) -> dict[str, float | None]:
+    def measure(network: nn.Module, stop: object, name: str) -> dict[str, float | None]:
         clock.passes(EVALUATE)
         return {"AP": 0.0, "AP50": 0.0}
 
