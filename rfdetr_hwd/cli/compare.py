@@ -94,7 +94,9 @@ def _compare(
     """Measure the sources that are not measured yet, compare them, write and print the result."""
     from rfdetr_hwd.comparison.judgement import compare_measured
     from rfdetr_hwd.comparison.measured import measure
+    from rfdetr_hwd.comparison.page import build_comparison_page
     from rfdetr_hwd.comparison.results import write_comparison
+    from rfdetr_hwd.files import replace_text
 
     # Measure what is not measured yet.
     with writing("--out", out):
@@ -107,6 +109,8 @@ def _compare(
     comparison = compare_measured(measured, settings, varied)
     comparison = comparison.with_costs(_measure_costs(measured, settings.weights))
     write_comparison(out, comparison)
+    with writing("--out", out):
+        replace_text(out / "report.html", build_comparison_page(comparison))
     _print(comparison, out)
 
 

@@ -18,7 +18,9 @@ ROOMS = {
         *("", "checkpoint", "comparison", "config", "curation", "data", "detector", "evaluation", "export", "layers"),
         *("model", "report", "runtime", "training"),
     },
-    "comparison": {"analysis", "amp", "checkpoint", "config", "data", "detector", "evaluation", "model", "runtime"},
+    "comparison": {
+        *("analysis", "amp", "checkpoint", "config", "data", "detector", "evaluation", "model", "report", "runtime"),
+    },
     "export": {"data", "detector", "evaluation", "model", "runtime"},
     "detector": {"amp", "checkpoint", "config", "data", "model"},
     "training": {"amp", "checkpoint", "config", "data", "evaluation", "layers", "model", "runtime"},
