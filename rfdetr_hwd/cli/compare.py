@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rfdetr_hwd.cli.options import Corruptions, Severities, Shifts
+from rfdetr_hwd.cli.robustness import add_robustness
 from rfdetr_hwd.console import print_table, say
 from rfdetr_hwd.errors import writing
 
@@ -40,6 +42,9 @@ def compare(
         float,
         typer.Option(help="Arms whose difference lies within plus or minus this are equivalent.", min=0, max=1),
     ] = 0.005,
+    shifts: Shifts = 0,
+    corruptions: Corruptions = False,
+    severities: Severities = None,
     ground_truth: Annotated[
         Path | None, typer.Option(help="COCO annotation file that result files were made for.")
     ] = None,
@@ -51,9 +56,13 @@ def compare(
     """
     from rfdetr_hwd.comparison.sources import find_sources
     from rfdetr_hwd.config.experiment import ComparisonSection
+    from rfdetr_hwd.config.robustness import read_robustness
 
+    robustness = read_robustness(shifts, corruptions, severities)
     sources = find_sources(arms)
-    settings = ComparisonSection(baseline=next(iter(sources)), margin=margin, weights=weights, split=split)
+    settings = ComparisonSection(
+        baseline=next(iter(sources)), margin=margin, weights=weights, split=split, **robustness.model_dump()
+    )
     _compare(sources, settings, [*_VARIED, *(vary or [])], ground_truth, out)
 
 
@@ -125,7 +134,8 @@ def _evaluate(checkpoint: "Checkpoint", directory: Path, settings: "ComparisonSe
     data = read_detector_split(detector, detector.config, settings.split)
     with writing("evaluation", directory), process_group() as device:
         directory.mkdir(parents=True, exist_ok=True)
-        measure_detector(detector, data, detector.config, directory, device)
+        metrics, evaluation = measure_detector(detector, data, detector.config, directory, device)
+        add_robustness(detector, evaluation, metrics, settings, directory)
 
 
 def _measure_costs(measured: "Mapping[str, Sequence[Measured]]", weights: str) -> "dict[str, ModelCost]":
@@ -143,10 +153,12 @@ def _print(comparison: "Comparison", out: Path) -> None:
     from rfdetr_hwd.comparison.results import (
         COST_HEADER,
         NOISE_HEADER,
+        ROBUSTNESS_HEADER,
         VALUE_HEADER,
         VERDICT_HEADER,
         cost_rows,
         noise_rows,
+        robustness_rows,
         value_rows,
         verdict_rows,
     )
@@ -154,6 +166,8 @@ def _print(comparison: "Comparison", out: Path) -> None:
     print_table("values: mean over seeds [range]", (*VALUE_HEADER, *comparison.metrics), value_rows(comparison))
     print_table(f"differences to {comparison.baseline}, 95 % intervals", VERDICT_HEADER, verdict_rows(comparison))
     print_table("noise", NOISE_HEADER, noise_rows(comparison))
+    if rows := robustness_rows(comparison):
+        print_table("robustness: means over seeds", ROBUSTNESS_HEADER, rows)
     if rows := cost_rows(comparison):
         print_table("cost of the model as it is shipped, measured in turns", COST_HEADER, rows)
     for note in comparison.notes:

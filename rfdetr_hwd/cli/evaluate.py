@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rfdetr_hwd.cli.options import Overrides, WeightsKind, WeightsPath
+from rfdetr_hwd.cli.options import Corruptions, Overrides, Severities, Shifts, WeightsKind, WeightsPath
 from rfdetr_hwd.cli.report import TagsFile, read_run, write_report
+from rfdetr_hwd.cli.robustness import add_robustness, print_robustness
 from rfdetr_hwd.console import digits, print_table, say
 from rfdetr_hwd.errors import writing
 
@@ -29,6 +30,9 @@ def evaluate(
     split: Annotated[Literal["val", "test"], typer.Option(help="Split to evaluate on.")] = "val",
     which: WeightsKind = "auto",
     tags: TagsFile = None,
+    shifts: Shifts = 0,
+    corruptions: Corruptions = False,
+    severities: Severities = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -38,6 +42,7 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint with COCO metrics, and write a report."""
     from rfdetr_hwd.config.load import load_config, with_bit_depth
+    from rfdetr_hwd.config.robustness import read_robustness
     from rfdetr_hwd.detector import Detector
     from rfdetr_hwd.evaluation.results import describe_protocol
     from rfdetr_hwd.report.evaluation_report import ReportInputs, check_tags
@@ -45,6 +50,7 @@ def evaluate(
     from rfdetr_hwd.runtime.process_group import process_group
 
     overrides = overrides or []
+    wanted = read_robustness(shifts, corruptions, severities)
     with process_group() as device:
         # Load the checkpoint, whose model a configuration file does not change
         of_model = [text for text in overrides if text.startswith("model.")]
@@ -61,6 +67,7 @@ def evaluate(
         with writing("--out", directory):
             directory.mkdir(parents=True, exist_ok=True)
         metrics, evaluation = measure_detector(detector, data, settings, directory, device)
+        robustness = add_robustness(detector, evaluation, metrics, wanted, directory)
         if not distributed.is_main():
             return
 
@@ -70,6 +77,7 @@ def evaluate(
             say(f"unreadable images, whose objects count as missed: {len(evaluation.unreadable)}")
         title = f"{data.images}, {data.name}\n{detector.weights} weights of {detector.checkpoint.path}"
         _print_metrics(title, metrics)
+        print_robustness(robustness)
         say(f"metrics: {directory / 'metrics.json'}\ndetections: {directory / 'predictions.json'}")
         say(f"ground truth: {directory / 'ground_truth.json'}")
 

@@ -14,3 +14,11 @@ WeightsKind = Annotated[
     typer.Option(help="Weights to use: ema, raw (non-EMA), or auto for the better validation AP."),
 ]
 CheckpointPath = Annotated[Path, typer.Argument(help="Run directory (all its checkpoints) or checkpoint directory.")]
+Shifts = Annotated[
+    int,
+    typer.Option(help="Also measure the input shifted by 1 to this many pixels, to the right and down.", min=0, max=32),
+]
+Corruptions = Annotated[bool, typer.Option("--corruptions", help="Also measure corrupted images.")]
+Severities = Annotated[
+    str | None, typer.Option(metavar="N,N...", help="Severities of the corruptions, from 1 to 5.", show_default="all")
+]

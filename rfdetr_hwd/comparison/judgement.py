@@ -13,6 +13,7 @@ from rfdetr_hwd.comparison.matched import refuse_unmatched
 from rfdetr_hwd.comparison.measured import Measured
 from rfdetr_hwd.comparison.pairing import pair_seeds
 from rfdetr_hwd.comparison.results import ArmResult, Comparison
+from rfdetr_hwd.comparison.robustness import compare_robustness
 from rfdetr_hwd.comparison.verdict import Verdict, adjust
 from rfdetr_hwd.config.experiment import ComparisonSection
 from rfdetr_hwd.evaluation.matching import Matches, match
@@ -43,6 +44,8 @@ def compare_measured(
         arm: {seed: match(run.ground_truth, run.detections) for seed, run in runs.items()}
         for arm, runs in paired.items()
     }
+    measurements = {arm: {seed: run.robustness for seed, run in runs.items()} for arm, runs in paired.items()}
+    robustness, not_compared = compare_robustness(measurements, baseline)
     # Judge every arm against the baseline, and describe where they differ.
     results = {}
     for arm in (baseline, *(name for name in arms if name != baseline)):
@@ -59,8 +62,10 @@ def compare_measured(
             by_class=by_class,
             error_costs=_mean_error_costs(known),
             by_size=_by_size(known),
+            robustness=robustness[arm],
         )
-    return Comparison(baseline, results, metrics, _protocol(paired, margin), [*notes, *_about_runs(arms)])
+    notes += [*not_compared, *_about_runs(arms)]
+    return Comparison(baseline, results, metrics, _protocol(paired, margin), notes)
 
 
 def _values(matches: Mapping[int, Matches], metrics: Sequence[str]) -> dict[str, dict[int, float | None]]:

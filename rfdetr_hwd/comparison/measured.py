@@ -8,8 +8,10 @@ from typing import Any
 from rfdetr_hwd.checkpoint.read import Checkpoint, newest_checkpoint, open_checkpoint
 from rfdetr_hwd.comparison.compare import ComparisonError
 from rfdetr_hwd.comparison.matched import Facts, read_facts
+from rfdetr_hwd.comparison.robustness import Measurement, read_measurement
 from rfdetr_hwd.comparison.sources import Source
 from rfdetr_hwd.config.experiment import ComparisonSection
+from rfdetr_hwd.config.robustness import Robustness
 from rfdetr_hwd.data.coco.ground_truth import read_annotations
 from rfdetr_hwd.evaluation.detections import Detections
 from rfdetr_hwd.evaluation.results import GROUND_TRUTH, METRICS, PREDICTIONS, read_results
@@ -30,6 +32,7 @@ class Measured:
         protocol: How they were made; empty for a file of results.
         facts: What must match between runs; `None` for a file of results.
         checkpoint: The evaluated checkpoint, if there is one.
+        robustness: Metrics on shifted and corrupted images, as far as they were measured.
     """
 
     source: Source
@@ -38,6 +41,7 @@ class Measured:
     protocol: Mapping[str, Any]
     facts: Facts | None
     checkpoint: Checkpoint | None
+    robustness: Measurement = Measurement()
 
 
 def measure(source: Source, settings: ComparisonSection, ground_truth: Path | None, evaluate: Evaluate) -> Measured:
@@ -45,7 +49,7 @@ def measure(source: Source, settings: ComparisonSection, ground_truth: Path | No
 
     Args:
         source: What to measure.
-        settings: The split, and the weights of runs and checkpoints.
+        settings: The split, the weights of runs and checkpoints, and the robustness that is measured.
         ground_truth: Annotation file of a file of results.
         evaluate: Evaluates a checkpoint.
 
@@ -73,7 +77,7 @@ def measure(source: Source, settings: ComparisonSection, ground_truth: Path | No
             f"{checkpoint.path} holds no {weights} weights; give --weights {checkpoint.weights_kinds[0]}"
         )
     folder = _evaluation_folder(checkpoint, settings.split, weights)
-    if not _is_of(folder, checkpoint.weights_sha256(weights)):
+    if not _is_of(folder, checkpoint.weights_sha256(weights), settings):
         evaluate(checkpoint, folder, settings)
     return _read(source, folder, checkpoint, read_facts(checkpoint, weights))
 
@@ -85,18 +89,21 @@ def _evaluation_folder(checkpoint: Checkpoint, split: str, weights: str) -> Path
     return parent / f"evaluate-{split}-{checkpoint.path.name}-{weights}"
 
 
-def _is_of(folder: Path, sha256: str) -> bool:
-    """Return whether a directory holds the evaluation of these weights."""
+def _is_of(folder: Path, sha256: str, wanted: Robustness) -> bool:
+    """Return whether a directory holds the evaluation of these weights, with the robustness that is wanted."""
     if not all((folder / name).is_file() for name in (METRICS, PREDICTIONS, GROUND_TRUTH)):
         return False
     try:
-        protocol = read_json_object(folder / METRICS).get("protocol", {})
+        recorded = read_json_object(folder / METRICS)
     except UntrustedFileError:
         return False
-    return isinstance(protocol, dict) and protocol.get("weights_sha256") == sha256
+    protocol = recorded.get("protocol", {})
+    is_of_weights = isinstance(protocol, dict) and protocol.get("weights_sha256") == sha256
+    return is_of_weights and read_measurement(recorded.get("robustness", {})).covers(wanted)
 
 
 def _read(source: Source, folder: Path, checkpoint: Checkpoint | None, facts: Facts | None) -> Measured:
     truth = read_annotations(folder / GROUND_TRUTH).ground_truth()
-    protocol = read_json_object(folder / METRICS).get("protocol", {}) if (folder / METRICS).is_file() else {}
-    return Measured(source, truth, read_results(folder / PREDICTIONS, truth), protocol, facts, checkpoint)
+    recorded = read_json_object(folder / METRICS) if (folder / METRICS).is_file() else {}
+    detections, robustness = read_results(folder / PREDICTIONS, truth), read_measurement(recorded.get("robustness", {}))
+    return Measured(source, truth, detections, recorded.get("protocol", {}), facts, checkpoint, robustness)

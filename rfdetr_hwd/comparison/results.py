@@ -8,6 +8,7 @@ from typing import Any
 
 from rfdetr_hwd.comparison.artefact_cost import ModelCost
 from rfdetr_hwd.comparison.noise import Spread, spread
+from rfdetr_hwd.comparison.robustness import RobustnessValue, robustness_cells
 from rfdetr_hwd.comparison.verdict import Verdict
 from rfdetr_hwd.console import digits
 from rfdetr_hwd.errors import writing
@@ -24,7 +25,7 @@ class ArmResult:
         by_class: The judgement of the AP of each class, adjusted by Holm's method.
         error_costs: Mean AP50 that fixing each type of error would gain.
         by_size: AP and recall by size of the object in model pixels, of each seed, as rows of `SIZE_COLUMNS`.
-        robustness: Metrics of shifts and corruptions, if every run has them.
+        robustness: Metrics of shifts and corruptions by name, if every run has them.
         cost: Cost of the model as it is shipped, if it can be loaded.
     """
 
@@ -33,7 +34,7 @@ class ArmResult:
     by_class: Mapping[str, Verdict] = field(default_factory=dict)
     error_costs: Mapping[str, float] = field(default_factory=dict)
     by_size: Sequence[Mapping[str, float | None]] = ()
-    robustness: Mapping[str, float | None] = field(default_factory=dict)
+    robustness: Mapping[str, RobustnessValue] = field(default_factory=dict)
     cost: ModelCost | None = None
 
     def spread(self, metric: str) -> Spread | None:
@@ -96,7 +97,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             "values": arm.values,
             "error_costs": arm.error_costs,
             "by_size": arm.by_size,
-            "robustness": arm.robustness,
+            "robustness": {metric: asdict(value) for metric, value in arm.robustness.items()},
             "cost": arm.cost._asdict() if arm.cost else None,
         }
         for name, arm in comparison.arms.items()
@@ -147,6 +148,11 @@ def noise_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     return rows
 
 
+def robustness_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    """Return the table of robustness: arm, metric, mean over the seeds, difference with its range, interval."""
+    return [(name, *cells) for name, arm in comparison.arms.items() for cells in robustness_cells(arm.robustness)]
+
+
 def cost_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     """Return the table of costs: parameters, multiply-adds, latency, its ratio to the baseline's, and what it is of."""
     return [
@@ -166,6 +172,7 @@ def cost_rows(comparison: Comparison) -> list[tuple[str, ...]]:
 VALUE_HEADER = ("arm",)
 VERDICT_HEADER = ("arm", "metric", "against the baseline")
 NOISE_HEADER = ("arm", "seeds", "smallest difference shown at 80 % power", "seeds needed for a difference of")
+ROBUSTNESS_HEADER = ("arm", "metric", "mean", "difference [range over seeds]", "95 % interval, seeds only")
 COST_HEADER = ("arm", "parameters", "multiply-adds", "latency", "ratio", "measured on")
 
 
@@ -180,6 +187,8 @@ def as_markdown(comparison: Comparison) -> str:
         "Differences are paired by seed and image. Brackets hold 95 % intervals.\n",
         _table(NOISE_HEADER, noise_rows(comparison)),
     ]
+    if robustness := robustness_rows(comparison):
+        parts += [_table(ROBUSTNESS_HEADER, robustness), "These intervals hold other seeds, but not other images.\n"]
     if costs := cost_rows(comparison):
         parts += [_table(COST_HEADER, costs), "Latency is that of one image, measured in turns.\n"]
     parts += [f"- {_escape(note)}" for note in comparison.notes]

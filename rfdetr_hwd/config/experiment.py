@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
 from rfdetr_hwd.config.load import known_keys, load_config
+from rfdetr_hwd.config.robustness import Robustness
 from rfdetr_hwd.config.schema import Config, Section
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.files import read_yaml
@@ -23,8 +24,8 @@ Overrides = dict[str, Any]
 """Values by dotted key of the configuration."""
 
 
-class ComparisonSection(Section):
-    """How the arms are compared."""
+class ComparisonSection(Robustness):
+    """How the arms are compared, and which robustness beside AP."""
 
     baseline: str | None = None
     """The arm that every other arm is compared with. `null`: the first one."""

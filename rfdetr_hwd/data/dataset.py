@@ -64,8 +64,12 @@ class DetectionDataset(Dataset[Batch | Failure]):
         resize: How an image is fitted into the model's square.
         on_bad_image: `quarantine` replaces an unreadable image in training by one that is drawn from (seed, epoch,
             image id), and skips it in evaluation. `fail` makes it an error.
+
+    Attributes:
         corruption: Corrupts every image, to evaluate robustness; `None`: images as they are.
     """
+
+    corruption: Corruption | None = None
 
     def __init__(
         self,
@@ -73,9 +77,8 @@ class DetectionDataset(Dataset[Batch | Failure]):
         augmentation: Augmentation | None = None,
         resize: Resize = "stretch",
         on_bad_image: Literal["quarantine", "fail"] = "fail",
-        corruption: Corruption | None = None,
     ) -> None:
-        self.data, self.augmentation, self.corruption = data, augmentation, corruption
+        self.data, self.augmentation = data, augmentation
         self.resize, self.on_bad_image = resize, on_bad_image
 
     def __len__(self) -> int:

@@ -1,7 +1,8 @@
 """Evaluate a model on a split. Training, `evaluate` and `export` share this code."""
 
+import copy
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -54,14 +55,7 @@ class Evaluation:
     found: dict[str, Detections] = field(default_factory=dict)
 
     @classmethod
-    def build(
-        cls,
-        model: BuiltModel,
-        data: DetectionData,
-        config: Config,
-        device: torch.device,
-        corruption: Corruption | None = None,
-    ) -> "Evaluation":
+    def build(cls, model: BuiltModel, data: DetectionData, config: Config, device: torch.device) -> "Evaluation":
         """Prepare to evaluate networks of a model on a split.
 
         Args:
@@ -69,14 +63,13 @@ class Evaluation:
             data: The split.
             config: Settings of data, evaluation and precision.
             device: Where the networks are.
-            corruption: Corrupts every image; `None`: images as they are.
 
         Raises:
             DatasetError: The split has none of the model's classes, or no object of them.
         """
         settings = config.evaluation
         partition = Partition(distributed.rank(), distributed.world_size())
-        dataset = DetectionDataset(data, None, model.resize, config.data.on_bad_image, corruption)
+        dataset = DetectionDataset(data, None, model.resize, config.data.on_bad_image)
         workers = Workers(config.data.workers, config.data.worker_timeout)
         classes = data.map_classes(model.class_names)
         _refuse_nothing(data, classes)
@@ -92,6 +85,13 @@ class Evaluation:
             pass_size=PassSize(settings.batch_size),
             unreadable=unreadable,
         )
+
+    def corrupted(self, corruption: Corruption) -> "Evaluation":
+        """Return an evaluation of the same images, corrupted. What is known of memory and bad images is shared."""
+        loader = copy.copy(self.loader)
+        loader.dataset = copy.copy(self.loader.dataset)
+        loader.dataset.corruption = corruption
+        return replace(self, loader=loader)
 
     def fit_into_memory(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Find, on a GPU, the largest evaluation batch that fits beside the training of the network."""

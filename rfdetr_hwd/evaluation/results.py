@@ -72,6 +72,17 @@ def write_results(
         replace_text(folder / GROUND_TRUTH, json.dumps(_describe_truth(data)))
 
 
+def write_robustness(folder: Path, robustness: Mapping[str, Any]) -> None:
+    """Add metrics on shifted and corrupted images to the `metrics.json` that was written before they were measured.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    with writing("--out", folder):
+        written = json.loads((folder / METRICS).read_text())
+        replace_text(folder / METRICS, json.dumps({**written, "robustness": robustness}, indent=2))
+
+
 def _results_text(detections: Detections) -> Iterator[str]:
     """Yield the parts of the JSON text of detections, as `json.dumps` writes it."""
     yield "["

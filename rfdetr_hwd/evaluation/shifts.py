@@ -30,6 +30,7 @@ class Shifted(nn.Module):
     def __init__(self, network: nn.Module, pixels: int) -> None:
         super().__init__()
         self.network, self.pixels = network, pixels
+        self.train(network.training)  # what restores this module's mode restores the network's, too
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """Return the outputs of the network for the shifted images."""

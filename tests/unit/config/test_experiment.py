@@ -43,7 +43,7 @@ def test_options_of_a_downsampler_are_one_value() -> None:
     ("changed", "message"),
     [
         ({"armes": {}}, "armes: unknown key; the known keys are base"),
-        ({"comparison": {"metric": "AP"}}, "comparison.metric: unknown key; the known keys are baseline"),
+        ({"comparison": {"metric": "AP"}}, "comparison.metric: unknown key; the known keys are shifts"),
         ({"comparison": {"baseline": "conv"}}, "comparison.baseline is 'conv', but the arms are ['hwd', 'spd']"),
         ({"comparison": {"margin": -1}}, "comparison.margin = -1"),
         ({"arms": {"hwd": {}}}, "at least two arms"),
