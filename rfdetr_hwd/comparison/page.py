@@ -22,6 +22,9 @@ _SIZES = (
     "detail should show it on the left."
 )
 _ERRORS = "How much AP50 each arm would gain if all errors of one type were fixed, as a mean over the seeds."
+_SMALL = 0.001
+"""Change of AP50 that is not worth a sentence."""
+_ROBUSTNESS = "On shifted and on corrupted images. These intervals hold other seeds, but not other images."
 _COST = "Cost of the model as it is shipped, on this machine. The forward passes of one image took turns."
 
 
@@ -57,13 +60,27 @@ def _sections_of_detail(comparison: Comparison) -> list[Section]:
         sections.append(Section("Object size", _SIZES, pictures=[picture]))
     if all(arm.error_costs for arm in arms):
         picture = _picture(plots.plot_errors(comparison), "AP50 lost to each type of error.")
-        sections.append(Section("Errors", _ERRORS, pictures=[picture]))
+        sections.append(Section("Errors", " ".join([_ERRORS, *_changes(comparison)]), pictures=[picture]))
     if any(len(arm.by_class) > 1 for arm in arms):
         text = "AP of each class. The verdicts are adjusted by Holm's method for the number of classes."
         sections.append(Section("Classes", text, tables=[Table(results.VERDICT_HEADER, _class_rows(comparison))]))
+    if rows := results.robustness_rows(comparison):
+        sections.append(Section("Robustness", _ROBUSTNESS, tables=[Table(results.ROBUSTNESS_HEADER, rows)]))
     if costs := results.cost_rows(comparison):
         sections.append(Section("Cost", _COST, tables=[Table(results.COST_HEADER, costs)]))
     return sections
+
+
+def _changes(comparison: Comparison) -> list[str]:
+    """Return where each arm loses more than the baseline, a sentence each."""
+    before = comparison.arms[comparison.baseline].error_costs
+    sentences = []
+    for name, arm in comparison.verdicts():
+        changes = {kind: arm.error_costs[kind] - before[kind] for kind in before}
+        kind = max(changes, key=lambda kind: changes[kind])
+        if changes[kind] > _SMALL:
+            sentences.append(f"Where {name} loses more than {comparison.baseline}, most of it is {kind} boxes.")
+    return sentences
 
 
 def _value_table(comparison: Comparison) -> Table:
