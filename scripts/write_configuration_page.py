@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pages import DOCS
 
+from rfdetr_hwd.config.experiment import Experiment
 from rfdetr_hwd.config.schema import Config
 
 PAGE = DOCS / "configuration.md"
@@ -29,6 +30,13 @@ Unknown keys and bad values are refused before anything is loaded. The message n
 and the nearest known key. The run directory keeps the resolved configuration as `config.yaml`.
 """
 
+EXPERIMENTS = """
+# The file of an experiment
+
+One YAML file describes the runs of `rfdetr-hwd experiment`: `configs/experiments/` holds examples. Keys of the
+configuration are written by their dotted names or nested, as in a configuration.
+"""
+
 
 def write_page() -> str:
     """Return the page as Markdown."""
@@ -40,7 +48,20 @@ def write_page() -> str:
             sections += write_section(name, target(field, schema), schema)
         else:
             top += [write_row(name, field, name in schema.get("required", ()), schema)]
-    return "\n".join([INTRODUCTION, *sections, "## Outside the sections", "", *HEAD, *top]) + "\n"
+    own = [INTRODUCTION, *sections, "## Outside the sections", "", *HEAD, *top]
+    return "\n".join([*own, EXPERIMENTS, *write_experiment()]) + "\n"
+
+
+def write_experiment() -> Iterator[str]:
+    """Yield the lines about the file of an experiment."""
+    schema = Experiment.model_json_schema()
+    yield from HEAD
+    for name, field in schema["properties"].items():
+        parts = target(field, schema)["properties"] if is_section(field, schema) else {}
+        if not parts:
+            yield write_row(name, field, name in schema["required"], schema)
+        for key, part in parts.items():
+            yield write_row(f"{name}.{key}", part, False, schema)
 
 
 HEAD = ("| key | default | values | meaning |", "|---|---|---|---|")

@@ -50,9 +50,10 @@ def compare(
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory of the comparison.")] = Path("comparison"),
 ) -> None:
-    """Compare arms with each other: paired by seed and image, with intervals and a verdict.
+    """Say whether one arm is better than another.
 
-    Arms must match in everything but what is compared. Runs are evaluated with their last checkpoint.
+    Differences are paired by seed and image. Each has a 95 % interval and a verdict. Arms must match in everything but
+    what is compared. Runs are evaluated with their last checkpoint.
     """
     from rfdetr_hwd.comparison.sources import find_sources
     from rfdetr_hwd.config.experiment import ComparisonSection

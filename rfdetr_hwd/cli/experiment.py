@@ -27,10 +27,11 @@ def experiment(
     ] = False,
     workers: Annotated[int, typer.Option(help="Runs to train at once.", min=1)] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="Directory of the comparison.", show_default="comparison in the experiment's")
+        Path | None,
+        typer.Option(help="Directory of the comparison's files.", show_default="comparison in the output directory"),
     ] = None,
 ) -> None:
-    """Train every arm of an experiment with every seed, then compare the arms.
+    """Train arms with several seeds, and compare them.
 
     Finished runs are not trained again, and stopped runs resume. Several processes may work on one experiment.
     """

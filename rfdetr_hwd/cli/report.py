@@ -41,7 +41,7 @@ def report(
         typer.Option(help="Directory of the report.", show_default="that of the evaluation; report with --predictions"),
     ] = None,
 ) -> None:
-    """Report on an evaluation: errors, thresholds, worst images, training curves.
+    """Report errors, thresholds and worst images.
 
     A run has an evaluation after training and after `evaluate`. The newest one is reported.
     """

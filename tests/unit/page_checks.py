@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 import shlex
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import typer
 import yaml
 
 from rfdetr_hwd.cli.app import app
+from rfdetr_hwd.config.experiment import load_experiment
 from rfdetr_hwd.config.load import known_keys, load_config, parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import UserError
@@ -144,12 +146,28 @@ def yaml_problems(page: str) -> list[str]:
     problems = []
     for text in blocks(page, "yaml"):
         values: Mapping[str, Any] = yaml.safe_load(text)
+        if "arms" in values:
+            problems += _experiment_problems(values)
+            continue
         sections = {key: {**LEAST.get(key, {}), **(values.get(key) or {})} for key in {**LEAST, **values}}
         try:
             parse_config(sections)
         except UserError as error:
             problems.append(str(error))
     return problems
+
+
+def _experiment_problems(values: Mapping[str, Any]) -> list[str]:
+    """Return what an experiment does not accept. Its base is a shipped configuration."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "experiment.yaml"
+        base = (ROOT / "configs" / "experiments" / str(values["base"])).resolve()
+        file.write_text(yaml.safe_dump({**values, "base": str(base)}))
+        try:
+            load_experiment(file)
+        except UserError as error:
+            return [str(error)]
+    return []
 
 
 def python_problems(page: str) -> list[str]:
