@@ -133,8 +133,7 @@ def _evaluate(checkpoint: "Checkpoint", directory: Path, settings: "ComparisonSe
     say(f"evaluating {checkpoint.path}, {settings.weights} weights")
     detector = Detector.load(checkpoint.path, settings.weights)
     data = read_detector_split(detector, detector.config, settings.split)
-    with writing("evaluation", directory), process_group() as device:
-        directory.mkdir(parents=True, exist_ok=True)
+    with process_group() as device:
         metrics, evaluation = measure_detector(detector, data, detector.config, directory, device)
         add_robustness(detector, evaluation, metrics, settings, directory)
 

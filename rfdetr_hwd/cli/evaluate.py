@@ -62,10 +62,8 @@ def evaluate(
         data = read_detector_split(detector, settings, split)
         check_tags(tags, data)
 
-        # Evaluate, after the output directory is made, so that an error there comes early
+        # Evaluate
         directory = out or _default_directory(weights, split)
-        with writing("--out", directory):
-            directory.mkdir(parents=True, exist_ok=True)
         metrics, evaluation = measure_detector(detector, data, settings, directory, device)
         robustness = add_robustness(detector, evaluation, metrics, wanted, directory)
         if not distributed.is_main():
@@ -101,9 +99,13 @@ def measure_detector(
     from rfdetr_hwd.runtime import distributed
     from rfdetr_hwd.runtime.launch import num_local_ranks
 
+    # Make the directory before the images are read, so that an error there comes early.
     evaluation = Evaluation.build(detector.model, data, settings, device)
+    with writing("--out", directory):
+        directory.mkdir(parents=True, exist_ok=True)
     if distributed.is_main():
         foresee_shortage({"evaluation": evaluation.loader.largest_batch}, settings.data.workers, num_local_ranks())
+    # Evaluate, and write the files.
     metrics = evaluation.measure(detector.network)
     if distributed.is_main():
         protocol = {**describe_protocol(evaluation, data), **detector.describe()}
