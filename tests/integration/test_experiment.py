@@ -21,7 +21,7 @@ def experiment(command: Run, config_file: Path, tmp_path_factory: pytest.TempPat
         "overrides": {"train.epochs": 1, "output.keep_last": 1},
         "arms": {"conv2x2": {"downsample": {"name": "conv2x2", "init": "equal"}}, "hwd": {"downsample.init": "equal"}},
         "seeds": [0, 1],
-        "comparison": {"metrics": [METRIC, "AP50"], "margin": 0.5, "shifts": 1, "corruptions": True, "severities": [1]},
+        "comparison": {"metrics": [METRIC, "AP50"], "margin": 0.5, "shifts": 1},
         "output": str(root / "runs"),
     }
     (root / "experiment.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
@@ -113,19 +113,16 @@ def test_robustness_is_compared_and_measured_once(experiment: Path, cli: Run, tm
     compared = json.loads((experiment / "runs" / "comparison" / "compare.json").read_text())["arms"]
     for number, arm in enumerate(("conv2x2", "hwd")):  # as sorted above, two seeds each
         of_arm = recorded[2 * number : 2 * number + 2]
-        assert compared[arm]["robustness"]["mPC"]["mean"] == pytest.approx(
-            sum(r["corruptions"]["mPC"] for r in of_arm) / 2
-        )
         worst = [min(r["shifts"]["AP"]) for r in of_arm]
         assert compared[arm]["robustness"]["AP_worst"]["mean"] == pytest.approx(sum(worst) / 2)
-    differences = compared["hwd"]["robustness"]["mPC"]["difference"]["by_seed"]
-    of_seeds = [recorded[2 + seed]["corruptions"]["mPC"] - recorded[seed]["corruptions"]["mPC"] for seed in (0, 1)]
+    differences = compared["hwd"]["robustness"]["AP_worst"]["difference"]["by_seed"]
+    of_seeds = [min(recorded[2 + seed]["shifts"]["AP"]) - min(recorded[seed]["shifts"]["AP"]) for seed in (0, 1)]
     assert list(differences.values()) == pytest.approx(of_seeds)
-    assert compared["conv2x2"]["robustness"]["mPC"]["difference"] is None
-    assert "| hwd | mPC |" in (experiment / "runs" / "comparison" / "compare.md").read_text()
+    assert compared["conv2x2"]["robustness"]["AP_worst"]["difference"] is None
+    assert "| hwd | AP_worst |" in (experiment / "runs" / "comparison" / "compare.md").read_text()
 
     # The same again measures nothing, other shifts are measured.
-    options = ["--corruptions", "--severities", 1, "--out", tmp_path / "out"]
+    options = ["--out", tmp_path / "out"]
     again = cli("compare", experiment / "runs", "--shifts", 1, *options)
     assert again.returncode == 0, again.stderr
     assert "evaluating" not in again.stdout
