@@ -78,6 +78,11 @@ class Detector:
         return stored if (stored := self._stored_threshold("threshold")) is not None else DEFAULT_THRESHOLD
 
     @property
+    def has_threshold(self) -> bool:
+        """Whether a confidence threshold is recorded with the checkpoint."""
+        return self._stored_threshold("threshold") is not None
+
+    @property
     def class_thresholds(self) -> dict[str, float]:
         """Confidence threshold of each class by name: that of its best F1, or `threshold` if it is not recorded."""
         found = {name: self._stored_threshold(f"threshold/{name}") for name in self.class_names}

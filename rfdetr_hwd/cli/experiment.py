@@ -46,8 +46,9 @@ def experiment(
     _print_plan(plan, statuses)
 
     # Measure and report the cost.
-    if left:
-        _report_cost(left, workers)
+    broken = _report_cost(left, workers) if left else []
+    if dry_run and broken:
+        raise ExperimentError(f"these arms fail in their first steps: {', '.join(broken)}. See the messages above")
     if dry_run:
         return
 
@@ -81,19 +82,22 @@ def _print_plan(plan: "Plan", statuses: "dict[str, Status]") -> None:
     print_table(f"experiment in {plan.experiment.output}", ("arm", "changes", "seeds"), rows)
 
 
-def _report_cost(left: "list[PlannedRun]", workers: int) -> None:
-    """Measure a few steps of each arm that is not finished, and print the cost."""
+def _report_cost(left: "list[PlannedRun]", workers: int) -> list[str]:
+    """Measure a few steps of each arm that is not finished, and print the cost. Return the arms that fail."""
     from rfdetr_hwd.comparison.cost import CostError, describe_cost, measure_cost
 
-    costs = {}
+    costs, broken = {}, []
     for run in {run.arm: run for run in reversed(left)}.values():
+        say(f"measuring a few steps of {run.arm}")
         try:
             costs[run.arm] = measure_cost(run)
         except CostError as error:  # its runs may fail, too; those of the other arms are trained
             say(f"warning: {error}")
+            broken.append(run.arm)
     rows = [(arm, f"{c.seconds_per_step:.3f}", f"{c.steps:,}", f"{c.hours:.2f}") for arm, c in costs.items()]
     print_table("cost, measured one run at a time", ("arm", "seconds per step", "steps", "hours per run"), rows)
-    say(describe_cost(costs, [run for run in left if run.arm in costs], workers))
+    say(describe_cost(costs, left, workers))
+    return broken
 
 
 def _devices(workers: int) -> list[str]:

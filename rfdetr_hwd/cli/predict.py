@@ -1,8 +1,8 @@
 """`rfdetr-hwd predict`: detect objects in an image or a directory of images."""
 
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -44,10 +44,11 @@ def predict(
     from rfdetr_hwd.report.gallery import Gallery, json_list
     from rfdetr_hwd.report.legend import write_legend
 
-    # Find the images, and load the model
+    # Check the threshold, find the images, and load the model
+    wanted = _read_threshold(threshold)
     paths = find_images(source, out)
     detector = Detector.load(weights, overrides=overrides or [])
-    chosen = _choose_threshold(detector, threshold)
+    chosen = detector.class_thresholds if wanted == "per-class" else wanted
     gallery = Gallery(out, detector.class_names)
 
     # Detect and draw, a few images at a time
@@ -69,33 +70,36 @@ def predict(
     if not gallery.images:
         raise ImageError(f"none of the {len(paths)} images of {source} can be decoded")
     counts = f"{gallery.detections} detections in {gallery.images} of {len(paths)} images"
-    say(f"{counts} with {detector.weights} weights, {_describe_threshold(chosen, threshold)}")
+    say(f"{counts} with {detector.weights} weights, {_describe_threshold(detector, wanted)}")
     say(f"pictures: {out}\noverview: {out / 'overview.png'}\ndetections: {out / 'detections.json'}")
     if gallery.failed:
         failed = f"{gallery.failed} of {len(paths)} images could not be read or drawn"
         raise PredictionError(f"{failed}: see the messages above")
 
 
-def _choose_threshold(detector: "Detector", wanted: str | None) -> "float | Mapping[str, float]":
-    """Return the confidence threshold of all classes, or of each.
+def _read_threshold(text: str | None) -> float | Literal["per-class"] | None:
+    """Return the wanted threshold, or `None` for that of the model.
 
     Raises:
-        ConfigError: The wanted one is neither a number nor `per-class`.
+        ConfigError: It is neither a number in [0, 1] nor `per-class`.
     """
+    if text is None:
+        return None
+    if text == "per-class":
+        return "per-class"
+    with suppress(ValueError):
+        value = float(text)
+        if 0 <= value <= 1:
+            return value
+    raise ConfigError(f"--threshold {text}: give a number between 0 and 1, or per-class")
+
+
+def _describe_threshold(detector: "Detector", wanted: float | str | None) -> str:
+    """Return which confidence threshold is used, and where it comes from."""
+    if isinstance(wanted, float):
+        return f"threshold {wanted:g}"
+    origin = "best F1 on the validation images" if detector.has_threshold else "none is recorded"
     if wanted is None:
-        return detector.threshold
-    if wanted == "per-class":
-        return detector.class_thresholds
-    try:
-        value = float(wanted)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise ConfigError(f"--threshold {wanted}: give a number between 0 and 1, or per-class")
-    return value
-
-
-def _describe_threshold(chosen: "float | Mapping[str, float]", wanted: str | None) -> str:
-    if isinstance(chosen, float):
-        return f"threshold {chosen:.2f}{'' if wanted else ' (--threshold changes it)'}"
-    return "thresholds " + ", ".join(f"{name} {value:.2f}" for name, value in chosen.items())
+        return f"threshold {detector.threshold:.2f} ({origin}; --threshold changes it)"
+    named = ", ".join(f"{name} {value:.2f}" for name, value in detector.class_thresholds.items())
+    return f"thresholds {named} ({origin})"

@@ -46,9 +46,12 @@ def report(
     A run has an evaluation after training and after `evaluate`. The newest one is reported.
     """
     if (source is None) == (predictions is None):
-        raise ConfigError("give a run or evaluation directory, or --predictions FILE with --ground-truth FILE")
+        both = "give a run or evaluation directory, or --predictions FILE with --ground-truth FILE"
+        raise ConfigError(both if source is None else f"{both}, not both")
     if (predictions is None) != (ground_truth is None):
         raise ConfigError("--predictions and --ground-truth go together")
+    if images is not None and not images.is_dir():
+        raise ConfigError(f"--images: there is no directory {images}")
     if source is not None:
         folder = _find_evaluation(source)
         write_report(_read_evaluation(folder, source, images, tags), out or folder)
@@ -101,22 +104,20 @@ def _find_evaluation(source: Path) -> Path:
 
 
 def _read_evaluation(folder: Path, source: Path, images: Path | None, tags: Path | None) -> "ReportInputs":
-    from rfdetr_hwd.data.coco.ground_truth import read_annotations
-    from rfdetr_hwd.data.findings import KINDS
+    from rfdetr_hwd.data.coco.ground_truth import read_evaluated
     from rfdetr_hwd.data.images import ReadOptions
     from rfdetr_hwd.evaluation.results import GROUND_TRUTH, METRICS, PREDICTIONS, read_results
     from rfdetr_hwd.files import UntrustedFileError, read_json_object
     from rfdetr_hwd.report.evaluation_report import ReportInputs
 
-    # Read the protocol and the annotations, whose errors were accepted when they were evaluated
+    # Read the protocol and the annotations
     try:
         protocol = read_json_object(folder / METRICS)["protocol"]
         options = ReadOptions(protocol["bit_depth"], protocol["exif"])
         root = images or Path(protocol["data"])
     except (UntrustedFileError, KeyError, TypeError) as error:
         raise ReportError(f"{folder / METRICS} is not the file of an evaluation: {error}") from None
-    allowed = [kind for kind, about in KINDS.items() if about.level == "error" and about.can_allow]
-    data = read_annotations(folder / GROUND_TRUTH, allowed)
+    data = read_evaluated(folder / GROUND_TRUTH)
     data = replace(data, name=protocol.get("split", folder.name), images=root, options=options)
 
     # Find the run

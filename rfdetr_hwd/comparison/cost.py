@@ -92,6 +92,10 @@ def _total_steps(folder: Path) -> int | None:
 
 def describe_cost(costs: Mapping[str, ArmCost], left: Sequence[PlannedRun], workers: int) -> str:
     """Return the cost of the runs that are left, in one line."""
-    hours = sum(costs[run.arm].hours for run in left)
+    known = [run for run in left if run.arm in costs]
+    if not known:
+        return f"{len(left)} runs to train, of unknown cost"
+    hours = sum(costs[run.arm].hours for run in known)
+    unknown = f", and {len(left) - len(known)} of unknown cost" if len(known) < len(left) else ""
     wall = f", {hours / workers:.1f} h with {workers} workers" if workers > 1 else ""
-    return f"{len(left)} runs to train: {hours:.1f} h{wall}. Evaluations come on top"
+    return f"{len(left)} runs to train: {hours:.1f} h{wall}{unknown}. Evaluations come on top"

@@ -69,8 +69,8 @@ def judge(estimate: Estimate, margin: float, seeds_a: Mapping[int, float], seeds
     half = estimate.half_width(TAIL)
     judged = Verdict(
         difference=estimate.difference,
-        low=estimate.difference - half,
-        high=estimate.difference + half,
+        low=max(-1.0, estimate.difference - half),
+        high=min(1.0, estimate.difference + half),
         verdict="undecided",
         text="",
         margin=margin,

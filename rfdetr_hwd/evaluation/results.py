@@ -23,6 +23,8 @@ MAX_RESULTS_BYTES = 2 << 30
 """Largest file of detections: 13 million of them."""
 _ROW = '{"image_id": %d, "category_id": %d, "bbox": [%r, %r, %r, %r], "score": %r}'
 _CHUNK = 10_000  # detections
+_LARGEST_PIXEL = 1e9
+"""Largest coordinate of a box: areas of larger ones overflow."""
 
 
 class ResultsError(UserError):
@@ -121,8 +123,8 @@ def read_results(path: Path, ground_truth: Mapping[str, Any]) -> Detections:
     return Detections(
         _read_ids(path, entries, "image_id", "images", ground_truth),
         _read_ids(path, entries, "category_id", "categories", ground_truth),
-        _read_column(path, entries, "bbox", _read_boxes, "four finite numbers"),
-        _read_column(path, entries, "score", _read_numbers, "a finite number"),
+        _read_column(path, entries, "bbox", _read_boxes, "[x, y, width, height] in pixels, the size not negative"),
+        _read_column(path, entries, "score", _read_scores, "a number from 0 to 1"),
     )
 
 
@@ -172,11 +174,19 @@ def _read_whole(values: list[Any]) -> list[int] | None:
 
 
 def _read_boxes(values: list[Any]) -> NDArray[np.float64] | None:
-    """Return boxes (N, 4), or `None` if one is no list of four finite numbers."""
+    """Return boxes (N, 4), or `None` if one is no list of four numbers, the size not negative."""
     if not set(map(type, values)) <= {list} or not set(map(len, values)) <= {4}:
         return None
     numbers = _read_numbers(list(itertools.chain.from_iterable(values)))
-    return None if numbers is None else numbers.reshape(-1, 4)
+    if numbers is None or (np.abs(numbers) > _LARGEST_PIXEL).any() or (numbers.reshape(-1, 4)[:, 2:] < 0).any():
+        return None
+    return numbers.reshape(-1, 4)
+
+
+def _read_scores(values: list[Any]) -> NDArray[np.float64] | None:
+    """Return scores (N,), or `None` if one is no number from 0 to 1."""
+    numbers = _read_numbers(values)
+    return None if numbers is None or (numbers < 0).any() or (numbers > 1).any() else numbers
 
 
 def _read_numbers(values: list[Any]) -> NDArray[np.float64] | None:

@@ -342,9 +342,9 @@ def test_a_letterboxed_model_is_measured_as_it_was_trained(
 def test_predict_names_what_it_cannot_use(cli: Run, trained: Path, tmp_path: Path) -> None:
     refused(cli("predict", tmp_path / "no.jpg", "--weights", trained), 2, "no image or directory")
     refused(cli("predict", tmp_path, "--weights", trained), 2, "contains no images")
-    too_high = cli("predict", tmp_path, "--weights", trained, "--threshold", "7")
-    assert too_high.returncode == 2
-    assert "Invalid value for '--threshold'" in too_high.stderr
+    for threshold in ("7", "nan", "high"):
+        wrong = cli("predict", tmp_path, "--weights", trained, "--threshold", threshold)
+        refused(wrong, 2, f"--threshold {threshold}: give a number between 0 and 1, or per-class")
     (tmp_path / "a.jpg").write_bytes(b"broken")
     refused(cli("predict", tmp_path, "--weights", trained, "--out", tmp_path / "out"), 1, "can be decoded")
 

@@ -13,14 +13,15 @@ from unittest import mock
 import torch
 
 from rfdetr_hwd.amp import describe_precision
-from rfdetr_hwd.cli import doctor
+from rfdetr_hwd.cli import doctor, experiment
+from rfdetr_hwd.comparison import artefact_cost
 from rfdetr_hwd.runtime import determinism
 from rfdetr_hwd.runtime import process_group as joining
 from rfdetr_hwd.runtime.distributed import RankError
 from rfdetr_hwd.runtime.environment import describe_devices, describe_environment
 from rfdetr_hwd.runtime.memory import is_out_of_memory
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
-from rfdetr_hwd.training import progress
+from rfdetr_hwd.training import speed
 from rfdetr_hwd.training.assignment import prepare_solver
 from tests.rehearsal import steps
 from tests.rehearsal.checks import check, silent
@@ -72,8 +73,30 @@ def machine() -> None:
         expected = {"name": "Card", "memory_gib": 24.0, "compute_capability": "8.6", "native_bfloat16": True}
         check(device == expected, f"described as {device}")
         check(describe_environment()["libraries"]["nccl"] == "2.27.3", "nccl's version is not recorded")
-        check(progress._memory_gib() == 3.0, "the memory in use is not said")
+        check(speed.peak_memory() == 3 * 2**30, "the memory in use is not said")
         check(is_out_of_memory(RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED")), "a full GPU is not recognised")
+
+
+def workers() -> None:
+    """The workers of an experiment are spread over the GPUs."""
+    with (
+        mock.patch.dict(os.environ),
+        mock.patch("torch.cuda.is_available", return_value=True),
+        mock.patch("torch.cuda.device_count", return_value=2),
+    ):
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        check(experiment._devices(2) == ["0", "1"], "the GPUs are not shared out")
+        os.environ["CUDA_VISIBLE_DEVICES"] = "4,7"
+        check(experiment._devices(2) == ["4", "7"], "hidden GPUs are used")
+        check(experiment._devices(1) == [], "a single worker is kept from a GPU")
+
+
+def latency() -> None:
+    """A pass is timed until the GPU is done."""
+    image = SimpleNamespace(is_cuda=True, device=steps.CUDA)
+    with mock.patch("torch.cuda.synchronize") as waited:
+        artefact_cost._wait(image)
+    check(waited.call_args.args == (steps.CUDA,), "the GPU may still compute")
 
 
 def precision() -> None:

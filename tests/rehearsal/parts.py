@@ -39,6 +39,8 @@ def parts(downsamplers: Iterable[str]) -> list[Part]:
         Part("random generators", "patched", of_the_machine.generators),
         Part("train.deterministic", "patched", of_the_machine.deterministic),
         Part("what is said of the machine", "patched", of_the_machine.machine),
+        Part("workers of an experiment", "patched", of_the_machine.workers),
+        Part("latency", "patched", of_the_machine.latency),
         Part("what is said of the precision", "patched", of_the_machine.precision),
         Part("assignment solver", "patched", of_the_machine.solver),
         Part("process group", "patched", of_the_machine.process_group),

@@ -125,6 +125,10 @@ class Collected:
         """Keep detections of another process."""
         self.detections += detections
 
+    def thresholds(self) -> dict[str, float | None]:
+        """Know none."""
+        return {}
+
     def compute(self) -> dict[str, float]:
         """Return no metrics."""
         return {}

@@ -6,10 +6,19 @@ from pathlib import Path
 
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.coco.read import read_coco
-from rfdetr_hwd.data.findings import DatasetError, Findings, check_allowed, name_entry
+from rfdetr_hwd.data.findings import KINDS, DatasetError, Findings, check_allowed, name_entry
 from rfdetr_hwd.data.listing import FileList
 from rfdetr_hwd.data.sizes import read_annotated
 from rfdetr_hwd.data.validate import index_split
+
+
+def read_evaluated(path: Path) -> DetectionData:
+    """Read the annotations of an evaluation. Errors that can be accepted were accepted when it was made.
+
+    Raises:
+        DatasetError: The file cannot be read.
+    """
+    return read_annotations(path, [kind for kind, about in KINDS.items() if about.level == "error" and about.can_allow])
 
 
 def read_annotations(path: Path, allow: Sequence[str] = ()) -> DetectionData:

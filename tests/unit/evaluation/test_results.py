@@ -22,7 +22,7 @@ def make_detections(number: int) -> Detections:
     return Detections(
         rng.choice([0, 2**62], number),
         rng.choice([0, 90], number),
-        rng.normal(0, 300, (number, 4)).astype(np.float32).astype(np.float64),
+        np.abs(rng.normal(0, 300, (number, 4)).astype(np.float32)).astype(np.float64),
         rng.random(number),
     )
 
@@ -49,14 +49,30 @@ def test_detections_are_written_as_json_writes_them_and_read_again(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"bbox": [1, 2, 3]}, "bbox of detection 1 must be four finite numbers, not [1, 2, 3]"),
-        ({"bbox": [1, 2, 3, "4"]}, "bbox of detection 1 must be four finite numbers"),
-        ({"bbox": [1, 2, 3, True]}, "bbox of detection 1 must be four finite numbers"),
-        ({"bbox": {"x": 1}}, "bbox of detection 1 must be four finite numbers"),
-        ({"bbox": None}, "bbox of detection 1 must be four finite numbers, not None"),
-        ({"score": "0.5"}, "score of detection 1 must be a finite number, not '0.5'"),
-        ({"score": True}, "score of detection 1 must be a finite number, not True"),
-        ({"score": 10**400}, "score of detection 1 must be a finite number, not 1000"),
+        (
+            {"bbox": [1, 2, 3]},
+            "bbox of detection 1 must be [x, y, width, height] in pixels, the size not negative, not [1, 2, 3]",
+        ),
+        (
+            {"bbox": [1, 2, 3, "4"]},
+            "bbox of detection 1 must be [x, y, width, height] in pixels, the size not negative",
+        ),
+        (
+            {"bbox": [1, 2, 3, True]},
+            "bbox of detection 1 must be [x, y, width, height] in pixels, the size not negative",
+        ),
+        ({"bbox": {"x": 1}}, "bbox of detection 1 must be [x, y, width, height] in pixels, the size not negative"),
+        (
+            {"bbox": None},
+            "bbox of detection 1 must be [x, y, width, height] in pixels, the size not negative, not None",
+        ),
+        ({"score": "0.5"}, "score of detection 1 must be a number from 0 to 1, not '0.5'"),
+        ({"score": True}, "score of detection 1 must be a number from 0 to 1, not True"),
+        ({"score": -0.1}, "score of detection 1 must be a number from 0 to 1, not -0.1"),
+        ({"score": 1.01}, "score of detection 1 must be a number from 0 to 1, not 1.01"),
+        ({"bbox": [1, 2, -3, 3]}, "bbox of detection 1 must be [x, y, width, height] in pixels, the size not negative"),
+        ({"bbox": [1, 2, 1e300, 3]}, "bbox of detection 1 must be [x, y, width, height] in pixels"),
+        ({"score": 10**400}, "score of detection 1 must be a number from 0 to 1, not 1000"),
         ({"image_id": 7}, "image_id 7 of detection 1 is not among the 2 images of the ground truth; unknown ids: 1."),
         ({"image_id": "0"}, "image_id of detection 1 must be a whole number, not '0'"),
         ({"image_id": 0.5}, "image_id of detection 1 must be a whole number, not 0.5"),
@@ -82,7 +98,10 @@ def test_an_invalid_detection_is_named(change: dict[str, Any], reason: str, tmp_
         (json.dumps([GOOD, 5]), "detection 1 must be an object, not 5"),
         (json.dumps([{"image_id": 0, "bbox": [0, 0, 1, 1], "score": 1}]), "detection 0 has no category_id. Its keys"),
         (json.dumps([{**GOOD, "score": float("nan")}]), "it contains NaN, which is not JSON"),
-        (json.dumps([GOOD]).replace("2.5", "1e999"), "bbox of detection 0 must be four finite numbers"),
+        (
+            json.dumps([GOOD]).replace("2.5", "1e999"),
+            "bbox of detection 0 must be [x, y, width, height] in pixels, the size not negative",
+        ),
     ],
 )
 def test_a_file_of_something_else_is_refused_in_one_line(text: str, reason: str, tmp_path: Path) -> None:

@@ -140,6 +140,9 @@ def test_an_evaluation_that_does_not_fit_is_cut(monkeypatch: pytest.MonkeyPatch)
         def compute(self) -> dict[str, float]:
             return {str(d["image_id"]): d["sum"] for d in self.detections}
 
+        def thresholds(self) -> dict[str, float]:
+            return {}
+
     room = Room(2, lambda net, images, _: net(images))
     monkeypatch.setattr(evaluator, "forward_in_amp", room)
     images = torch.rand(7, 3)
