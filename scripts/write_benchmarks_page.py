@@ -130,7 +130,25 @@ def metrics(measured: Mapping[str, Any]) -> Iterator[str]:
 
 
 RATIOS = ("step_ratio", "memory_ratio", "first_step_ratio")
+
+
+def comparison(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of a comparison: a row for each arm, with its verdict on the first metric."""
+    result = measured["result"]
+    verdicts = {one["arm"]: next(iter(one["metrics"].values())) for one in result["comparisons"]}
+    metric = next(iter(next(iter(result["comparisons"]))["metrics"]))
+    yield from (f"{measured['about']}.", "")
+    yield f"| arm | {metric} by seed | mean | against {result['baseline']} |"
+    yield "|---|---|---|---|"
+    for name, arm in result["arms"].items():
+        values = list(arm["values"][metric].values())
+        text = verdicts[name]["text"] if name in verdicts else "-"
+        by_seed = ", ".join(f"{value:.4f}" for value in values)
+        yield f"| {name} | {by_seed} | {statistics.mean(values):.4f} | {text} |"
+
+
 TABLES = {
+    "comparison": comparison,
     "op": operators,
     "data": annotations,
     "save": saving,
@@ -139,6 +157,7 @@ TABLES = {
     "metrics": metrics,
 }
 TITLES = {
+    "comparison": "Wavelet downsampling and its controls",
     "training": "Training steps beside upstream's trainer",
     "op": "Downsamplers",
     "metrics": "COCO metrics",
