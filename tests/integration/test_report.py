@@ -51,9 +51,20 @@ def test_anyone_s_results_are_reported(evaluated: Path, shapes_root: Path, cli: 
     assert (tmp_path / "out" / "report.html").read_text().count('class="photo"') == 8
     assert not (tmp_path / "out" / "report" / "loss.png").exists()
     result = cli("report", *files, "--images", tmp_path / "elsewhere")
+    assert result.returncode == 2
+    assert f"--images: there is no directory {tmp_path / 'elsewhere'}" in result.stderr
+
+
+def test_a_report_of_moved_images_says_so(evaluated: Path, cli: Run, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "evaluation", str(tmp_path / "elsewhere")
+    shutil.copytree(evaluated, folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["protocol"]["data"] = elsewhere
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    result = cli("report", folder)
     assert result.returncode == 0, result.stderr
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert f"The image files are not in {tmp_path / 'elsewhere'}." in page
+    page = (folder / "report.html").read_text()
+    assert f"The image files are not in {elsewhere}." in page
     assert 'class="photo"' not in page
 
 
