@@ -1,1 +1,1 @@
-"""What detections get wrong: error types, thresholds, calibration, object sizes, worst images."""
+"""What detections get wrong: error types, calibration, object sizes, worst images."""

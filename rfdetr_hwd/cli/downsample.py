@@ -11,6 +11,8 @@ def list_all() -> None:
 
     Shows the mathematics, parameters, multiply-adds, foldability and reference of each.
     """
+    import torch
+
     from rfdetr_hwd.layers.cost import count_multiply_adds
     from rfdetr_hwd.layers.linear import LinearDownsample
     from rfdetr_hwd.layers.registry import build_downsample, list_downsamples
@@ -20,7 +22,7 @@ def list_all() -> None:
         module = build_downsample(name, CHANNELS, CHANNELS)
         parameters = sum(parameter.numel() for parameter in module.parameters())
         folds = "yes" if isinstance(module, LinearDownsample) else "no"
-        macs = count_multiply_adds(module, CHANNELS, SIDE)
+        macs = count_multiply_adds(module, torch.zeros(1, CHANNELS, SIDE, SIDE))
         row = (name, registered.mathematics, f"{parameters:,}", f"{macs / 1e6:.1f} M", folds, registered.reference)
         rows.append(row)
     title = f"downsamplers, {CHANNELS} channels in and out, multiply-adds for a {SIDE}x{SIDE} map"

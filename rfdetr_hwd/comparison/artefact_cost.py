@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from rfdetr_hwd.amp import HasAmp, forward_in_amp
 from rfdetr_hwd.detector import Detector
+from rfdetr_hwd.layers.cost import count_multiply_adds
 from rfdetr_hwd.model.fold import FoldError, fold_model
 
 _WARM_UP = 2
@@ -60,7 +60,7 @@ def measure_model_costs(detectors: Mapping[str, Detector]) -> dict[str, ModelCos
     return {
         arm: ModelCost(
             sum(parameter.numel() for parameter in network.parameters()),
-            _count_multiply_adds(network, image),
+            count_multiply_adds(network, image),
             statistics.median(times[arm]),
             *_quartiles(times[arm], reference),
             is_folded,
@@ -97,10 +97,3 @@ def _time(network: nn.Module, image: torch.Tensor, args: HasAmp) -> float:
 def _wait(image: torch.Tensor) -> None:
     if image.is_cuda:
         torch.cuda.synchronize(image.device)
-
-
-def _count_multiply_adds(network: nn.Module, image: torch.Tensor) -> int:
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        network(image)
-    return int(counter.get_total_flops()) // 2

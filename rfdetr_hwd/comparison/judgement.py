@@ -52,8 +52,11 @@ def compare_measured(
         verdicts: dict[str, Verdict | None] = {}
         by_class: dict[str, Verdict] = {}
         if arm != baseline:
-            verdicts = compare_arms(matches[baseline], matches[arm], metrics, margin, RESAMPLES)
-            by_class = _judge_classes(matches[baseline], matches[arm], margin)
+            # One call for all, as the resamples of the images are what takes long.
+            classes = [f"AP/{name}" for name in next(iter(matches[arm].values())).class_names]
+            judged = compare_arms(matches[baseline], matches[arm], [*metrics, *classes], margin, RESAMPLES)
+            verdicts = {name: judged[name] for name in metrics}
+            by_class = adjust({name: verdict for name in classes if (verdict := judged[name]) is not None})
         analyses = [_analyse(run, matches[arm][seed]) for seed, run in paired[arm].items()]
         known = [analysis for analysis in analyses if analysis is not None]
         results[arm] = ArmResult(
@@ -72,13 +75,6 @@ def _values(matches: Mapping[int, Matches], metrics: Sequence[str]) -> dict[str,
     """Return each metric by seed."""
     by_seed = {seed: coco_metrics(of_run, metrics=metrics) for seed, of_run in matches.items()}
     return {name: {seed: values[name] for seed, values in by_seed.items()} for name in metrics}
-
-
-def _judge_classes(baseline: Mapping[int, Matches], arm: Mapping[int, Matches], margin: float) -> dict[str, Verdict]:
-    """Return the verdict on the AP of each class, adjusted for their number."""
-    names = [f"AP/{name}" for name in next(iter(baseline.values())).class_names]
-    verdicts = compare_arms(baseline, arm, names, margin, RESAMPLES)
-    return adjust({name: verdict for name, verdict in verdicts.items() if verdict is not None})
 
 
 def _analyse(run: Measured, matches: Matches) -> Analysis | None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 
 from rfdetr_hwd.evaluation.detections import Detections
@@ -70,10 +71,12 @@ def compare_detections(still: Detections, moved: Detections, threshold: float) -
     num_kept, changes = 0, list[float]()
     for key, rows in _rows_by_group(still).items():
         others = groups.get(key, np.zeros(0, np.intp))
-        ious = _pairwise_iou(still.boxes_xywh[rows], moved.boxes_xywh[others])
+        if not len(others):
+            continue
+        ious = coco_mask.iou(still.boxes_xywh[rows], moved.boxes_xywh[others], np.zeros(len(others), np.uint8))
         for number, row in enumerate(rows):
-            best = int(ious[number].argmax()) if len(others) else -1
-            if best >= 0 and ious[number, best] >= MIN_IOU:
+            best = int(ious[number].argmax())
+            if ious[number, best] >= MIN_IOU:
                 ious[:, best] = -1  # taken
                 num_kept += 1
                 changes.append(abs(float(still.scores[row] - moved.scores[others[best]])))
@@ -86,16 +89,6 @@ def _rows_by_group(detections: Detections) -> dict[tuple[int, int], NDArray[np.i
     keys = np.stack([detections.image_ids[order], detections.category_ids[order]], axis=1)
     starts = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(axis=1)]) if len(keys) else np.zeros(0, np.intp)
     return {tuple(keys[start].tolist()): rows for start, rows in zip(starts, np.split(order, starts[1:]), strict=False)}
-
-
-def _pairwise_iou(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the IoU of each box (n, 4) with each other box (m, 4), both xywh, shape (n, m)."""
-    start = np.maximum(one[:, None, :2], other[None, :, :2])
-    end = np.minimum((one[:, :2] + one[:, 2:])[:, None], (other[:, :2] + other[:, 2:])[None])
-    overlap = np.clip(end - start, 0, None).prod(axis=2)
-    union = one[:, 2:].prod(axis=1)[:, None] + other[:, 2:].prod(axis=1)[None] - overlap
-    ious: NDArray[np.float64] = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-    return ious
 
 
 def summarise(aps: Sequence[float | None], consistencies: Sequence[Consistency]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
 from rfdetr_hwd.data.transforms import preprocess
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError, UserError, explaining, writing
-from rfdetr_hwd.export.formats import Format
+from rfdetr_hwd.export.formats import Format, make_room
 from rfdetr_hwd.export.metadata import describe_graph
 from rfdetr_hwd.export.parity import check_released, check_runtime, compare_ap
 from rfdetr_hwd.export.runtimes import RUNTIMES
@@ -49,6 +49,7 @@ def export(
         UserError: The downsampler does not fold, a format's packages are missing, the file cannot be written, or the
             comparison fails.
     """
+    make_room(format, out)  # the command does so before it loads the model; a program may not
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
         # Fold, write, and load the file as users of rfdetr do
         checkpoint = Path(scratch) / "stock.pth"
