@@ -1,19 +1,19 @@
 """What the compared models cost: parameters, multiply-adds, and latency measured in turns."""
 
 import statistics
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from rfdetr_hwd.amp import HasAmp, forward_in_amp
+from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.layers.cost import count_multiply_adds
 from rfdetr_hwd.model.fold import FoldError, fold_model
+from rfdetr_hwd.runtime.timing import spread, time_in_turns
 
-_WARM_UP = 2
 _ROUNDS = 15
 
 
@@ -49,19 +49,16 @@ def measure_model_costs(detectors: Mapping[str, Detector]) -> dict[str, ModelCos
     first = next(iter(detectors.values()))
     image = torch.zeros(1, 3, first.resolution, first.resolution, device=first.device)
     # Time the passes in turns.
-    times: dict[str, list[float]] = {arm: [] for arm in shipped}
-    for number in range(_WARM_UP + _ROUNDS):
-        for arm, (network, _) in shipped.items():
-            milliseconds = _time(network, image, first.config)
-            if number >= _WARM_UP:
-                times[arm].append(milliseconds)
+    passes = {arm: partial(forward_in_amp, network, image, first.config) for arm, (network, _) in shipped.items()}
+    with torch.inference_mode():
+        times = time_in_turns(passes, first.device, _ROUNDS)
     # Count, and compare with the first.
     reference = times[next(iter(shipped))]
     return {
         arm: ModelCost(
             sum(parameter.numel() for parameter in network.parameters()),
             count_multiply_adds(network, image),
-            statistics.median(times[arm]),
+            spread(times[arm]).median,
             *_quartiles(times[arm], reference),
             is_folded,
         )
@@ -83,17 +80,3 @@ def _as_shipped(detector: Detector) -> tuple[nn.Module, bool]:
     except FoldError:
         network, is_folded = detector.network, False
     return network.to(detector.device).eval().requires_grad_(False), is_folded
-
-
-def _time(network: nn.Module, image: torch.Tensor, args: HasAmp) -> float:
-    with torch.inference_mode():
-        _wait(image)
-        start = time.perf_counter()
-        forward_in_amp(network, image, args)
-        _wait(image)
-    return 1000 * (time.perf_counter() - start)
-
-
-def _wait(image: torch.Tensor) -> None:
-    if image.is_cuda:
-        torch.cuda.synchronize(image.device)

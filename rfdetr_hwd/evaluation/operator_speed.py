@@ -1,8 +1,6 @@
 """Speed of the downsamplers against the stock convolution, measured alternately in one run."""
 
 import platform
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from rfdetr_hwd.amp import amp_context
 from rfdetr_hwd.console import say
 from rfdetr_hwd.layers.cost import count_multiply_adds
 from rfdetr_hwd.layers.registry import DownsampleError, build_downsample, list_downsamples
+from rfdetr_hwd.runtime.timing import milliseconds, spread, time_in_turns
 
 SHAPES = ((384, 384, 24), (384, 384, 44), (768, 768, 40), (3, 12, 512))
 """(input channels, output channels, height and width): P5 of Nano, of Large, of the deprecated Large, and the stem."""
@@ -95,15 +94,12 @@ def measure_shape(
         macs[name] = batch * count_multiply_adds(module, torch.zeros(1, in_channels, size, size))
         passes[name] = _passes(module.to(device), x, name)
 
-    # Time them alternately, so that a change of the clock meets all of them
-    samples: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in passes}
-    for _ in range(rounds):
-        for name, pair in passes.items():
-            for kept, timed in zip(samples[name], pair, strict=True):
-                kept.append(_milliseconds(timed, device))
+    # Time them in turns
+    functions = {(name, number): timed for name, pair in passes.items() for number, timed in enumerate(pair)}
+    samples = time_in_turns(functions, device, rounds, _calls(device))
 
     # Compare the medians with the stock convolution's
-    medians = {name: tuple(statistics.median(kept) for kept in pair) for name, pair in samples.items()}
+    medians = {name: tuple(spread(samples[name, number]).median for number in (0, 1)) for name in passes}
     stock = medians[STOCK]
     return [
         Timing(name, input_shape, f, t, f / stock[0], t / stock[1], macs[name] / (f / 1e3) / ceiling)
@@ -115,8 +111,8 @@ def measure_ceiling(device: torch.device) -> float:
     """Return the multiply-adds per second of a large matrix product: bfloat16 on a GPU, float32 on a CPU."""
     size, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1536, torch.float32)
     a = torch.randn(size, size, device=device, dtype=dtype)
-    milliseconds = min(_milliseconds(lambda: a @ a, device) for _ in range(15))  # the best, for a ceiling
-    return size**3 / (milliseconds / 1e3)
+    best = min(milliseconds(lambda: a @ a, device, _calls(device)) for _ in range(15))
+    return size**3 / (best / 1e3)
 
 
 def describe_machine(device: torch.device) -> str:
@@ -193,16 +189,6 @@ def _on_stream(stream: torch.cuda.Stream) -> Iterator[None]:
     torch.cuda.current_stream().wait_stream(stream)
 
 
-def _milliseconds(function: Callable[[], Any], device: torch.device) -> float:
-    """Time one call; on a GPU the mean of twenty by its own clock."""
-    if device.type != "cuda":
-        start = time.perf_counter()
-        function()
-        return (time.perf_counter() - start) * 1e3
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    begin.record()
-    for _ in range(20):
-        function()
-    end.record()
-    torch.cuda.synchronize()
-    return float(begin.elapsed_time(end)) / 20
+def _calls(device: torch.device) -> int:
+    """Return the calls that one time is the mean of: on a GPU a downsampler takes microseconds."""
+    return 20 if device.type == "cuda" else 1

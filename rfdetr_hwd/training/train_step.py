@@ -17,6 +17,7 @@ from rfdetr_hwd.runtime.distributed import (
     sum_over_ranks,
     world_size,
 )
+from rfdetr_hwd.runtime.laps import lap
 from rfdetr_hwd.runtime.memory import (
     RUN_REMEDIES,
     HalfUpdatedError,
@@ -94,6 +95,7 @@ def train_step(
         SharedError: A pass failed otherwise, on any rank. The weights are unchanged.
         HalfUpdatedError: The optimizer step ran out of memory, on any rank; the weights are partly updated.
     """
+    lap("data")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     # Count the boxes. The normaliser is the same in every micro-batch and on every rank.
     counted_boxes, num_images = _count(criterion, micro_batches)
@@ -102,6 +104,7 @@ def train_step(
         # Run the forward and backward passes, then average the gradients over the ranks.
         passes = _forward_backward(network, criterion, micro_batches, normaliser, args)
         average_gradients(parameters)
+        lap("average")
         terms = {name: torch.stack([values[name] for values in passes]).sum() for name in passes[0]}
         grad_norm = nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else float("inf"))
         loss = torch.stack(list(terms.values())).sum()
@@ -109,10 +112,12 @@ def train_step(
         if max_over_ranks(int(not torch.isfinite(loss + grad_norm))):
             mine = _suspects(micro_batches, passes), {name: float(value) for name, value in terms.items()}
             raise NonFiniteError(all_gather_objects(mine))
+        lap("clip")
         # Update the weights.
         _optimizer_step(optimizer)
     finally:
         optimizer.zero_grad(set_to_none=True)
+        lap("optimizer")
     return StepResult(loss, terms, grad_norm, num_images)
 
 
@@ -159,10 +164,14 @@ def _accumulate(
     network: nn.Module, criterion: DetectionLoss, batch: Batch, num_boxes: float, args: HasAmp
 ) -> dict[str, Tensor]:
     """Add the gradient of one micro-batch and return its loss terms."""
+    lap("move")
     outputs = forward_in_amp(network, batch.images, args)
+    lap("forward")
     loss, terms = criterion(outputs, batch.targets, num_boxes=num_boxes)
+    lap("loss")
     weight = 0.0 if batch.is_padding else 1.0
     (loss * weight).backward()
+    lap("backward")
     return {name: value * weight for name, value in terms.items()}
 
 

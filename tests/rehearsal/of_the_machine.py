@@ -14,8 +14,7 @@ import torch
 
 from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.cli import doctor, experiment
-from rfdetr_hwd.comparison import artefact_cost
-from rfdetr_hwd.runtime import determinism
+from rfdetr_hwd.runtime import determinism, timing
 from rfdetr_hwd.runtime import process_group as joining
 from rfdetr_hwd.runtime.distributed import RankError
 from rfdetr_hwd.runtime.environment import describe_devices, describe_environment
@@ -93,10 +92,10 @@ def workers() -> None:
 
 def latency() -> None:
     """A pass is timed until the GPU is done."""
-    image = SimpleNamespace(is_cuda=True, device=steps.CUDA)
-    with mock.patch("torch.cuda.synchronize") as waited:
-        artefact_cost._wait(image)
-    check(waited.call_args.args == (steps.CUDA,), "the GPU may still compute")
+    order: list[object] = []
+    with mock.patch("torch.cuda.synchronize", order.append):
+        timing.milliseconds(lambda: order.append("pass"), steps.CUDA, calls=2)
+    check(order == [steps.CUDA, "pass", "pass", steps.CUDA], "the GPU may still compute")
 
 
 def precision() -> None:

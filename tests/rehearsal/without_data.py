@@ -1,8 +1,10 @@
 """Parts of the rehearsal on a device without data: every operator of a pass, with torch's own shapes and devices."""
 
 import io
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -11,6 +13,7 @@ import torch
 from rfdetr_hwd.cli import benchmark
 from rfdetr_hwd.evaluation import operator_speed
 from rfdetr_hwd.model.build import BuiltModel
+from rfdetr_hwd.runtime import timing
 from tests.rehearsal import steps
 from tests.rehearsal.checks import check
 from tests.rehearsal.fake_device import Traffic, fake_cuda
@@ -55,10 +58,7 @@ class _Stream:
 
     def __init__(self, **_: Any) -> None: ...
     def wait_stream(self, _: Any) -> None: ...
-    def record(self) -> None: ...
     def replay(self) -> None: ...
-    def elapsed_time(self, _: Any) -> float:
-        return 20.0
 
 
 def benchmark_op() -> None:
@@ -75,16 +75,16 @@ def benchmark_op() -> None:
     with (
         fake_cuda() as traffic,
         mock.patch.multiple(operator_speed, SHAPES=((8, 16, 12),), _modules=lambda *_: iter(modules)),
+        mock.patch.object(timing, "time", SimpleNamespace(perf_counter=itertools.count(0.0, 0.02).__next__)),
         mock.patch.object(benchmark, "print_table", table),
         mock.patch.multiple(
             torch.cuda,
             Stream=_Stream,
-            Event=_Stream,
             CUDAGraph=_Stream,
             graph=lambda graph, stream: capture(traffic),
             stream=lambda stream: nullcontext(),
             current_stream=_Stream,
-            synchronize=lambda: None,
+            synchronize=lambda device: None,
             get_device_name=lambda device: "Card",
         ),
         redirect_stdout(io.StringIO()) as said,
