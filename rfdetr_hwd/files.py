@@ -37,6 +37,20 @@ def check_new_directory(option: str, path: Path) -> None:
     with writing(option, path):
         if path.is_dir() and any(path.iterdir()):
             raise ConfigError(f"{option}: {path} is not empty: choose a new directory")
+    check_directory(option, path)
+
+
+def check_directory(option: str, path: Path) -> None:
+    """Refuse a directory that cannot be written, before anything long is done, without creating it.
+
+    Args:
+        option: The option that gives it: `--out`.
+        path: The directory, which need not exist.
+
+    Raises:
+        ConfigError: It is refused.
+    """
+    with writing(option, path):
         # Look at the nearest directory above it that exists.
         existing = next(above for above in (path, *path.absolute().parents) if os.path.lexists(above))
         if not existing.is_dir():
@@ -140,10 +154,16 @@ def _read_json(path: Path, max_bytes: int, parse_float: Callable[[str], float] |
         size = path.stat().st_size
         if size > max_bytes:
             raise UntrustedFileError(f"it has {size} bytes, more than the limit of {max_bytes}")
+        if path.is_dir():
+            raise UntrustedFileError("it is a directory")
         text = path.read_text(encoding="utf-8")
+        if not text.strip():
+            raise UntrustedFileError("it is empty")
         return json.loads(text, parse_constant=_refuse_constant, parse_float=parse_float)
     except (FileNotFoundError, UntrustedFileError):
         raise
+    except UnicodeDecodeError:
+        raise UntrustedFileError("it is not UTF-8 text") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UntrustedFileError(f"it is not valid JSON: {error}") from None
 

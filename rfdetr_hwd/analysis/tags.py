@@ -29,10 +29,22 @@ class Tags:
         images: For each tag in the order of the file, for each of its values in alphabetical order, the ids of its
             images in ascending order. An empty cell is no value.
         num_untagged: Images of the dataset that the file does not list.
+        num_unknown: Rows of images that the dataset does not have.
     """
 
     images: dict[str, dict[str, tuple[int, ...]]]
     num_untagged: int
+    num_unknown: int = 0
+
+    @property
+    def gaps(self) -> str:
+        """How many images and rows have no counterpart, in words; empty: none."""
+        parts = []
+        if self.num_untagged:
+            parts.append(f"images without a row, which have no tag: {self.num_untagged}")
+        if self.num_unknown:
+            parts.append(f"rows of other images, which are ignored: {self.num_unknown}")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ def read_tags(path: Path, file_names: Mapping[str, int]) -> Tags:
         file_names: Image id of each file name of the dataset.
 
     Raises:
-        TagsError: It cannot be read, has no such header, or lists an image that is unknown or listed before.
+        TagsError: It cannot be read, has no such header, lists an image twice, or none of the dataset.
     """
     rows = _read_rows(path)
     header = [name.strip() for name in rows[0]] if rows else []
@@ -65,19 +77,29 @@ def read_tags(path: Path, file_names: Mapping[str, int]) -> Tags:
 
     found: dict[str, dict[str, list[int]]] = {tag: {} for tag in header[1:]}
     seen: set[int] = set()
+    unknown: list[str] = []
     for number, row in enumerate(rows[1:], start=2):
         if not row:  # an empty line
             continue
         image = _image_of(row, header, file_names, seen, f"{path}, row {number}")
+        if image is None:
+            unknown.append(row[0].strip())
+            continue
         seen.add(image)
         for tag, cell in zip(header[1:], row[1:], strict=True):
             if cell.strip():
                 found[tag].setdefault(cell.strip(), []).append(image)
+    if unknown and not seen:
+        name = next(iter(file_names), "")
+        raise TagsError(
+            f"{path}: none of its {len(unknown)} rows is of an image of the dataset. It has {unknown[0]!r}, the "
+            f"dataset {name!r}; write file names as the dataset does"
+        )
     for tag, values in found.items():
         if len(values) > MAX_VALUES:
             raise TagsError(f"{path}: column {tag!r} has {len(values)} different values, more than {MAX_VALUES}")
     images = {tag: {value: tuple(sorted(values[value])) for value in sorted(values)} for tag, values in found.items()}
-    return Tags(images, len(set(file_names.values()) - seen))
+    return Tags(images, len(set(file_names.values()) - seen), len(unknown))
 
 
 def metrics_by_tag(matches: Matches, tags: Tags, metrics: Sequence[str] = ("AP", "AP50")) -> list[TagMetrics]:
@@ -121,13 +143,15 @@ def _read_rows(path: Path) -> list[list[str]]:
         raise TagsError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _image_of(row: list[str], header: list[str], file_names: Mapping[str, int], seen: set[int], place: str) -> int:
-    """Return the image id of a row."""
+def _image_of(
+    row: list[str], header: list[str], file_names: Mapping[str, int], seen: set[int], place: str
+) -> int | None:
+    """Return the image id of a row; `None`: it is of no image of the dataset."""
     name = row[0].strip()
     if len(row) != len(header):
         raise TagsError(f"{place}: it has {len(row)} columns, but the header has {len(header)}")
     if name not in file_names:
-        raise TagsError(f"{place}: {name!r} is not an image of the dataset; write file names as the dataset does")
+        return None
     if file_names[name] in seen:
         raise TagsError(f"{place}: {name!r} is listed twice")
     return file_names[name]

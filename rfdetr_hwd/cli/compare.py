@@ -10,6 +10,7 @@ from rfdetr_hwd.cli.options import Corruptions, Severities, Shifts
 from rfdetr_hwd.cli.robustness import add_robustness
 from rfdetr_hwd.console import print_table, say
 from rfdetr_hwd.errors import writing
+from rfdetr_hwd.files import check_directory
 
 if TYPE_CHECKING:
     from rfdetr_hwd.checkpoint.read import Checkpoint
@@ -109,8 +110,7 @@ def _compare(
     from rfdetr_hwd.files import replace_text
 
     # Measure what is not measured yet.
-    with writing("--out", out):
-        out.mkdir(parents=True, exist_ok=True)
+    check_directory("--out", out)
     measured = {
         arm: [measure(source, settings, ground_truth, _evaluate) for source in runs] for arm, runs in sources.items()
     }
@@ -118,6 +118,8 @@ def _compare(
     # Compare, write and print.
     comparison = compare_measured(measured, settings, varied)
     comparison = comparison.with_costs(_measure_costs(measured, settings.weights))
+    with writing("--out", out):
+        out.mkdir(parents=True, exist_ok=True)
     write_comparison(out, comparison)
     with writing("--out", out):
         replace_text(out / "report.html", build_comparison_page(comparison))

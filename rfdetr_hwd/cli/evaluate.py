@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rfdetr_hwd.cli.options import Corruptions, Overrides, Severities, Shifts, WeightsKind, WeightsPath
-from rfdetr_hwd.cli.report import TagsFile, read_run, write_report
+from rfdetr_hwd.cli.report import TagsFile, read_run, say_tags, write_report
 from rfdetr_hwd.cli.robustness import add_robustness, print_robustness
 from rfdetr_hwd.console import digits, print_table, say
 from rfdetr_hwd.errors import writing
+from rfdetr_hwd.files import check_directory
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,7 @@ def evaluate(
     from rfdetr_hwd.config.robustness import read_robustness
     from rfdetr_hwd.detector import Detector
     from rfdetr_hwd.evaluation.results import describe_protocol
-    from rfdetr_hwd.report.evaluation_report import ReportInputs, check_tags
+    from rfdetr_hwd.report.evaluation_report import ReportInputs
     from rfdetr_hwd.runtime import distributed
     from rfdetr_hwd.runtime.process_group import process_group
 
@@ -55,15 +56,16 @@ def evaluate(
         # Load the checkpoint, whose model a configuration file does not change
         of_model = [text for text in overrides if text.startswith("model.")]
         detector = Detector.load(weights, which, of_model if config else overrides)
+        directory = out or _default_directory(weights, split)
+        check_directory("--out", directory)
         settings = load_config(config, overrides) if config else detector.config
         settings = with_bit_depth(settings, detector.config.data.bit_depth)
 
         # Read the split with the preprocessing of the training
         data = read_detector_split(detector, settings, split)
-        check_tags(tags, data)
+        say_tags(tags, data)
 
         # Evaluate
-        directory = out or _default_directory(weights, split)
         metrics, evaluation = measure_detector(detector, data, settings, directory, device)
         robustness = add_robustness(detector, evaluation, metrics, wanted, directory)
         if not distributed.is_main():

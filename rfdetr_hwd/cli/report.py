@@ -8,8 +8,10 @@ import typer
 
 from rfdetr_hwd.console import say
 from rfdetr_hwd.errors import ConfigError, UserError
+from rfdetr_hwd.files import check_directory
 
 if TYPE_CHECKING:
+    from rfdetr_hwd.data.annotations import DetectionData
     from rfdetr_hwd.report.evaluation_report import ReportInputs
     from rfdetr_hwd.report.training_curves import RunRecords
 
@@ -52,11 +54,14 @@ def report(
         raise ConfigError("--predictions and --ground-truth go together")
     if images is not None and not images.is_dir():
         raise ConfigError(f"--images: there is no directory {images}")
+    folder = _find_evaluation(source) if source is not None else Path("report")
+    check_directory("--out", out or folder)
     if source is not None:
-        folder = _find_evaluation(source)
-        write_report(_read_evaluation(folder, source, images, tags), out or folder)
+        inputs = _read_evaluation(folder, source, images, tags)
     elif predictions is not None and ground_truth is not None:
-        write_report(_read_predictions(predictions, ground_truth, images, tags), out or Path("report"))
+        inputs = _read_predictions(predictions, ground_truth, images, tags)
+    say_tags(tags, inputs.data)
+    write_report(inputs, out or folder)
 
 
 def write_report(inputs: "ReportInputs", out: Path) -> None:
@@ -66,6 +71,20 @@ def write_report(inputs: "ReportInputs", out: Path) -> None:
     for sentence in write_evaluation_report(inputs, out):
         say(sentence)
     say(f"report: {out / PAGE}")
+
+
+def say_tags(path: Path | None, data: "DetectionData") -> None:
+    """Check a file of tags, and say how many images and rows have no counterpart, on rank 0.
+
+    Raises:
+        TagsError: The file cannot be used.
+    """
+    from rfdetr_hwd.report.evaluation_report import check_tags
+    from rfdetr_hwd.runtime import distributed
+
+    tags = check_tags(path, data)
+    if tags is not None and tags.gaps and distributed.is_main():
+        say(f"--tags: {tags.gaps}")
 
 
 def read_run(path: Path) -> "RunRecords | None":
@@ -94,12 +113,14 @@ def _find_evaluation(source: Path) -> Path:
     def is_whole(folder: Path) -> bool:
         return all((folder / name).is_file() for name in (GROUND_TRUTH, METRICS, PREDICTIONS))
 
+    accepted = f"a run directory, or the directory of an evaluation ({PREDICTIONS}, {METRICS} and {GROUND_TRUTH})"
+    if not source.is_dir():
+        raise ReportError(f"{source} {'is a file' if source.exists() else 'does not exist'}: give {accepted}")
     found = [folder for folder in (source, *source.glob("*/")) if is_whole(folder)]
+    if not found and (source / "config.yaml").is_file():
+        raise ReportError(f"{source} has no evaluation yet. Make one with `rfdetr-hwd evaluate --weights {source}`")
     if not found:
-        raise ReportError(
-            f"{source} has no evaluation ({PREDICTIONS}, {METRICS} and {GROUND_TRUTH}). Make one with `rfdetr-hwd "
-            f"evaluate --weights {source}`"
-        )
+        raise ReportError(f"{source} holds neither a run nor an evaluation: give {accepted}")
     return max(found, key=lambda folder: ((folder / METRICS).stat().st_mtime, folder))
 
 

@@ -43,7 +43,9 @@ def compare_arms(
     Raises:
         ComparisonError: The arms have other seeds, or a run was measured on other ground truth.
     """
-    _check(runs_a, runs_b)
+    if not runs_a or runs_a.keys() != runs_b.keys():
+        raise ComparisonError(f"the arms' seeds differ: {sorted(runs_a)} and {sorted(runs_b)}; compare the same seeds")
+    refuse_other_truth({"first": runs_a, "second": runs_b})
     seeds = sorted(runs_a)
     matches = runs_a[seeds[0]]
     values_a, values_b = (resample_arm(runs, metrics, resamples, seed) for runs in (runs_a, runs_b))
@@ -58,14 +60,21 @@ def compare_arms(
     return verdicts
 
 
-def _check(runs_a: Mapping[int, Matches], runs_b: Mapping[int, Matches]) -> None:
-    if not runs_a or runs_a.keys() != runs_b.keys():
-        raise ComparisonError(f"the arms' seeds differ: {sorted(runs_a)} and {sorted(runs_b)}; compare the same seeds")
-    first = next(iter(runs_a.values()))
-    for arm, runs in (("first", runs_a), ("second", runs_b)):
-        for seed, matches in runs.items():
-            for what, field in (("images", "image_ids"), ("classes", "category_ids"), ("objects", "num_ground_truth")):
-                if not np.array_equal(getattr(matches, field), getattr(first, field)):
-                    raise ComparisonError(
-                        f"seed {seed} of the {arm} arm was evaluated on other {what}; evaluate all runs on one split"
-                    )
+def refuse_other_truth(arms: Mapping[str, Mapping[int, Matches]]) -> None:
+    """Refuse runs that were not evaluated on the same images, classes and objects.
+
+    Args:
+        arms: Matches of each arm's runs by their seeds.
+
+    Raises:
+        ComparisonError: A run differs from the first one. The message names its arm and seed.
+    """
+    named = [(arm, seed, matches) for arm, runs in arms.items() for seed, matches in runs.items()]
+    first_arm, _, first = named[0]
+    for arm, seed, matches in named:
+        for what, field in (("images", "image_ids"), ("classes", "category_ids"), ("objects", "num_ground_truth")):
+            if not np.array_equal(getattr(matches, field), getattr(first, field)):
+                raise ComparisonError(
+                    f"the arm {arm}, seed {seed}, was evaluated on other {what} than the arm {first_arm}: evaluate all "
+                    "runs on one split"
+                )

@@ -8,7 +8,7 @@ import numpy as np
 from rfdetr_hwd.analysis.analyse import Analysis, analyse
 from rfdetr_hwd.analysis.errors import KINDS
 from rfdetr_hwd.analysis.sizes import metrics_by_size
-from rfdetr_hwd.comparison.compare import compare_arms
+from rfdetr_hwd.comparison.compare import compare_arms, refuse_other_truth
 from rfdetr_hwd.comparison.matched import refuse_unmatched
 from rfdetr_hwd.comparison.measured import Measured
 from rfdetr_hwd.comparison.pairing import pair_seeds
@@ -44,6 +44,7 @@ def compare_measured(
         arm: {seed: match(run.ground_truth, run.detections) for seed, run in runs.items()}
         for arm, runs in paired.items()
     }
+    refuse_other_truth(matches)
     measurements = {arm: {seed: run.robustness for seed, run in runs.items()} for arm, runs in paired.items()}
     robustness, not_compared = compare_robustness(measurements, baseline)
     # Judge every arm against the baseline, and describe where they differ.

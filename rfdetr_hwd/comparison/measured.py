@@ -13,6 +13,7 @@ from rfdetr_hwd.comparison.sources import Source
 from rfdetr_hwd.config.experiment import ComparisonSection
 from rfdetr_hwd.config.robustness import Robustness
 from rfdetr_hwd.data.coco.ground_truth import read_annotations, read_evaluated
+from rfdetr_hwd.errors import explaining
 from rfdetr_hwd.evaluation.detections import Detections
 from rfdetr_hwd.evaluation.results import GROUND_TRUTH, METRICS, PREDICTIONS, read_results
 from rfdetr_hwd.files import UntrustedFileError, read_json_object
@@ -104,6 +105,10 @@ def _is_of(folder: Path, sha256: str, wanted: Robustness) -> bool:
 
 def _read(source: Source, folder: Path, checkpoint: Checkpoint | None, facts: Facts | None) -> Measured:
     truth = read_evaluated(folder / GROUND_TRUTH).ground_truth()
-    recorded = read_json_object(folder / METRICS) if (folder / METRICS).is_file() else {}
+    with explaining(UntrustedFileError, f"{folder / METRICS} is not the file of an evaluation", ComparisonError):
+        recorded = read_json_object(folder / METRICS) if (folder / METRICS).exists() else {}
+        protocol = recorded.get("protocol", {})
+        if not isinstance(protocol, dict):
+            raise UntrustedFileError("its protocol is not an object")
     detections, robustness = read_results(folder / PREDICTIONS, truth), read_measurement(recorded.get("robustness", {}))
-    return Measured(source, truth, detections, recorded.get("protocol", {}), facts, checkpoint, robustness)
+    return Measured(source, truth, detections, protocol, facts, checkpoint, robustness)

@@ -5,11 +5,14 @@ from matplotlib.figure import Figure
 
 from rfdetr_hwd.comparison.results import Comparison
 from rfdetr_hwd.report.lettering import drawable_names, plain
-from rfdetr_hwd.report.plots import INK, draw_axes, draw_legend, set_fonts
-from rfdetr_hwd.report.samples import PALETTE
+from rfdetr_hwd.report.plots import GRID, INK, draw_axes, draw_legend, set_fonts
 
 _COLOURS = {"better": "#2f8f5b", "worse": "#c8443c", "equivalent": "#4a7fb5", "undecided": "#8b939c"}
 """Colour of each verdict."""
+_LINES = ("#d6452f", "#2a78c8", "#2f9461", "#9b59c4", "#c0792a", "#16909c")
+"""Colours of arms and seeds, of a brightness that is legible on light and on dark paper."""
+_WIDTH = 4.8
+"""Width of a plot in units of 110 pixels: its text is still legible on a phone."""
 
 
 def plot_differences(comparison: Comparison) -> Figure:
@@ -20,15 +23,15 @@ def plot_differences(comparison: Comparison) -> Figure:
         for metric, verdict in arm.verdicts.items()
         if verdict is not None
     ]
-    names = [plain(name, 34) for name in drawable_names([name for name, _ in rows])]
+    names = [plain(name, 26) for name in drawable_names([name for name, _ in rows])]
     title = f"Differences to {plain(drawable_names([comparison.baseline])[0], 30)}, 95 % intervals"
-    figure, axes = draw_axes(title, "difference", "", height=1.5 + 0.3 * len(rows))
+    figure, axes = draw_axes(title, "difference", "", height=1.5 + 0.3 * len(rows), width=_WIDTH)
     axes.grid(visible=False)
     axes.axvline(0, color=INK, linewidth=1)
     if rows:
         margin = rows[0][1].margin
         label = f"equivalence margin, {margin:g}"
-        axes.axvspan(-margin, margin, color="#4a7fb5", alpha=0.12, linewidth=0, label=label)
+        axes.axvspan(-margin, margin, color="#4a7fb5", alpha=0.25, linewidth=0, label=label)
     for decision in [name for name in _COLOURS if name in {verdict.verdict for _, verdict in rows}]:
         axes.plot([], [], "o-", color=_COLOURS[decision], label=decision)
     for row, (_, verdict) in enumerate(rows):
@@ -47,14 +50,16 @@ def plot_seeds(comparison: Comparison) -> Figure:
     metric = comparison.metrics[0]
     arms = list(comparison.arms)
     names = [plain(name, 20) for name in drawable_names(arms)]
-    figure, axes = draw_axes(f"{metric} of every run", "", metric, is_whole=False)
+    figure, axes = draw_axes(f"{metric} of every run", "", metric, width=_WIDTH, is_whole=False)
     by_arm = [comparison.arms[arm].values[metric] for arm in arms]
     for number, seed in enumerate(by_arm[0]):
         heights = [np.nan if (value := values[seed]) is None else value for values in by_arm]
-        colour = PALETTE[number % len(PALETTE)]
+        colour = _LINES[number % len(_LINES)]
         axes.plot(range(len(arms)), heights, "o-", color=colour, linewidth=1, markersize=5, label=f"seed {seed}")
     axes.set_xticks(range(len(arms)), names, parse_math=False)
     set_fonts(axes.get_xticklabels(), names)
+    if sum(map(len, names)) > 36:  # they would overlap
+        axes.tick_params(axis="x", labelrotation=25)
     axes.set_xlim(-0.4, len(arms) - 0.6)
     draw_legend(axes, is_below=True)
     return figure
@@ -63,10 +68,10 @@ def plot_seeds(comparison: Comparison) -> Figure:
 def plot_sizes(comparison: Comparison) -> Figure:
     """Plot AP by deciles of the object size in model pixels, a line for each arm."""
     title = "AP by object size at the model's input"
-    figure, axes = draw_axes(title, "square root of box area, model pixels", "AP", is_whole=False)
+    figure, axes = draw_axes(title, "square root of box area, model pixels", "AP", width=_WIDTH, is_whole=False)
     for number, (name, arm) in enumerate(comparison.arms.items()):
         centres = [np.sqrt(max(1e-9, _number(row["low"]) * _number(row["high"]))) for row in arm.by_size]
-        colour, label = PALETTE[number % len(PALETTE)], plain(drawable_names([name])[0], 24)
+        colour, label = _LINES[number % len(_LINES)], plain(drawable_names([name])[0], 24)
         axes.plot(centres, [_number(row["AP"]) for row in arm.by_size], "o-", color=colour, linewidth=1.4, label=label)
     axes.set_xscale("log")
     ticks = _size_ticks(comparison)
@@ -80,12 +85,15 @@ def plot_errors(comparison: Comparison) -> Figure:
     """Plot the AP50 that fixing each type of error would gain, a bar for each arm."""
     kinds = list(next(iter(comparison.arms.values())).error_costs)
     width = 0.8 / len(comparison.arms)
-    figure, axes = draw_axes("What each type of error costs", "", "AP50 gained by fixing it", is_whole=False)
+    figure, axes = draw_axes("What each type of error costs", "AP50 gained by fixing it", "", width=_WIDTH)
     for number, (name, arm) in enumerate(comparison.arms.items()):
         offsets = np.arange(len(kinds)) + (number - (len(comparison.arms) - 1) / 2) * width
-        colour, label = PALETTE[number % len(PALETTE)], plain(drawable_names([name])[0], 24)
-        axes.bar(offsets, [max(0.0, arm.error_costs[kind]) for kind in kinds], width=width, color=colour, label=label)
-    axes.set_xticks(range(len(kinds)), kinds)
+        colour, label = _LINES[number % len(_LINES)], plain(drawable_names([name])[0], 24)
+        axes.barh(offsets, [max(0.0, arm.error_costs[kind]) for kind in kinds], width, color=colour, label=label)
+    axes.set_yticks(range(len(kinds)), kinds)
+    axes.set_ylim(len(kinds) - 0.4, -0.6)
+    axes.grid(visible=False)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
     draw_legend(axes, is_below=True)
     return figure
 

@@ -142,7 +142,7 @@ def noise_rows(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     for name, arm in comparison.verdicts():
         verdict = arm.verdicts[comparison.metrics[0]]
         if verdict is not None:
-            needed = ", ".join(f"{gap:g}: {count or 'no number'}" for gap, count in verdict.seeds_needed.items())
+            needed = ", ".join(f"{gap:g}: {count or 'more images'}" for gap, count in verdict.seeds_needed.items())
             shown = digits(verdict.smallest_difference) if verdict.smallest_difference is not None else "unknown"
             rows.append((name, str(verdict.num_seeds), shown, needed if verdict.num_seeds > 1 else "unknown"))
     return rows

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from rfdetr_hwd.comparison.compare import ComparisonError
+from rfdetr_hwd.config.experiment import check_arm_name
+from rfdetr_hwd.errors import explaining
 from rfdetr_hwd.evaluation.results import GROUND_TRUTH, PREDICTIONS
 
 Kind = Literal["run", "checkpoint", "evaluation", "results"]
@@ -52,19 +54,16 @@ def find_sources(arguments: Sequence[str]) -> dict[str, list[Source]]:
     """
     # Read the arguments.
     arms: dict[str, list[Source]] = {}
+    seen: dict[Path, str] = {}
     for argument in _expanded(arguments):
         name, paths = _split(argument)
         found = [source for path in paths for source in _sources(name, path)]
+        _refuse_same(found, seen)
         arm = found[0].arm
         if arm in arms:
             raise ComparisonError(f"two arms are called {arm}: give them names, as NAME={paths[0]}")
         arms[arm] = found
     # Refuse what compares nothing.
-    seen: dict[Path, Source] = {}
-    for source in (source for arm in arms.values() for source in arm):
-        other = seen.setdefault(source.path.resolve(), source)
-        if other is not source:
-            raise ComparisonError(f"{other.name} and {source.name} are one and the same")
     if len(arms) < 2:
         raise ComparisonError(f"there is nothing to compare {next(iter(arms), 'nothing')} with: give two arms or more")
     return arms
@@ -77,11 +76,24 @@ def _expanded(arguments: Sequence[str]) -> list[str]:
     return list(arguments)
 
 
+def _refuse_same(found: Sequence[Source], seen: dict[Path, str]) -> None:
+    """Refuse sources that were given before. Add them to those."""
+    for source in found:
+        path = source.path.resolve()
+        if path in seen:
+            is_within_arm = seen[path] == source.arm and source is not found[0]
+            what = f"the arm {source.arm} has one artefact twice" if is_within_arm else "two arms are the same artefact"
+            raise ComparisonError(f"{what}, {source.path}: give different ones")
+        seen[path] = source.arm
+
+
 def _split(argument: str) -> tuple[str | None, list[Path]]:
     """Return the name and the paths of an argument. A path may contain an equals sign."""
     name, separator, paths = argument.partition("=")
     if not separator or Path(argument).exists():
         return None, [Path(argument)]
+    with explaining(ValueError, argument, ComparisonError):
+        check_arm_name(name)
     return name, [Path(path) for path in paths.split(",")]
 
 

@@ -5,6 +5,7 @@ Like the schema of a run, this module imports neither torch nor rfdetr.
 
 import json
 import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -17,11 +18,42 @@ from rfdetr_hwd.config.schema import Config, Section
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.files import read_yaml
 
-_ARM_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}")
+_ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 _SET_BY_THE_EXPERIMENT = ("train.seed", "output.dir")
 
 Overrides = dict[str, Any]
 """Values by dotted key of the configuration."""
+
+_FORMS: Mapping[str, str] = {
+    "base.": "must be the path of a configuration file",
+    "overrides.": "must be keys with values, such as {train.epochs: 12}",
+    "arms.": "must be names, each with keys and values, such as {conv: {downsample.name: conv3x3}, hwd: {}}",
+    "seeds.": "must be a list of different whole numbers from 0, such as [0, 1, 2]",
+    "comparison.baseline.": "must be the name of an arm",
+    "comparison.metrics.": "must be a list of names of metrics, such as [AP, AP_small]",
+    "comparison.margin.": "must be a number from 0 to 1",
+    "comparison.weights.": "must be ema or raw",
+    "comparison.split.": "must be val or test",
+    "comparison.shifts.": "must be a whole number from 0 to 32",
+    "comparison.corruptions.": "must be true or false",
+    "comparison.severities.": "must be a list of different whole numbers from 1 to 5, such as [1, 3, 5]",
+    "comparison.": "must be keys with values, such as {margin: 0.005}",
+    "output.": "must be the path of a directory",
+}
+"""What the value of each key must be. The first that a key begins with applies."""
+
+
+def check_arm_name(name: str) -> None:
+    """Refuse the name of an arm that cannot be the name of a directory everywhere.
+
+    Raises:
+        ValueError: It is not 1 to 64 ASCII letters, digits and . _ + -, the first a letter or digit.
+    """
+    if not _ARM_NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not the name of an arm: use up to 64 ASCII letters, digits and . _ + -, first a letter or "
+            "digit"
+        )
 
 
 class ComparisonSection(Robustness):
@@ -60,8 +92,7 @@ class Experiment(Section):
         if len(arms) < 2:
             raise ValueError("an experiment needs at least two arms")
         for name, overrides in arms.items():
-            if not _ARM_NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is not the name of an arm: use letters, digits and . _ + -")
+            check_arm_name(name)
             own = [key for key in _SET_BY_THE_EXPERIMENT if key in dotted(overrides)]
             if own:
                 raise ValueError(f"the arm {name} sets {own[0]}, which the experiment sets")
@@ -188,6 +219,7 @@ def _refuse_equal_arms(path: Path, experiment: Experiment, runs: Sequence[Planne
 
 def _explain(detail: Mapping[str, Any]) -> str:
     key = ".".join(map(str, detail["loc"]))
+    form = next((form for name, form in _FORMS.items() if f"{key}.".startswith(name)), "")
     match detail["type"]:
         case "extra_forbidden":
             section = ComparisonSection if key.startswith("comparison.") else Experiment
@@ -197,4 +229,4 @@ def _explain(detail: Mapping[str, Any]) -> str:
         case "value_error":
             return f"{key}: {detail['ctx']['error']}" if key else str(detail["ctx"]["error"])
         case _:
-            return f"{key} = {detail['input']!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}"
+            return f"{key} = {reprlib.repr(detail['input'])}: {form}"

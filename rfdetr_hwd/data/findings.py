@@ -163,7 +163,12 @@ class Findings:
         return [kind for kind in found if level == "notice" or kind not in allow or not KINDS[kind].can_allow]
 
     def refuse_errors(
-        self, allow: Sequence[str], by_option: bool = False, later: Collection[str] = (), done: str = ""
+        self,
+        allow: Sequence[str],
+        by_option: bool = False,
+        later: Collection[str] = (),
+        done: str = "",
+        advice: str = "",
     ) -> None:
         """Raise one error that gives examples of every kind of error that is not allowed.
 
@@ -172,6 +177,7 @@ class Findings:
             by_option: Whether the user accepts kinds with `--allow`, and not with `data.allow`.
             later: Kinds that do not abort the work. The caller refuses them at the end.
             done: Text about the work that was done in spite of the errors.
+            advice: What to do, where `data check` and `data.allow` do not apply.
 
         Raises:
             DatasetError: There are such findings.
@@ -183,12 +189,7 @@ class Findings:
         for kind in errors:
             more = self.counts[kind] - 1
             lines.append(f"{self.examples[kind][0]}" + (f" [{kind}, and {more} more]" if more else f" [{kind}]"))
-        allowable = [kind for kind in errors if KINDS[kind].can_allow]
-        advice = "`rfdetr-hwd data check ROOT` lists all of them"
-        if allowable:
-            options = " ".join(f"--allow {kind}" for kind in allowable)
-            key = f"data.allow=[{','.join(allowable)}]"
-            advice += f". Fix them, or accept with {options if by_option else key}"
+        advice = advice or _advise([kind for kind in errors if KINDS[kind].can_allow], by_option)
         raise DatasetError("\n  ".join([*([done] if done or len(lines) > 1 else []), *lines, advice]))
 
     def as_json(self) -> list[dict[str, Any]]:
@@ -204,6 +205,16 @@ class Findings:
             for kind, about in KINDS.items()
             if self.counts[kind]
         ]
+
+
+def _advise(allowable: Sequence[str], by_option: bool) -> str:
+    """Return what to do about errors of a dataset."""
+    advice = "`rfdetr-hwd data check ROOT` lists all of them"
+    if allowable:
+        options = " ".join(f"--allow {kind}" for kind in allowable)
+        key = f"data.allow=[{','.join(allowable)}]"
+        advice += f". Fix them, or accept with {options if by_option else key}"
+    return advice
 
 
 def check_allowed(allow: Iterable[str], option: str = "data.allow") -> None:

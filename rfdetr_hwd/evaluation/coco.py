@@ -67,6 +67,7 @@ class CocoMetric:
         self._category_of = np.array([*(category_id or 0 for category_id in self.category_ids), 0], np.int64)
         self._parts: list[Detections] = []
         self._has_warned = False
+        self.has_thresholds = True
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -120,6 +121,10 @@ class CocoMetric:
     def add(self, detections: Detections) -> None:
         """Add detections of images and categories of the ground truth."""
         self._parts.append(detections)
+
+    def measure(self) -> dict[str, float | None]:
+        """Return the metrics by name, and the thresholds; these only if `has_thresholds`."""
+        return {**self.compute(), **(self.thresholds() if self.has_thresholds else {})}
 
     def compute(self) -> dict[str, float | None]:
         """Return the metrics by name.

@@ -168,7 +168,7 @@ def _compute(metric: CocoMetric, stop: StopRequest) -> dict[str, float | None]:
     if is_main():
         try:
             with stop.raise_immediately():
-                outcome = {**metric.compute(), **metric.thresholds()}
+                outcome = metric.measure()
         except Interrupted as interruption:
             outcome = interruption.status
     outcome = broadcast_object(outcome)

@@ -41,6 +41,7 @@ def measure_robustness(
         `shifts` and `corruptions`, as far as they are wanted.
     """
     apart = replace(evaluation, metric=copy.copy(evaluation.metric))
+    apart.metric.has_thresholds = False  # AP alone is read
     found = {}
     if wanted.shifts:
         found["shifts"] = measure_shifts(apart, network, metrics, wanted.shifts, report)

@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from rfdetr_hwd.cli.data.show import show
+from rfdetr_hwd.comparison.artefact_cost import ModelCost
+from rfdetr_hwd.comparison.judgement import compare_measured
+from rfdetr_hwd.comparison.page import build_comparison_page
+from rfdetr_hwd.comparison.robustness import compare_robustness
+from rfdetr_hwd.config.experiment import ComparisonSection
 from rfdetr_hwd.report.evaluation_files import write_evaluation_report
+from tests.unit.comparison.test_compare_robustness import arm
+from tests.unit.comparison.test_judgement import run
 from tests.unit.report.evaluations import make_inputs
 from tests.unit.report.test_evaluation_report import records
 
@@ -88,12 +95,25 @@ def dataset_page(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder / "index.html"
 
 
+@pytest.fixture(scope="module")
+def comparison_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a comparison with every section: stand-in detectors, one of them with boxes that are 2 px off."""
+    arms = {name: [run(name, seed, pixels) for seed in range(3)] for name, pixels in (("hwd", 0.0), ("jitter", 2.0))}
+    compared = compare_measured(arms, ComparisonSection(), ("downsample.",))
+    robustness, _ = compare_robustness({"hwd": arm(0.9, 0.8), "jitter": arm(0.7, 0.65)}, "hwd")
+    cost = ModelCost(30_000_000, 2_000_000_000, 10.0, 1.0, 0.9, 1.1, True)
+    results = {n: replace(r, robustness=robustness[n], cost=cost) for n, r in compared.arms.items()}
+    page = tmp_path_factory.mktemp("comparison") / "report.html"
+    page.write_text(build_comparison_page(replace(compared, arms=results)))
+    return page
+
+
 @pytest.mark.parametrize("is_dark", [False, True])
-@pytest.mark.parametrize("name", ["report_page", "dataset_page"])
+@pytest.mark.parametrize("name", ["report_page", "dataset_page", "comparison_page"])
 def test_a_page_is_whole_in_a_browser(name: str, is_dark: bool, request: pytest.FixtureRequest) -> None:
     page: Path = request.getfixturevalue(name)
     images = page.read_text().count("<img ")
-    assert images > 8
+    assert images > (3 if name == "comparison_page" else 8)
     for width, shown in zip(WIDTHS, look_at(page, is_dark), strict=True):
         background = "rgb(21, 24, 28)" if is_dark else "rgb(251, 251, 250)"
         whole = {"width": width, "overflow": 0, "images": images, "broken": 0, "wide": 0}

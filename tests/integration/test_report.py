@@ -68,6 +68,26 @@ def test_a_report_of_moved_images_says_so(evaluated: Path, cli: Run, tmp_path: P
     assert 'class="photo"' not in page
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    evaluated: Path, trained: Path, cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for work in ("cli.evaluate.measure_detector", "comparison.measured.read_results", "cli.report._read_evaluation"):
+        monkeypatch.setattr(f"rfdetr_hwd.{work}", lambda *_: pytest.fail("the work began"))
+    for verb in (["evaluate", "--weights", trained], ["compare", trained, f"b={evaluated}"], ["report", evaluated]):
+        result = cli(*verb, "--out", tmp_path / "file" / "out")
+        assert result.returncode == 2
+        assert f"--out: cannot write {tmp_path / 'file' / 'out'}: {tmp_path / 'file'} is not a dir" in result.stderr
+
+
+def test_tags_of_other_images_are_counted(evaluated: Path, cli: Run, tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text("file_name,light\nvalid_00000.jpg,dark\nelsewhere.jpg,dark\n")
+    result = cli("report", evaluated, "--tags", tmp_path / "tags.csv", "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    notice = "--tags: images without a row, which have no tag: 7; rows of other images, which are ignored: 1\n"
+    assert result.stdout.count(notice) == 1
+
+
 ROW = {"image_id": 0, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}
 
 
@@ -75,6 +95,8 @@ ROW = {"image_id": 0, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}
     ("content", "reason"),
     [
         ("{}", "is not a file of detections in COCO's results format: it is not a JSON list"),
+        (" ", "is not a file of detections in COCO's results format: it is empty"),
+        ("\x00", "is not a file of detections in COCO's results format: it is not valid JSON"),
         (json.dumps([{**ROW, "image_id": 77}]), "image_id 77 of detection 0 is not among the 8 images"),
         (json.dumps([{**ROW, "score": float("nan")}]), "it contains NaN, which is not JSON"),
     ],
@@ -93,11 +115,17 @@ def test_a_wrong_file_of_results_is_one_message(
 
 
 def test_what_cannot_be_reported_says_why(trained: Path, cli: Run, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
     for arguments, status, reason in (
         ([], 2, "give a run or evaluation directory, or --predictions FILE"),
         ([trained, "--predictions", "a.json"], 2, "give a run or evaluation directory, or --predictions FILE"),
         (["--predictions", "a.json"], 2, "--predictions and --ground-truth go together"),
-        ([tmp_path], 1, f"Make one with `rfdetr-hwd evaluate --weights {tmp_path}`"),
+        ([tmp_path / "run"], 1, f"Make one with `rfdetr-hwd evaluate --weights {tmp_path / 'run'}`"),
+        ([tmp_path], 1, f"{tmp_path} holds neither a run nor an evaluation: give a run directory, or the directory of"),
+        ([tmp_path / "none"], 1, f"{tmp_path / 'none'} does not exist: give a run directory, or the directory of an"),
+        ([tmp_path / "run" / "config.yaml"], 1, "config.yaml is a file: give a run directory, or the directory of an"),
+        ([trained, "--out", tmp_path / "run" / "config.yaml"], 1, "has no evaluation yet"),
     ):
         result = cli("report", *arguments)
         assert result.returncode == status

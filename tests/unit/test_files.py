@@ -3,6 +3,7 @@
 import argparse
 import gc
 import json
+import os
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.files import (
     UntrustedFileError,
+    check_directory,
     load_tensors,
     open_without_links,
     read_json_list,
@@ -32,13 +35,16 @@ from rfdetr_hwd.training.trackers import JsonLinesTracker
         ('{"a": 1e999}', "contains 1e999"),
         ("{", "not valid JSON"),
         ('{"a": ' + "[" * 100_000, "not valid JSON"),
-        (b"\xff\xfe", "not valid JSON"),
+        (b"\xff\xfe", "it is not UTF-8 text"),
+        (" \n", "it is empty"),
         ('{"a": "' + "x" * 2000 + '"}', "more than the limit of 1000"),
     ],
 )
 def test_json_that_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UntrustedFileError, match="^it is a directory$"):
+        read_json_object(tmp_path)
     with pytest.raises(UntrustedFileError, match=message):
         read_json_object(path, max_bytes=1000 if "more than" in message else 1 << 20)
 
@@ -53,6 +59,21 @@ def test_a_list_is_read_and_the_collector_runs_again(tmp_path: Path) -> None:
     path.write_text("[1.5]")
     assert read_json_list(path, max_bytes=8) == [1.5]
     assert gc.isenabled()
+
+
+def test_a_directory_that_cannot_be_written_is_refused_and_none_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match=f"--out: cannot write {path}: {tmp_path / 'file'} is not a directory"):
+            check_directory("--out", path)
+    check_directory("--out", tmp_path)
+    check_directory("--out", tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ConfigError, match=f"--out: cannot write {tmp_path}: no permission to write to {tmp_path}"):
+        check_directory("--out", tmp_path)
 
 
 def test_parts_that_fail_leave_the_file_as_it_was(tmp_path: Path) -> None:

@@ -44,5 +44,5 @@ def read_annotations(path: Path, allow: Sequence[str] = ()) -> DetectionData:
     findings = Findings()
     files = FileList(path.parent, frozenset(names))
     data = index_split(replace(raw, is_measured=True), path.stem, files, findings)
-    findings.refuse_errors(allow)
+    findings.refuse_errors(allow, advice=f"Correct {path}, or give the annotations that the detections were made for")
     return data

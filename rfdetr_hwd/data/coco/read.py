@@ -81,8 +81,10 @@ def read_entry(path: Path) -> tuple[dict[str, Any], bytes]:
         content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_to_entry)
     except _ConstantError as error:
         raise DatasetError(f"{path}: {_name_constant(text)}{error} is not a JSON number") from None
+    except UnicodeDecodeError:
+        raise DatasetError(f"{path} is not a COCO annotation file: it is not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is not valid JSON: {error}") from None
+        raise DatasetError(f"{path} is {f'not valid JSON: {error}' if text.strip() else 'empty'}") from None
     if not isinstance(content, dict):
         raise DatasetError(f"{path} is not a COCO annotation file: it holds a {type(content).__name__}, not an object")
     return content, text

@@ -22,6 +22,17 @@ def test_images_by_tag_and_value(tmp_path: Path) -> None:
     tags = read_tags(path, NAMES)
     assert tags.images == {"light": {"night": (0, 2)}, "camera": {"2": (2,)}}
     assert tags.num_untagged == 1
+    assert tags.gaps == "images without a row, which have no tag: 1"
+
+
+def test_rows_of_other_images_are_counted(tmp_path: Path) -> None:
+    """A file of the whole dataset serves one of its splits."""
+    tags = read_tags(written(tmp_path, "file_name,light\na.jpg,day\nx.jpg,dusk\ny.jpg,day\n"), NAMES)
+    assert tags.images == {"light": {"day": (0,)}}
+    expected = "images without a row, which have no tag: 2; rows of other images, which are ignored: 2"
+    assert tags.gaps == expected
+    rows = "".join(f'"{name}",day\n' for name in NAMES)
+    assert read_tags(written(tmp_path, f"file_name,light\n{rows}"), NAMES).gaps == ""
 
 
 @pytest.mark.parametrize(
@@ -32,7 +43,10 @@ def test_images_by_tag_and_value(tmp_path: Path) -> None:
         ("file_name\na.jpg\n", "line 1: the header must be file_name, then the name of each tag"),
         ("file_name,light,\na.jpg,night,\n", "line 1: the header must be file_name, then the name of each tag"),
         ("file_name,light,light\n", "line 1: two columns have one name"),
-        ("file_name,light\na.jpg,day\nx.jpg,day\n", "row 3: 'x.jpg' is not an image of the dataset"),
+        (
+            "file_name,light\nx.jpg,day\ny.jpg,day\n",
+            "none of its 2 rows is of an image of the dataset. It has 'x.jpg', ",
+        ),
         ("file_name,light\na.jpg,day\na.jpg,day\n", "row 3: 'a.jpg' is listed twice"),
         ("file_name,light\na.jpg\n", "row 2: it has 1 columns, but the header has 2"),
         ('file_name,light\n"a.jpg,day\n', "it is not valid CSV"),

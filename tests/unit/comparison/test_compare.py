@@ -86,5 +86,7 @@ def test_runs_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ComparisonError, match="seeds differ"):
         compare_arms({}, {})
     fewer = replace(runs[1], num_ground_truth=runs[1].num_ground_truth + 1)
-    with pytest.raises(ComparisonError, match="seed 1 of the second arm was evaluated on other objects"):
+    with pytest.raises(
+        ComparisonError, match="the arm second, seed 1, was evaluated on other objects than the arm first"
+    ):
         compare_arms(runs, {0: runs[0], 1: fewer})

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,12 @@ def test_result_files_and_other_seeds_are_paired_in_their_order() -> None:
         pair_seeds({"a": [run("a", 3)], "b": [run("b", 4), run("b", 5)]})
     with pytest.raises(ComparisonError, match="two runs of a have the seed 3"):
         pair_seeds({"a": [run("a", 3), run("a", 3)], "b": [run("b", 3)]})
+
+
+def test_an_arm_of_other_images_is_named() -> None:
+    arms = {"a": [run("a", 0)], "b": [replace(run("b", 0), ground_truth=make_truth(0, 61))]}
+    with pytest.raises(ComparisonError, match="the arm b, seed 0, was evaluated on other images than the arm a: "):
+        compare_measured(arms, ComparisonSection(), ("downsample.",))
 
 
 def test_runs_that_do_not_match_are_refused_before_anything_is_computed() -> None:

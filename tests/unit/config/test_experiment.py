@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rfdetr_hwd.config.experiment import dotted, load_experiment
+from rfdetr_hwd.config.experiment import _FORMS, ComparisonSection, Experiment, dotted, load_experiment
 from rfdetr_hwd.errors import ConfigError
 
 BASE = {"model": {"resolution": 64, "pretrain_weights": None}, "data": {"root": "d"}, "output": {"dir": "unused"}}
@@ -53,7 +53,19 @@ def test_options_of_a_downsampler_are_one_value() -> None:
         ({"arms": {"hwd": {}, "b": {"downsample.name": "hwd"}}}, "the arms hwd and b are the same"),
         ({"seeds": []}, "must be one or more different seeds"),
         ({"seeds": [1, 1]}, "must be one or more different seeds"),
-        ({"seeds": ["a"]}, "seeds.0 = 'a'"),
+        ({"seeds": ["a"]}, "seeds.0 = 'a': must be a list of different whole numbers from 0, such as [0, 1, 2]"),
+        ({"seeds": 3}, "seeds = 3: must be a list of different whole numbers from 0"),
+        ({"seeds": [-1]}, "seeds.0 = -1: must be a list of different whole numbers from 0"),
+        ({"arms": ["hwd", "spd"]}, "arms = ['hwd', 'spd']: must be names, each with keys and values, such as {conv: "),
+        ({"arms": {"hwd": None, "b": {}}}, "arms.hwd = None: must be names, each with keys and values"),
+        ({"overrides": "x"}, "overrides = 'x': must be keys with values, such as {train.epochs: 12}"),
+        ({"output": 3}, "output = 3: must be the path of a directory"),
+        ({"comparison": [1]}, "comparison = [1]: must be keys with values"),
+        ({"comparison": {"margin": "a"}}, "comparison.margin = 'a': must be a number from 0 to 1"),
+        ({"comparison": {"weights": "best"}}, "comparison.weights = 'best': must be ema or raw"),
+        ({"comparison": {"metrics": "AP"}}, "comparison.metrics = 'AP': must be a list of names of metrics"),
+        ({"comparison": {"severities": [9]}}, "comparison.severities.0 = 9: must be a list of different whole numbers"),
+        ({"arms": {"hwd": {}, "\u00e9": {"amp": False}}}, "is not the name of an arm: use up to 64 ASCII letters"),
         ({"base": "missing.yaml"}, "missing.yaml"),
     ],
 )
@@ -61,6 +73,12 @@ def test_a_wrong_experiment_is_explained(tmp_path: Path, changed: dict[str, Any]
     with pytest.raises(ConfigError) as raised:
         load_experiment(write(tmp_path, **changed))
     assert message in str(raised.value)
+
+
+def test_the_form_of_every_value_is_known() -> None:
+    keys = [key for key in Experiment.model_fields if key != "comparison"]
+    keys += [f"comparison.{key}" for key in ComparisonSection.model_fields]
+    assert set(_FORMS) == {f"{key}." for key in [*keys, "comparison"]}
 
 
 @pytest.mark.parametrize("name", ["wavelet-bccd", "stem-bccd", "wavelet-coco"])

@@ -31,9 +31,17 @@ def test_annotations_that_would_distort_metrics_are_refused(tmp_path: Path) -> N
     with pytest.raises(DatasetError, match="image 0 has no width and height"):
         read_annotations(write(tmp_path / "truth.json", image=without_size))
     stray = write(tmp_path / "stray.json", annotation={**ANNOTATION, "image_id": 9})
-    with pytest.raises(DatasetError, match="unknown_image"):
+    with pytest.raises(DatasetError, match=r"unknown_image") as raised:
         read_annotations(stray)
+    assert str(raised.value).endswith(f"Correct {stray}, or give the annotations that the detections were made for")
+    assert "data check" not in str(raised.value)
     assert len(read_annotations(stray, allow=["unknown_image"]).labels) == 0
     (tmp_path / "other.json").write_text('{"annotations": []}')
     with pytest.raises(DatasetError, match="'images' is missing"):
         read_annotations(tmp_path / "other.json")
+    for content, message in ((b" \n", "other.json is empty"), (b"\xff\x00{", "it is not UTF-8 text")):
+        (tmp_path / "other.json").write_bytes(content)
+        with pytest.raises(DatasetError, match=message):
+            read_annotations(tmp_path / "other.json")
+    with pytest.raises(DatasetError, match="Is a directory"):
+        read_annotations(tmp_path)
