@@ -17,7 +17,7 @@ from rfdetr_hwd.config.validation import reason
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.files import load_yaml, read_yaml
 
-FORMER: Mapping[str, Any] = {"train.last_batch": "keep", "data.bit_depth": 16}
+FORMER: Mapping[str, Any] = {"train.last_batch": "keep", "data.bit_depth": 16, "evaluation.raw_every": 1}
 """Keys that were added later, and their value in a configuration recorded without them."""
 
 

@@ -209,7 +209,7 @@ class TrainSection(Section):
     clip: NonNegativeFloat = 0.1
     """Max gradient norm. 0 disables clipping."""
     ema: bool = True
-    """Keep an exponential moving average (EMA) of the weights and evaluate both the EMA and the raw weights."""
+    """Keep an exponential moving average (EMA) of the weights and evaluate it; see also `evaluation.raw_every`."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] = 0.993
     """Final decay of the EMA."""
     ema_tau: NonNegativeFloat = 100.0
@@ -225,8 +225,7 @@ class TrainSection(Section):
     max_hours: PositiveFloat | None = None
     """Save and stop after this many hours, with exit status 124. `--resume` resumes. Leave time for one save."""
     deterministic: bool = False
-    """Use deterministic GPU kernels where they exist. Training is slower. `rfdetr-hwd doctor` lists the operators
-    without one."""
+    """Use deterministic GPU kernels where they exist, which are slower; `rfdetr-hwd doctor` lists where none exists."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -240,6 +239,9 @@ class EvaluationSection(Section):
 
     every: PositiveInt = 1
     """Epochs between two evaluations. The last epoch is always evaluated."""
+    raw_every: PositiveInt | None = None
+    """Evaluations from one of the raw weights, beside the EMA, to the next. `null`: only that of the last epoch, where
+    both are always evaluated. Without `train.ema` all are of the raw weights. An older run resumes with 1."""
     batch_size: PositiveInt = 16
     """Images of one forward pass."""
     max_dets: Annotated[int, Field(gt=100)] | None = 500

@@ -6,12 +6,12 @@ Both are given the same arrays. hotcoco 1.3 returns pycocotools' numbers to the 
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rfdetr_hwd.evaluation.detections import Detections
+from rfdetr_hwd.evaluation.detections import Detections, find_positions
 
 Backend = Literal["hotcoco", "pycocotools"]
 """Names of the libraries, which are also names of packages."""
@@ -20,13 +20,27 @@ Curves = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Precision (IoU, recall, class, area, max_dets) and recall (IoU, class, area, max_dets), -1 without ground truth."""
 
 
+class NumberedTruth(NamedTuple):
+    """A ground truth with ids of its own, for both libraries.
+
+    Attributes:
+        dataset: COCO dictionary. Images and categories count from 0, annotations from 1.
+        image_ids: The former ids of the images, ascending.
+        category_ids: The former ids of the categories, ascending.
+    """
+
+    dataset: dict[str, Any]
+    image_ids: NDArray[np.int64]
+    category_ids: NDArray[np.int64]
+
+
 def measure_curves(
-    ground_truth: Mapping[str, Any], detections: Detections, max_dets: Sequence[int], backend: Backend
+    ground_truth: NumberedTruth, detections: Detections, max_dets: Sequence[int], backend: Backend
 ) -> Curves:
     """Return COCO's precision and recall of boxes, the classes in ascending order of their ids.
 
     Args:
-        ground_truth: COCO dictionary with `images`, `annotations` and `categories`. Ids are any 64-bit integers.
+        ground_truth: From `number_truth`.
         detections: Detections of these images and categories, without NaN.
         max_dets: Detections an image, ascending.
         backend: The library.
@@ -34,11 +48,11 @@ def measure_curves(
     Raises:
         ValueError: A detection is of an image or a category that the ground truth lacks.
     """
-    dataset, rows = _number(ground_truth, detections)
+    rows = _number(ground_truth, detections)
     coco_class, evaluation_class = _library(backend)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
         truth = coco_class()
-        truth.dataset = dataset
+        truth.dataset = ground_truth.dataset
         truth.createIndex()
         detected = truth.loadRes(rows) if len(rows) else _nothing(truth)
         evaluation = evaluation_class(truth, detected, "bbox")
@@ -50,15 +64,14 @@ def measure_curves(
     return found["precision"], found["recall"]
 
 
-def _number(truth: Mapping[str, Any], detections: Detections) -> tuple[dict[str, Any], NDArray[np.float64]]:
-    """Return the ground truth and the detections, shape (N, 7), with ids of their own.
+def number_truth(truth: Mapping[str, Any]) -> NumberedTruth:
+    """Return a ground truth with new ids. They count in the order of the old ones, so that ties of scores keep theirs.
 
-    Both libraries take detections as one float array (image, x, y, width, height, score, category). It does not hold
-    every 64-bit id. The new ids count from 0 in the order of the old ones, so that ties of scores keep their order.
-    Annotations count from 1: pycocotools reads a match with annotation 0 as no match.
+    Both libraries take detections as one float array, which does not hold every 64-bit id. Annotations count from 1:
+    pycocotools reads a match with annotation 0 as no match.
 
-    Raises:
-        ValueError: A detection is of an unknown image or category.
+    Args:
+        truth: COCO dictionary with `images`, `annotations` and `categories`. Ids are any 64-bit integers.
     """
     image_ids, category_ids = (sorted(entry["id"] for entry in truth[key]) for key in ("images", "categories"))
     images, categories = ({old: new for new, old in enumerate(ids)} for ids in (image_ids, category_ids))
@@ -72,25 +85,26 @@ def _number(truth: Mapping[str, Any], detections: Detections) -> tuple[dict[str,
         "categories": [{**entry, "id": categories[entry["id"]]} for entry in truth["categories"]],
         "annotations": annotations,
     }
-    columns = (
-        _find("image", detections.image_ids, image_ids),
-        detections.boxes_xywh,
-        detections.scores,
-        _find("category", detections.category_ids, category_ids),
-    )
-    return dataset, np.column_stack(columns)
+    return NumberedTruth(dataset, np.array(image_ids, np.int64), np.array(category_ids, np.int64))
 
 
-def _find(what: str, ids: NDArray[np.int64], known: Sequence[int]) -> NDArray[np.intp]:
-    """Return the places of ids among known ids, which ascend.
+def _number(truth: NumberedTruth, detections: Detections) -> NDArray[np.float64]:
+    """Return detections with the new ids as an array (N, 7): image, x, y, width, height, score, category.
 
     Raises:
-        ValueError: An id is not among them.
+        ValueError: A detection is of an unknown image or category.
     """
-    is_known = np.isin(ids, np.array(known, np.int64))
-    if not is_known.all():
-        raise ValueError(f"a detection of an unknown {what}: {ids[~is_known][0]}")
-    return np.searchsorted(np.array(known, np.int64), ids)
+    rows = np.empty((len(detections), 7))
+    rows[:, 1:5], rows[:, 5] = detections.boxes_xywh, detections.scores
+    columns = (
+        (0, "image", detections.image_ids, truth.image_ids),
+        (6, "category", detections.category_ids, truth.category_ids),
+    )
+    for column, what, ids, known in columns:
+        rows[:, column], is_known = find_positions(ids, known)
+        if not is_known.all():
+            raise ValueError(f"a detection of an unknown {what}: {ids[~is_known][0]}")
+    return rows
 
 
 def _library(backend: Backend) -> tuple[Any, Any]:

@@ -3,6 +3,8 @@
 import importlib.metadata
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rfdetr_hwd.evaluation.backends import Backend, measure_curves
+from rfdetr_hwd.evaluation.backends import Backend, NumberedTruth, measure_curves, number_truth
 from rfdetr_hwd.evaluation.detections import Detections
-from rfdetr_hwd.evaluation.matching import match
+from rfdetr_hwd.evaluation.matching import AREAS, IOU_THRESHOLDS, match
 from rfdetr_hwd.evaluation.thresholds import best_thresholds
 
 _PRECISION = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
@@ -69,6 +71,10 @@ class CocoMetric:
         self._has_warned = False
         self.has_thresholds = True
 
+    @cached_property
+    def _numbered_truth(self) -> NumberedTruth:
+        return number_truth(self.ground_truth)
+
     @property
     def protocol(self) -> dict[str, Any]:
         """Return the protocol of the metrics. Metrics of one protocol can be compared."""
@@ -84,7 +90,8 @@ class CocoMetric:
     @property
     def detections(self) -> Detections:
         """Return all detections, in the order they were added."""
-        self._parts = [Detections.concatenate(self._parts)]
+        if len(self._parts) != 1:
+            self._parts = [Detections.concatenate(self._parts)]
         return self._parts[0]
 
     def reset(self) -> None:
@@ -124,7 +131,12 @@ class CocoMetric:
 
     def measure(self) -> dict[str, float | None]:
         """Return the metrics by name, and the thresholds; these only if `has_thresholds`."""
-        return {**self.compute(), **(self.thresholds() if self.has_thresholds else {})}
+        if not self.has_thresholds:
+            return self.compute()
+        # The library computes without the interpreter, which has time for the thresholds.
+        with ThreadPoolExecutor(1) as beside:
+            thresholds = beside.submit(self.thresholds)
+            return {**self.compute(), **thresholds.result()}
 
     def compute(self) -> dict[str, float | None]:
         """Return the metrics by name.
@@ -136,7 +148,7 @@ class CocoMetric:
             ValueError: A detection is of an image or a category that the ground truth lacks.
         """
         max_dets = [*_MAX_DETS, *([self.max_dets] if self.max_dets else [])]
-        precision, recall = measure_curves(self.ground_truth, self.detections, max_dets, self.backend)
+        precision, recall = measure_curves(self._numbered_truth, self.detections, max_dets, self.backend)
         slices = [precision[..., 0, 2], precision[0, ..., 0, 2], precision[5, ..., 0, 2]]
         slices += [precision[..., area, 2] for area in (1, 2, 3)]
         slices += [recall[..., 0, dets] for dets in (0, 1, 2)] + [recall[..., area, 2] for area in (1, 2, 3)]
@@ -152,7 +164,7 @@ class CocoMetric:
 
         `threshold` over all classes, and `threshold/<class name>` of each. `None`: no detection of the class is true.
         """
-        matches = match(self.ground_truth, self.detections)
+        matches = match(self.ground_truth, self.detections, thresholds=IOU_THRESHOLDS[:1], areas=AREAS[:1])
         best = best_thresholds(matches)
         names = ("threshold", *(f"threshold/{name}" for name in matches.class_names))
         found = (best.overall, *best.per_class)

@@ -7,6 +7,26 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+_MAX_TABLE = 1 << 22
+"""Largest span of ids that are found in a table, which takes a tenth of the time of a search."""
+
+
+def find_positions(ids: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the position of each id among known ids, which ascend, and whether it is one of them.
+
+    The position of an unknown id has no meaning.
+    """
+    if not len(known):
+        return np.zeros(len(ids), np.int64), np.zeros(len(ids), bool)
+    low, high = int(known[0]), int(known[-1])
+    if high - low < _MAX_TABLE:
+        table = np.full(high - low + 1, -1, np.int64)
+        table[known - low] = np.arange(len(known))
+        position = table[np.clip(ids, low, high) - low]
+        return position, (position >= 0) & (ids >= low) & (ids <= high)
+    position = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return position, known[position] == ids
+
 
 @dataclass(frozen=True)
 class Detections:

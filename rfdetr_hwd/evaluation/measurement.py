@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -42,7 +43,7 @@ class Evaluation:
         device: Where the networks are.
         pass_size: Images of one forward pass that fit into memory.
         unreadable: Unreadable images, which were skipped, by id.
-        found: Detections of the last evaluation of each network, by its name, on rank 0.
+        found: Detections of the networks of the last `measure_each`, by their names, on rank 0.
     """
 
     loader: EvalLoader
@@ -106,7 +107,17 @@ class Evaluation:
                 self.pass_size.images,
             )
 
-    def measure(self, network: nn.Module, stop: StopRequest | None = None, name: str = "") -> dict[str, float | None]:
+    def measure_each(self, networks: Mapping[str, nn.Module], stop: StopRequest) -> dict[str, dict[str, float | None]]:
+        """Return the metrics of each network by its name, and keep its detections; see `measure`."""
+        self.found.clear()
+        metrics = {}
+        for name, network in networks.items():
+            metrics[name] = self.measure(network, stop)
+            if distributed.is_main():
+                self.found[name] = self.metric.detections
+        return metrics
+
+    def measure(self, network: nn.Module, stop: StopRequest | None = None) -> dict[str, float | None]:
         """Return COCO's metrics of a network, the same on every rank; `None`: no such object.
 
         The objects of an unreadable image count as missed. `unreadable` lists such images of all ranks.
@@ -114,7 +125,6 @@ class Evaluation:
         Args:
             network: The network, on the device.
             stop: Checked after every batch.
-            name: Name of the network, if its detections are to be kept.
 
         Raises:
             DatasetError: Too large a fraction of the images is unreadable.
@@ -125,8 +135,6 @@ class Evaluation:
             self.unreadable.update(found)
         num_images = len(self.metric.ground_truth["images"])
         refuse_too_many(len(self.unreadable), num_images, list(self.unreadable.values()))
-        if name and distributed.is_main():
-            self.found[name] = self.metric.detections
         return metrics
 
 

@@ -63,10 +63,12 @@ def threshold_curve(matches: Matches, category: int | None = None) -> ThresholdC
     of_class = slice(None) if category is None else slice(*np.searchsorted(matches.category, [category, category + 1]))
     counted = ~matches.ignored[0, 0, of_class]
     score, is_true = matches.score[of_class][counted], matches.matched[0, 0, of_class][counted]
-    scores, row, num = np.unique(-score, return_inverse=True, return_counts=True)
-    num_true = np.bincount(row[is_true], minlength=len(scores))
+    if category is None:
+        order = np.argsort(-score)
+        score, is_true = score[order], is_true[order]
+    last = np.flatnonzero(np.diff(score, append=-np.inf))  # of each different score
     objects = matches.num_ground_truth[0] if category is None else matches.num_ground_truth[0, category]
-    return ThresholdCurve(-scores, np.cumsum(num_true), np.cumsum(num), int(objects.sum()))
+    return ThresholdCurve(score[last], np.cumsum(is_true, dtype=np.int64)[last], last + 1, int(objects.sum()))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.config.schema import TrainSection
+from rfdetr_hwd.config.schema import Config, TrainSection
 from rfdetr_hwd.layers.bands import band_energies
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.learning_rates import learning_rates, rate_name
@@ -44,9 +44,20 @@ class Learner:
     rate_name: Callable[[str], str] = lambda _: "lr"
 
     def networks(self) -> dict[str, nn.Module]:
-        """Return the networks to evaluate and save: `ema`, if enabled, and `raw`."""
+        """Return the networks to save: `ema`, if enabled, and `raw`."""
         averaged = {"ema": self.ema.module} if self.ema is not None else {}
         return {**averaged, "raw": self.network}
+
+    def evaluated_networks(self, config: Config, epoch: int) -> dict[str, nn.Module]:
+        """Return the networks to evaluate after an epoch: beside the EMA the raw weights only when they are due.
+
+        Args:
+            config: Configuration of the run.
+            epoch: Completed epochs.
+        """
+        every, raw_every = config.evaluation.every, config.evaluation.raw_every
+        is_due = epoch >= config.train.epochs or (raw_every is not None and epoch // every % raw_every == 0)
+        return {kind: net for kind, net in self.networks().items() if is_due or kind == "ema" or self.ema is None}
 
     def learning_rates(self) -> dict[str, float]:
         """Return the current learning rates by name. Of several rates with one name, the highest."""

@@ -234,10 +234,10 @@ class Trainer:
             state.is_evaluation_due = is_last or state.epoch % self.config.evaluation.every == 0
 
     def _evaluate(self) -> None:
-        """Evaluate every network. Record the metrics in the state, the trackers and the checkpoint."""
+        """Evaluate what is due. Record the metrics in the state, the trackers and the checkpoint."""
         state = self.state
-        metrics = {kind: self.evaluation.measure(net, self.stop, kind) for kind, net in self.learner.networks().items()}
-        state.record_metrics(metrics)
+        networks = self.learner.evaluated_networks(self.config, state.epoch)
+        state.record_metrics(self.evaluation.measure_each(networks, self.stop))
         self.tracker.log(state.step, {"epoch": state.epoch, **state.metrics, **self.learner.band_energies()})
         if is_main():
             self.folder.record_metrics(state, self.config.output.keep_last)

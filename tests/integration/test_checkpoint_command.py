@@ -28,7 +28,7 @@ def test_show_prints_what_a_checkpoint_holds(cli: Run, trained: Path) -> None:
     result = cli("checkpoint", "show", trained / "best")
     assert result.returncode == 0
     step = open_checkpoint((trained / "best").resolve()).step
-    for part in (f"step {step}, epoch {step // 6}", "circle, square, triangle, star", "raw/AP", "ema.safetensors"):
+    for part in (f"step {step}, epoch {step // 6}", "circle, square, triangle, star", "ema/AP", "ema.safetensors"):
         assert part in result.stdout
     result = cli("checkpoint", "show", trained)
     assert "step 6, epoch 1" in result.stdout

@@ -125,11 +125,7 @@ class Collected:
         """Keep detections of another process."""
         self.detections += detections
 
-    def thresholds(self) -> dict[str, float | None]:
-        """Know none."""
-        return {}
-
-    def compute(self) -> dict[str, float]:
+    def measure(self) -> dict[str, float | None]:
         """Return no metrics."""
         return {}
 

@@ -8,6 +8,7 @@ from rfdetr_hwd.evaluation.matching import match
 from rfdetr_hwd.evaluation.thresholds import ThresholdCurve, best_threshold, best_thresholds, threshold_curve
 from rfdetr_hwd.evaluation.weighted_metrics import coco_metrics
 from tests.unit.analysis.scenes import golden, random_scene, scene
+from tests.unit.evaluation.random_sets import random_set
 
 BOX, FAR = [10.0, 10.0, 20.0, 20.0], [60.0, 60.0, 20.0, 20.0]
 
@@ -78,3 +79,16 @@ def test_no_threshold_is_better_than_the_best_and_the_flat_range_is_flat(seed: i
     flat = (grid > best.flat_low) & (grid <= best.flat_high)
     assert (f1[flat] >= best.f1 - 0.01 - 1e-9).all()
     assert best.flat_low <= best.threshold <= best.flat_high
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.booleans())
+def test_curves_count_what_lies_above_each_score(seed: int, tied: bool) -> None:
+    matches = match(*random_set(seed, tied=tied))
+    for category in (None, 0, 1, 2):
+        curve = threshold_curve(matches, category)
+        counted = ~matches.ignored[0, 0] & (True if category is None else matches.category == category)
+        assert curve.scores.tolist() == sorted(set(matches.score[counted].tolist()), reverse=True)
+        above = counted & (matches.score >= curve.scores[:, None])
+        assert curve.num_kept.tolist() == above.sum(axis=1).tolist()
+        assert curve.num_true.tolist() == (above & matches.matched[0, 0]).sum(axis=1).tolist()

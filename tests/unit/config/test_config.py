@@ -123,6 +123,7 @@ def test_a_key_that_came_later_means_what_was_done_before() -> None:
     assert started.train.last_batch == "fill"
     recorded = parse_recorded(values)
     assert recorded.train.last_batch == "keep"
+    assert (started.evaluation.raw_every, recorded.evaluation.raw_every) == (None, 1)
     assert recorded.train.epochs == 2
     assert keep_former(started, values) == recorded
     assert keep_former(parse_config(values, ["train.last_batch=drop"]), values).train.last_batch == "drop"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rfdetr_hwd.evaluation.backends import measure_curves
+from rfdetr_hwd.evaluation.backends import measure_curves, number_truth
 from rfdetr_hwd.evaluation.detections import Detections
 from tests.unit.evaluation.hard_sets import make_set
 
@@ -40,18 +40,22 @@ def test_both_libraries_equal_plain_pycocotools(seed: int, max_dets: list[int]) 
     expected = measure_with_pycocotools(truth, detections, max_dets)
     found = Detections.from_results(detections)
     for backend in ("hotcoco", "pycocotools"):
-        for curve, reference in zip(measure_curves(truth, found, max_dets, backend), expected, strict=True):
+        for curve, reference in zip(
+            measure_curves(number_truth(truth), found, max_dets, backend), expected, strict=True
+        ):
             np.testing.assert_allclose(curve, reference, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
 def test_without_detections_or_annotations(backend: str) -> None:
     truth, detections = make_set(3)
-    precision, recall = measure_curves(truth, Detections.none(), [1, 10, 100], backend)
+    precision, recall = measure_curves(number_truth(truth), Detections.none(), [1, 10, 100], backend)
     assert precision.shape == (10, 101, 3, 4, 3)
     assert precision[:, :, 1, 0].max() == recall[:, 1, 0].max() == 0
     assert (precision[:, :, 2] == -1).all()  # of the last class there is no object
-    precision, recall = measure_curves({**truth, "annotations": []}, Detections.from_results(detections), [1], backend)
+    precision, recall = measure_curves(
+        number_truth({**truth, "annotations": []}), Detections.from_results(detections), [1], backend
+    )
     assert (precision == -1).all()
     assert (recall == -1).all()
 
@@ -61,4 +65,4 @@ def test_a_detection_of_something_unknown_is_refused(key: str, what: str) -> Non
     truth, _ = make_set(3)
     stray = {"image_id": 0, "category_id": 5, "bbox": [0, 0, 1, 1], "score": 1.0, key: 4}
     with pytest.raises(ValueError, match=f"a detection of an unknown {what}: 4"):
-        measure_curves(truth, Detections.from_results([stray]), [100], "hotcoco")
+        measure_curves(number_truth(truth), Detections.from_results([stray]), [100], "hotcoco")

@@ -38,10 +38,7 @@ class Bits:
     def add(self, detections: list[Tensor]) -> None:
         self.detections += detections
 
-    def thresholds(self) -> dict[str, float | None]:
-        return {}
-
-    def compute(self) -> dict[str, float]:
+    def measure(self) -> dict[str, float | None]:
         return {}
 
 

@@ -1,13 +1,18 @@
 """Matches are COCO's, pair by pair, and worked examples."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rfdetr_hwd.evaluation import greedy
 from rfdetr_hwd.evaluation.detections import Detections
-from rfdetr_hwd.evaluation.matching import MatchingError, match
+from rfdetr_hwd.evaluation.matching import AREAS, IOU_THRESHOLDS, Matches, MatchingError, match
+from tests.unit.comparison.detectors import detect, jitter, make_truth
 from tests.unit.evaluation.random_sets import evaluate_with_coco, random_set
+from tests.unit.evaluation.simple_matching import match_one_by_one
 
 
 @settings(max_examples=40, deadline=None)
@@ -31,6 +36,40 @@ def test_every_pair_matches_as_in_pycocotools(seed: int, max_dets: int) -> None:
                     assert np.array_equal(matches.ignored[area][:, rows], pair["dtIgnore"])
                     if area == 0:
                         assert np.array_equal(annotation_ids[matches.ground_truth[:, rows] + 1], pair["dtMatches"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([1, 2, 100]), st.booleans(), st.integers(1, 12))
+def test_all_at_once_matches_as_one_by_one(seed: int, max_dets: int, tied: bool, num_images: int) -> None:
+    """Every array to the bit, the detections in any order."""
+    truth, detections = random_set(seed, num_images, tied)
+    detections = detections[np.random.default_rng(seed).permutation(len(detections))]
+    expected, found = match_one_by_one(truth, detections, max_dets), match(truth, detections, max_dets)
+    few = match(truth, detections, max_dets, IOU_THRESHOLDS[3:5], AREAS[:2])
+    for field in fields(Matches):
+        value, reference = getattr(found, field.name), getattr(expected, field.name)
+        assert np.array_equal(value, reference), field.name
+        assert field.name == "class_names" or (value.dtype, value.shape) == (reference.dtype, reference.shape)
+    assert np.array_equal(few.matched, expected.matched[:2, 3:5])
+    assert np.array_equal(few.ignored, expected.ignored[:2, 3:5])
+    assert np.array_equal(few.ground_truth, expected.ground_truth[3:5])
+    assert np.array_equal(few.num_ground_truth, expected.num_ground_truth[:2])
+
+
+def test_a_crowded_scene_matches_as_one_by_one() -> None:
+    """Many detections of one class in each image, near many objects, in several chunks of comparisons."""
+    truth = make_truth(0, 12, objects=80)
+    truth["annotations"] = [{**a, "category_id": 1, "iscrowd": int(a["id"] % 9 == 0)} for a in truth["annotations"]]
+    found = Detections.concatenate([jitter(detect(truth, seed), seed, 3.0) for seed in range(4)])
+    found = Detections(found.image_ids, np.ones_like(found.category_ids), found.boxes_xywh, found.scores.round(2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(greedy, "_CHUNK", 1000)
+        matches = match(truth, found)
+    expected = match_one_by_one(truth, found)
+    assert matches.matched[0, 0].sum() > 300
+    assert matches.rank.max() == 99
+    for field in fields(Matches):
+        assert np.array_equal(getattr(matches, field.name), getattr(expected, field.name)), field.name
 
 
 def one_image(*annotations: dict) -> dict:

@@ -94,7 +94,7 @@ def test_an_invalid_detection_is_named(change: dict[str, Any], reason: str, tmp_
         (json.dumps({"images": []}), "is not a file of detections in COCO's results format: it is not a JSON list"),
         ("[1, ", "it is not valid JSON"),
         ("[" * 100_000, "it is not valid JSON"),
-        ("\udcff", "it is not valid JSON"),
+        ("\udcff", "it is not UTF-8 text"),
         (json.dumps([GOOD, 5]), "detection 1 must be an object, not 5"),
         (json.dumps([{"image_id": 0, "bbox": [0, 0, 1, 1], "score": 1}]), "detection 0 has no category_id. Its keys"),
         (json.dumps([{**GOOD, "score": float("nan")}]), "it contains NaN, which is not JSON"),

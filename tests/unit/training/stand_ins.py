@@ -85,7 +85,9 @@ def make_trainer(
     named = list(network.named_parameters())
     optimizer = build_adamw([(name, p, 1e-3 if name.startswith("1") else 1e-2, 0.0) for name, p in named])
     metrics = iter(aps)
-    evaluation = SimpleNamespace(measure=lambda network, stop, name: {"AP": next(metrics, 0.0)})
+    evaluation = SimpleNamespace(
+        measure_each=lambda networks, stop: {name: {"AP": next(metrics, 0.0)} for name in networks}
+    )
     parts = {"evaluation": evaluation, "folder": Folder(), "stop": StopRequest(), "criterion": Loss(), **parts}
     schedule = Schedule("constant", warmup_steps, 99)
     learner = Learner(network, optimizer, schedule, None, lambda name: f"lr_{name[0]}" if name[0].isdigit() else "lr")

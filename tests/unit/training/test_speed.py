@@ -53,9 +53,9 @@ def test_img_per_second_counts_what_was_trained_on(
         clock.passes(STEP / 2 if len(images) == 4 else STEP)  # of 8 images two passes are made
         return forward(network, images, args)
 
-    def measure(network: nn.Module, stop: object, name: str) -> dict[str, float | None]:
+    def measure_each(networks: dict[str, nn.Module], stop: object) -> dict[str, dict[str, float | None]]:
         clock.passes(EVALUATE)
-        return {"AP": 0.0, "AP50": 0.0}
+        return {name: {"AP": 0.0, "AP50": 0.0} for name in networks}
 
     monkeypatch.setattr(step_module, "forward_in_amp", timed)
     speed = Speed(clock)
@@ -64,7 +64,7 @@ def test_img_per_second_counts_what_was_trained_on(
         nn.Linear(6, 1),
         Loader(clock),
         TrainState(micro_batch=4),
-        evaluation=SimpleNamespace(measure=measure),
+        evaluation=SimpleNamespace(measure_each=measure_each),
         folder=Folder(lambda: clock.passes(SAVE)),
         speed=speed,
         tracker=ConsoleTracker(0, 6, 2),

@@ -16,6 +16,7 @@ from rfdetr_hwd.runtime.interrupt import TIME_LIMIT_CODE, StopRequest
 from rfdetr_hwd.runtime.memory import HalfUpdatedError, MemoryShortageError
 from rfdetr_hwd.training import train_step as step_module
 from rfdetr_hwd.training.ending import ending
+from rfdetr_hwd.training.optimizer import ExponentialMovingAverage
 from rfdetr_hwd.training.trackers import NullTracker, Tracker
 from tests.unit.training.stand_ins import Folder, Loader, make_config, make_trainer
 
@@ -70,6 +71,29 @@ def test_it_ends_where_ap_has_stopped_rising(aps: list[float], epochs: int) -> N
     """After two evaluations without a better one; the sixth has AP 0."""
     saved = train(make_config("train.epochs=6", "train.early_stop=2"), StopRequest(), Loader(8), aps)
     assert saved == [3 * epoch for epoch in range(1, epochs + 1)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], {1: "ema", 2: "ema", 3: "ema", 4: "ema", 5: "ema raw"}),
+        (["evaluation.raw_every=1"], dict.fromkeys(range(1, 6), "ema raw")),
+        (["evaluation.raw_every=2"], {1: "ema", 2: "ema raw", 3: "ema", 4: "ema raw", 5: "ema raw"}),
+        (["evaluation.raw_every=2", "evaluation.every=2"], {2: "ema", 4: "ema raw", 5: "ema raw"}),
+        (["train.ema=false"], dict.fromkeys(range(1, 6), "raw")),
+    ],
+)
+def test_raw_weights_are_evaluated_when_due(overrides: list[str], expected: dict[int, str]) -> None:
+    """Beside the EMA at every so many evaluations and at the last epoch. Without an EMA they are the network."""
+    config, tracker = make_config("train.epochs=5", *overrides), Records()
+    network = nn.Linear(6, 1)
+    trainer = make_trainer(config, network, Loader(8), tracker=tracker)
+    if config.train.ema:
+        trainer.learner.ema = ExponentialMovingAverage(network, 0.9, 0)
+    trainer.fit()
+    evaluations = [record for record in tracker.records if "loss" not in record]
+    measured = {record["epoch"]: " ".join(n[:-3] for n in record if n.endswith("/AP")) for record in evaluations}
+    assert measured == expected
 
 
 @pytest.mark.parametrize(
