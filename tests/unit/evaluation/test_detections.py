@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rfdetr_hwd.evaluation.detections import Detections, find_positions
@@ -22,6 +22,7 @@ def test_results_become_arrays_and_return() -> None:
 IDS = st.one_of(st.integers(-9, 9), st.integers(-(2**63), 2**63 - 1), st.just(2**22))
 
 
+@settings(deadline=None)
 @given(st.lists(IDS), st.sets(IDS))
 def test_ids_are_found_among_known_ones(ids: list[int], known: set[int]) -> None:
     """In a table or by a search, whatever whole numbers of 64 bits they are."""
