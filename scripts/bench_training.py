@@ -6,6 +6,8 @@ Upstream's trainer needs `rfdetr[train]`, which pins other versions, so another 
 skipped. Every run has its own process, and the kinds alternate. A step is the time from the end of one optimizer step
 to the end of the next, loading included; the median is over the steps after `--warmup`. The last line is the ratios as
 JSON: `step_ratio`, `memory_ratio` and `first_step_ratio` to upstream, for hwd and conv3x3.
+
+`rfdetr-hwd benchmark train` shows the parts of a step.
 """
 
 import argparse
@@ -80,31 +82,41 @@ def run_child(kind: str, arguments: argparse.Namespace, scratch: Path) -> dict[s
     result = subprocess.run([python, __file__, *options], capture_output=True, text=True)
     if result.returncode:
         raise SystemExit(f"{kind} failed:\n{result.stdout[-3000:]}{result.stderr[-3000:]}")
-    measured: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    measured["first_step_s"] = round(measured.pop("first_step_at") - started, 3)
-    return measured
+    return summarise(json.loads(result.stdout.splitlines()[-1]), started, arguments)
+
+
+def summarise(child: dict[str, Any], started: float, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the measurements of a child that was started at a time: steps in seconds, peak memory in bytes."""
+    from rfdetr_hwd.runtime.timing import spread
+
+    ends = child["ends"]
+    steps = [after - before for before, after in zip(ends, ends[1:], strict=False)][arguments.warmup :]
+    median, p95 = spread(steps)
+    return {
+        "step_s": round(median, 5),
+        "step_s_p95": round(p95, 5),
+        "steps": len(ends),
+        "images_per_second": round(arguments.batch / median, 2),
+        "images_per_second_mean": round(arguments.batch * len(steps) / sum(steps), 2),
+        "peak_bytes": child["peak_bytes"],
+        "first_step_s": round(ends[0] - started, 3),
+    }
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train, in this process, and return step times in seconds and the peak memory in bytes."""
+    """Train, in this process, and return when each step ended, and the peak memory in bytes.
+
+    It needs nothing of this package: the Python of upstream's trainer may not have it.
+    """
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     ends: list[float] = []
     register_optimizer_step_post_hook(lambda *_: ends.append(time.time()))
     (train_upstream if arguments.child == "upstream" else train_ours)(arguments)
-    steps = [after - before for before, after in zip(ends, ends[1:], strict=False)][arguments.warmup :]
     on_gpu = torch.cuda.is_available()
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {
-        "step_s": round(statistics.median(steps), 5),
-        "step_s_p90": round(sorted(steps)[int(0.9 * len(steps))], 5),
-        "steps": len(ends),
-        "images_per_second": round(arguments.batch / statistics.median(steps), 2),
-        "images_per_second_mean": round(arguments.batch * len(steps) / sum(steps), 2),
-        "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident,
-        "first_step_at": ends[0],
-    }
+    return {"ends": ends, "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident}
 
 
 def train_ours(arguments: argparse.Namespace) -> None:

@@ -147,7 +147,37 @@ def comparison(measured: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {name} | {by_seed} | {statistics.mean(values):.4f} | {text} |"
 
 
+def models(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of artefacts: latency, throughput, cost and AP. Cells without a value are empty."""
+    yield from (" ".join(measured["rules"]), "")
+    yield "| weights | form | precision | ms, median (p95) | images/s (batch) | end to end | parameters | file | AP |"
+    yield "|---" * 9 + "|"
+    for row in measured["artefacts"]:
+        times = row["latency_ms"], row["end_latency_ms"]
+        latency, end = ("{:.1f} ({:.1f})".format(*pair) if pair else "" for pair in times)
+        parameters = f"{row['parameters'] / 1e6:.1f} M" if row["parameters"] else ""
+        ap = "" if row["ap"] is None else f"{row['ap']:.4f}"
+        rate, size = f"{row['images_per_second']:.1f} ({row['batch']})", f"{row['bytes'] / 1e6:.0f} MB"
+        cells = (row["weights"], row["form"], row["precision"], latency, rate, end, parameters, size, ap)
+        yield f"| {' | '.join(cells)} |"
+
+
+def step(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of the parts of a training step."""
+    whole = sum(measured["seconds"].values())
+    yield (
+        f"{measured['images']} images in a step, {measured['micro_batch']} in a forward pass, {measured['workers']} "
+        f"data loader workers, {measured['precision']}: {measured['images_per_second']:.1f} images/s. "
+        f"What would help most: {measured['advice']}."
+    )
+    yield from ("", "| part | ms | of the step |", "|---|---|---|")
+    for part, seconds in measured["seconds"].items():
+        yield f"| {part} | {1e3 * seconds:.1f} | {seconds / whole:.1%} |"
+
+
 TABLES = {
+    "model": models,
+    "step": step,
     "comparison": comparison,
     "op": operators,
     "data": annotations,
@@ -157,6 +187,8 @@ TABLES = {
     "metrics": metrics,
 }
 TITLES = {
+    "model": "Latency and throughput",
+    "step": "Parts of a training step",
     "comparison": "Wavelet downsampling and its controls",
     "training": "Training steps beside upstream's trainer",
     "op": "Downsamplers",

@@ -107,6 +107,10 @@ class Checkpoint:
         """Return the sha256 of a weights file."""
         return self.files[WEIGHTS[kind]].sha256
 
+    def weights_bytes(self, kind: str) -> int:
+        """Return the size of a weights file."""
+        return self.files[WEIGHTS[kind]].bytes
+
     def training(self) -> dict[str, Any]:
         """Return the training state that `save_checkpoint` was given.
 

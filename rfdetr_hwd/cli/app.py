@@ -11,7 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 from rfdetr_hwd import __version__
-from rfdetr_hwd.cli.benchmark import op
+from rfdetr_hwd.cli.benchmark.model import model
+from rfdetr_hwd.cli.benchmark.op import op
+from rfdetr_hwd.cli.benchmark.train import train as train_speed
 from rfdetr_hwd.cli.checkpoint.replay import replay
 from rfdetr_hwd.cli.checkpoint.show import show as show_checkpoint
 from rfdetr_hwd.cli.checkpoint.verify import verify
@@ -51,7 +53,7 @@ GROUPS: Mapping[str, tuple[str, Verbs]] = {
     ),
     "checkpoint": ("Inspect and verify checkpoints.", {"show": show_checkpoint, "verify": verify, "replay": replay}),
     "downsample": ("List the downsampling modules.", {"list": list_all}),
-    "benchmark": ("Measure speed.", {"op": op}),
+    "benchmark": ("Measure speed.", {"model": model, "train": train_speed, "op": op}),
 }
 
 

@@ -1,6 +1,5 @@
 """Speed of the downsamplers against the stock convolution, measured alternately in one run."""
 
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,13 +112,6 @@ def measure_ceiling(device: torch.device) -> float:
     a = torch.randn(size, size, device=device, dtype=dtype)
     best = min(milliseconds(lambda: a @ a, device, _calls(device)) for _ in range(15))
     return size**3 / (best / 1e3)
-
-
-def describe_machine(device: torch.device) -> str:
-    """Return the processor that is timed."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def _modules(in_channels: int, out_channels: int) -> Iterator[tuple[str, nn.Module]]:

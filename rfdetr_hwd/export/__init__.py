@@ -1,1 +1,1 @@
-"""Export to stock RF-DETR and the formats of its exporter, with verified numerical parity."""
+"""Export to stock RF-DETR and the formats of its exporter, with verified parity; the speed of what is shipped."""

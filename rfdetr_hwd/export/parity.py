@@ -87,7 +87,8 @@ def _run(format: str, path: Path, batches: Sequence[Tensor]) -> dict[str, Tensor
     """Return the outputs of all images of some batches of one size."""
     runtime = RUNTIMES[format]
     try:
-        outputs = runtime.run(path, [batch.numpy() for batch in batches])
+        graph = runtime.load(path)
+        outputs = [graph.run(batch.numpy()) for batch in batches]
     except ImportError:
         advice = f"pip install {runtime.package}"
         raise ParityError(f"--format {format} is verified with {runtime.package}: {advice}") from None

@@ -1,11 +1,12 @@
 """The runtimes that exported graphs are adapted to and verified in: onnxruntime and OpenVINO."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from rfdetr_hwd.model.release import BatchSize
 
@@ -15,17 +16,32 @@ INPUT, OUTPUTS = "input", ("dets", "labels")
 
 
 @dataclass(frozen=True)
+class Graph:
+    """A graph that is loaded into its runtime, on the CPU, with as many threads as torch has.
+
+    Attributes:
+        run: Maps a batch (n, 3, R, R) to boxes and logits.
+        batch: The batch size that it takes; `None`: any.
+        facts: The metadata of the file; see `rfdetr_hwd.export.metadata`.
+    """
+
+    run: Callable[[Array], tuple[Array, Array]]
+    batch: int | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Runtime:
     """The runtime of a format.
 
     Attributes:
         package: The package.
-        run: Runs a graph on batches (n, 3, R, R), and returns boxes and logits of each.
+        load: Loads a graph.
         finish: Writes facts about the model into a graph, given with its batch size and resolution; returns its path.
     """
 
     package: str
-    run: Callable[[Path, list[Array]], list[tuple[Array, Array]]]
+    load: Callable[[Path], Graph]
     finish: Callable[[Path, Mapping[str, str], BatchSize, int], Path]
 
 
@@ -38,11 +54,18 @@ def _finish_onnx(path: Path, facts: Mapping[str, str], size: BatchSize, resoluti
     return path
 
 
-def _run_onnx(path: Path, batches: list[Array]) -> list[tuple[Array, Array]]:
+def _load_onnx(path: Path) -> Graph:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return [tuple(session.run(list(OUTPUTS), {INPUT: batch})) for batch in batches]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    size = session.get_inputs()[0].shape[0]
+    return Graph(
+        lambda batch: tuple(session.run(list(OUTPUTS), {INPUT: batch})),
+        size if isinstance(size, int) else None,
+        session.get_modelmeta().custom_metadata_map,
+    )
 
 
 def _finish_openvino(path: Path, facts: Mapping[str, str], size: BatchSize, resolution: int) -> Path:
@@ -61,16 +84,25 @@ def _finish_openvino(path: Path, facts: Mapping[str, str], size: BatchSize, reso
     return finished
 
 
-def _run_openvino(path: Path, batches: list[Array]) -> list[tuple[Array, Array]]:
+def _load_openvino(path: Path) -> Graph:
     import openvino
 
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    outputs = [compiled([batch]) for batch in batches]
-    return [(output[0].copy(), output[1].copy()) for output in outputs]
+    model = openvino.Core().read_model(str(path))
+    facts = model.get_rt_info("model_info").astype(dict) if model.has_rt_info("model_info") else {}
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
+    size = model.input(0).partial_shape[0]
+
+    def run(batch: Array) -> tuple[Array, Array]:
+        output = compiled([batch])
+        return output[0].copy(), output[1].copy()
+
+    texts = {name: fact.astype(str) for name, fact in facts.items()}
+    return Graph(run, size.get_length() if size.is_static else None, texts)
 
 
 RUNTIMES = {
-    "onnx": Runtime("onnxruntime", _run_onnx, _finish_onnx),
-    "openvino": Runtime("openvino", _run_openvino, _finish_openvino),
+    "onnx": Runtime("onnxruntime", _load_onnx, _finish_onnx),
+    "openvino": Runtime("openvino", _load_openvino, _finish_openvino),
 }
 """The formats whose graphs are run and verified before they are written."""

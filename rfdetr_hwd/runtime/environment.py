@@ -7,9 +7,12 @@ import subprocess
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rfdetr_hwd import __version__
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = (
     "torch",
@@ -105,6 +108,15 @@ def describe_devices() -> list[dict[str, Any]]:
             }
         )
     return devices
+
+
+def describe_machine(device: "torch.device") -> str:
+    """Return the processor that computes, in a few words."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def _describe_libraries() -> dict[str, Any]:

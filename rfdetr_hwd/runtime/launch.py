@@ -87,6 +87,12 @@ def num_local_ranks() -> int:
     return 1 if find_place() is None else _number("LOCAL_WORLD_SIZE", 1, 1)
 
 
+def cores_of_a_rank() -> int:
+    """Return the CPU cores that this process may use, shared out among the ranks of this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // num_local_ranks())
+
+
 def num_nodes() -> int:
     """Return how many machines the ranks are on, as far as torchrun says."""
     return _number("GROUP_WORLD_SIZE", 1, 1) if is_under_torchrun() else 1

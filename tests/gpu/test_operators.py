@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rfdetr_hwd import amp
-from rfdetr_hwd.cli.benchmark import op
+from rfdetr_hwd.cli.benchmark.op import op
 from rfdetr_hwd.evaluation import operator_speed
 from rfdetr_hwd.layers.hwd import HWD
 from rfdetr_hwd.layers.registry import build_downsample

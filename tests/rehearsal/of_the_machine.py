@@ -14,13 +14,15 @@ import torch
 
 from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.cli import doctor, experiment
-from rfdetr_hwd.runtime import determinism, timing
+from rfdetr_hwd.cli.benchmark import model as benchmark
+from rfdetr_hwd.export.speed import find_best_batch
+from rfdetr_hwd.runtime import determinism, gpu_clock, timing
 from rfdetr_hwd.runtime import process_group as joining
 from rfdetr_hwd.runtime.distributed import RankError
 from rfdetr_hwd.runtime.environment import describe_devices, describe_environment
-from rfdetr_hwd.runtime.memory import is_out_of_memory
+from rfdetr_hwd.runtime.memory import OutOfMemoryError, is_out_of_memory
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
-from rfdetr_hwd.training import speed
+from rfdetr_hwd.training import speed, step_profile
 from rfdetr_hwd.training.assignment import prepare_solver
 from tests.rehearsal import steps
 from tests.rehearsal.checks import check, silent
@@ -96,6 +98,39 @@ def latency() -> None:
     with mock.patch("torch.cuda.synchronize", order.append):
         timing.milliseconds(lambda: order.append("pass"), steps.CUDA, calls=2)
     check(order == [steps.CUDA, "pass", "pass", steps.CUDA], "the GPU may still compute")
+
+
+def benchmark_device() -> None:
+    """`benchmark model` runs on the GPU, and reads the clock of that card."""
+    card = SimpleNamespace(uuid="12-ab")
+    with (
+        mock.patch("torch.cuda.is_available", return_value=True),
+        mock.patch("torch.cuda.get_device_properties", return_value=card),
+        mock.patch("subprocess.Popen", side_effect=FileNotFoundError) as started,
+    ):
+        device = benchmark._find_device(None)
+        with gpu_clock.reading_gpu_clock(device) as clock:
+            pass
+    check(device.type == "cuda", f"the device is {device}")
+    check("--id=GPU-12-ab" in started.call_args.args[0], "another card is read")
+    check(clock is not None and "not read" in clock.describe(), "nvidia-smi is missed")
+
+
+def benchmark_memory() -> None:
+    """Where a batch of a benchmark does not fit, its memory is given back before the next one is tried."""
+
+    def prepare(size: int) -> Any:
+        return mock.Mock(side_effect=torch.OutOfMemoryError("out of memory") if size > 1 else None)
+
+    learner, batch = SimpleNamespace(network=torch.nn.Linear(1, 1)), SimpleNamespace(image_ids=(1, 2))
+    with (
+        mock.patch("torch.cuda.empty_cache") as emptied,
+        mock.patch.object(step_profile, "_step", side_effect=OutOfMemoryError),
+    ):
+        best = find_best_batch(prepare, torch.device("cpu"))
+        check((best, emptied.call_count) == (1, 1), "the memory of a batch is kept")
+        doubled: Any = step_profile._try_doubled(batch, learner, None, None, 1, 1.0)  # type: ignore[arg-type]
+        check((doubled, emptied.call_count) == ((2, None), 2), "the memory of a step is kept")
 
 
 def precision() -> None:

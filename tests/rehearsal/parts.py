@@ -41,6 +41,8 @@ def parts(downsamplers: Iterable[str]) -> list[Part]:
         Part("what is said of the machine", "patched", of_the_machine.machine),
         Part("workers of an experiment", "patched", of_the_machine.workers),
         Part("latency", "patched", of_the_machine.latency),
+        Part("device and clock of benchmark model", "patched", of_the_machine.benchmark_device),
+        Part("memory of benchmarks", "patched", of_the_machine.benchmark_memory),
         Part("what is said of the precision", "patched", of_the_machine.precision),
         Part("assignment solver", "patched", of_the_machine.solver),
         Part("process group", "patched", of_the_machine.process_group),

@@ -118,6 +118,16 @@ def test_the_benchmark_tables_are_fresh(script: Callable[[str], ModuleType]) -> 
     assert page == script("pages").with_text(page, writer.NAME, writer.write_tables()), "run `make pages`"
 
 
+def test_a_record_of_models_becomes_a_table(script: Callable[[str], ModuleType]) -> None:
+    """A graph for three images at once has no latency of one, and no AP where none was measured."""
+    writer = script("write_benchmarks_page")
+    assert writer.TABLES.keys() == writer.TITLES.keys()
+    row = {"weights": "run", "form": "onnx", "precision": "float32", "parameters": None, "bytes": 2_400_000, "ap": None}
+    row |= {"latency_ms": None, "end_latency_ms": [5.0, 6.25], "images_per_second": 30.0, "batch": 3}
+    *_, line = writer.models({"rules": ["A rule."], "artefacts": [row]})
+    assert line == "| run | onnx | float32 |  | 30.0 (3) | 5.0 (6.2) |  | 2 MB |  |"
+
+
 def test_the_table_and_the_picture_of_the_rooms_are_fresh(script: Callable[[str], ModuleType]) -> None:
     rooms = script("rooms")
     arrows = rooms.find_arrows()

@@ -33,7 +33,7 @@ ROOMS = {
             "runtime",
         ),
     },
-    "export": {"data", "detector", "evaluation", "model", "runtime"},
+    "export": {"amp", "data", "detector", "evaluation", "layers", "model", "runtime"},
     "detector": {"amp", "checkpoint", "config", "data", "model"},
     "training": {"amp", "checkpoint", "config", "data", "evaluation", "layers", "model", "runtime"},
     "curation": {"data"},

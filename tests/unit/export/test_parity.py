@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.export.formats import DYNAMIC_FORMATS, Format, check_format
 from rfdetr_hwd.export.parity import ParityError, check_runtime
-from rfdetr_hwd.export.runtimes import RUNTIMES, Array
+from rfdetr_hwd.export.runtimes import RUNTIMES, Array, Graph
 from rfdetr_hwd.model.release import BatchSize, ReleasedModel, loading_line
 
 
@@ -30,18 +30,15 @@ def replace_runtime(monkeypatch: pytest.MonkeyPatch, wrong_at: int | None, wrong
     """Let onnxruntime be a function that is wrong in the last image of a batch of one size; return the sizes it saw."""
     seen: list[int] = []
 
-    def run(path: Path, batches: list[Array]) -> list[tuple[Array, Array]]:
-        outputs = []
-        for batch in batches:
-            seen.append(len(batch))
-            out = Network()(torch.from_numpy(batch))
-            boxes, logits = (out[key].numpy().copy() for key in ("pred_boxes", "pred_logits"))
-            if len(batch) == wrong_at:
-                boxes[-1] += wrong
-            outputs.append((boxes, logits))
-        return outputs
+    def run(batch: Array) -> tuple[Array, Array]:
+        seen.append(len(batch))
+        out = Network()(torch.from_numpy(batch))
+        boxes, logits = (out[key].numpy().copy() for key in ("pred_boxes", "pred_logits"))
+        if len(batch) == wrong_at:
+            boxes[-1] += wrong
+        return boxes, logits
 
-    monkeypatch.setitem(RUNTIMES, "onnx", replace(RUNTIMES["onnx"], run=run))
+    monkeypatch.setitem(RUNTIMES, "onnx", replace(RUNTIMES["onnx"], load=lambda path: Graph(run)))
     return seen
 
 
@@ -75,10 +72,10 @@ def test_a_graph_that_is_wrong_at_one_batch_size_is_refused(
 
 
 def test_a_graph_that_does_not_run_at_a_batch_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(path: Path, batches: list[Array]) -> list[tuple[Array, Array]]:
+    def run(batch: Array) -> tuple[Array, Array]:
         raise RuntimeError("Got: 2 Expected: 1")
 
-    monkeypatch.setitem(RUNTIMES, "onnx", replace(RUNTIMES["onnx"], run=run))
+    monkeypatch.setitem(RUNTIMES, "onnx", replace(RUNTIMES["onnx"], load=lambda path: Graph(run)))
     with pytest.raises(ParityError, match="does not run at batch size 2: Got: 2"):
         check_runtime("onnx", Path("m.onnx"), RELEASED, torch.rand(1, 3, 8, 8), BatchSize(2))
 

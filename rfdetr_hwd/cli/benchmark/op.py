@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rfdetr_hwd.cli.benchmark.record import write_record
 from rfdetr_hwd.console import print_table, say
-from rfdetr_hwd.errors import writing
 
 if TYPE_CHECKING:
     from rfdetr_hwd.evaluation.operator_speed import Timing
@@ -20,20 +20,17 @@ def op(
     out: Annotated[Path | None, typer.Option(help="Directory for the dated JSON file.")] = None,
 ) -> None:
     """Time the downsamplers against the stock convolution."""
-    import json
     from dataclasses import asdict
-    from datetime import UTC, datetime
 
     import torch
 
     from rfdetr_hwd.evaluation import operator_speed
-    from rfdetr_hwd.runtime.environment import describe_environment
+    from rfdetr_hwd.runtime.environment import describe_machine
 
     # Measure the peak throughput of the machine
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ceiling = operator_speed.measure_ceiling(device)
-    machine = operator_speed.describe_machine(device)
-    say(f"machine: {machine}; matrix product: {ceiling / 1e9:.0f} G multiply-adds/s")
+    say(f"machine: {describe_machine(device)}; matrix product: {ceiling / 1e9:.0f} G multiply-adds/s")
 
     # Time each downsampler at each shape
     timings: list[Timing] = []
@@ -44,22 +41,12 @@ def op(
         _print(f"{batch} x {in_channels} x {size} x {size} -> {out_channels}", found)
 
     # Write the measurements
-    if out is None:
-        return
-    date = f"{datetime.now(UTC):%Y-%m-%d}"
-    path = out / f"op-{date}-{device.type}.json"
-    content = {
-        "command": f"rfdetr-hwd benchmark op --batch {batch} --rounds {rounds}",
-        "date": date,
-        "machine": machine,
-        "environment": describe_environment(),
-        "ceiling_multiply_adds_per_second": ceiling,
-        "timings": [asdict(timing) for timing in timings],
-    }
-    with writing("--out", path):
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    say(f"written: {path}")
+    if out is not None:
+        measured = {
+            "ceiling_multiply_adds_per_second": ceiling,
+            "timings": [asdict(timing) for timing in timings],
+        }
+        write_record(out, "op", f"rfdetr-hwd benchmark op --batch {batch} --rounds {rounds}", device, measured)
 
 
 def _print(title: str, timings: "list[Timing]") -> None:

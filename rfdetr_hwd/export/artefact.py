@@ -1,0 +1,219 @@
+"""What is shipped, ready to run: a trained model, the stock RF-DETR that it folds into, and its graphs."""
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rfdetr_hwd.amp import HasAmp, describe_precision
+from rfdetr_hwd.console import say
+from rfdetr_hwd.data.images import ReadOptions
+from rfdetr_hwd.detector import Detector
+from rfdetr_hwd.errors import UserError, explaining
+from rfdetr_hwd.export.export import export
+from rfdetr_hwd.export.runtimes import RUNTIMES, Graph
+from rfdetr_hwd.layers.cost import count_multiply_adds
+from rfdetr_hwd.model.fold import FoldError, fold_model
+from rfdetr_hwd.model.release import BatchSize, load_released
+
+SUFFIXES = {".onnx": "onnx", ".xml": "openvino"}
+"""Formats of graphs by the suffix of their files."""
+PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
+"""Packages that write and run the graphs of a format."""
+
+
+class ArtefactError(UserError):
+    """A file that is no artefact of this package, or that its runtime cannot run."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How images become inputs, and outputs become boxes.
+
+    Attributes:
+        resolution: Width and height in pixels.
+        resize: How an image is fitted into the square.
+        options: How image files are read.
+        num_select: Detections of an image.
+    """
+
+    resolution: int
+    resize: Literal["stretch", "letterbox"]
+    options: ReadOptions
+    num_select: int
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A model in one of the forms that it is shipped in.
+
+    Attributes:
+        source: What the user named: a run, a checkpoint, a file.
+        form: `as trained (hwd)`, `stock RF-DETR`, or the format of a graph.
+        network: Maps images (N, 3, R, R) to raw outputs, in evaluation mode.
+        inputs: Its preprocessing.
+        device: Where it runs.
+        precision: What it computes in.
+        args: Precision, for `amp_context`.
+        batch: The batch size that it takes; `None`: any.
+        size: Bytes of its file.
+        parameters: Number of parameters, if it is known.
+        multiply_adds: Of one image, if they are known.
+        ap: AP on the validation images, if it is known.
+        weights_sha256: Hash of the weights file that it was made from.
+    """
+
+    source: str
+    form: str
+    network: nn.Module
+    inputs: Inputs
+    device: torch.device
+    precision: str
+    args: HasAmp
+    size: int
+    batch: int | None = None
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    ap: float | None = None
+    weights_sha256: str = ""
+
+
+class GraphNetwork(nn.Module):
+    """A graph in its runtime that is called like a network.
+
+    A graph of a fixed batch size gets whole batches: the last one is filled up, and what is filled up is cut off.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return `pred_boxes` (N, Q, 4) and `pred_logits` (N, Q, classes + 1) of images (N, 3, R, R)."""
+        size = self.graph.batch or len(images)
+        missing = -len(images) % size
+        whole = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
+        outputs = [self.graph.run(part.numpy()) for part in whole.split(size)]
+        boxes, logits = (torch.cat([torch.from_numpy(part) for part in parts]) for parts in zip(*outputs, strict=True))
+        return {"pred_boxes": boxes[: len(images)], "pred_logits": logits[: len(images)]}
+
+
+def open_detector(detector: Detector, source: str, images: Tensor, scratch: Path, graphs: bool) -> list[Artefact]:
+    """Return a trained model as it was trained, and in the forms that it is shipped in. Their parity is verified.
+
+    Args:
+        detector: The trained model, on its device.
+        source: What the user named.
+        images: Images to verify the parity on, (N, 3, R, R), on the CPU.
+        scratch: Directory for the files.
+        graphs: Whether to write graphs, too.
+    """
+    device, config = detector.device, detector.config
+    # The model as it was trained, with the AP of its training.
+    is_stock, zeros = not detector.model.replacements, torch.zeros(1, 3, detector.resolution, detector.resolution)
+    trained = Artefact(
+        source=source,
+        form="stock RF-DETR" if is_stock else f"as trained ({config.downsample.name})",
+        network=detector.network.requires_grad_(False),
+        inputs=inputs_of(detector),
+        device=device,
+        precision=describe_precision(config, device)["precision"],
+        args=config,
+        size=detector.checkpoint.weights_bytes(detector.weights),
+        parameters=sum(parameter.numel() for parameter in detector.network.parameters()),
+        multiply_adds=count_multiply_adds(detector.network, zeros.to(device)),
+        ap=detector.checkpoint.state.current_metrics.get(f"{detector.weights}/AP"),
+    )
+    try:
+        fold_model(detector.model)
+    except FoldError as error:
+        say(f"{source}: measured only as trained: {error}")
+        return [trained]
+    # The stock RF-DETR that it folds into, as rfdetr loads it.
+    path = scratch / "stock.pth"
+    export(detector, path, images)
+    network = load_released(path).network.requires_grad_(False)
+    stock = replace(
+        trained,
+        form="stock RF-DETR",
+        network=network.to(device),
+        size=path.stat().st_size,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        multiply_adds=count_multiply_adds(network, zeros.to(device)),
+        ap=None,
+    )
+    # Its graphs. The export has moved the trained network to the CPU.
+    opened = [trained] if is_stock else [trained, stock]
+    for format in [name for name in RUNTIMES if graphs and is_installed(name)]:
+        path = scratch / {"onnx": "model.onnx", "openvino": "model.xml"}[format]
+        export(detector, path, images, format, BatchSize(1, is_dynamic=True))  # type: ignore[arg-type]
+        graph = replace(open_graph(path), source=source, parameters=stock.parameters, multiply_adds=stock.multiply_adds)
+        opened.append(graph)
+    detector.network.to(device)
+    return opened
+
+
+def inputs_of(detector: Detector) -> Inputs:
+    """Return the preprocessing of a trained model."""
+    select = detector.model.stock.config.num_select
+    return Inputs(detector.resolution, detector.model.resize, detector.options, select)
+
+
+def is_installed(format: str) -> bool:
+    """Return whether the packages of a format are installed."""
+    return all(importlib.util.find_spec(package) is not None for package in PACKAGES[format])
+
+
+@dataclass(frozen=True)
+class _Float32:
+    amp: bool = False
+
+
+def open_graph(path: Path) -> Artefact:
+    """Open a graph that `rfdetr-hwd export` wrote, in its own runtime.
+
+    Raises:
+        ArtefactError: Its package is missing, its runtime cannot load it, or it has no metadata of this package.
+    """
+    format = SUFFIXES[path.suffix.lower()]
+    if not is_installed(format):
+        raise ArtefactError(f"{path} is run with {RUNTIMES[format].package}: pip install 'rfdetr[{format}]'")
+    # The runtimes raise kinds of their own
+    with explaining(Exception, f"{path} cannot be loaded by {RUNTIMES[format].package}", ArtefactError):
+        graph = RUNTIMES[format].load(path)
+    kinds = (KeyError, ValueError)
+    with explaining(kinds, f"{path} has not the metadata of a graph from rfdetr-hwd export", ArtefactError):
+        inputs = _read_inputs(graph)
+    return Artefact(
+        source=str(path),
+        form=format,
+        network=GraphNetwork(graph).eval(),
+        inputs=inputs,
+        device=torch.device("cpu"),
+        precision="float32",
+        args=_Float32(),
+        size=sum(file.stat().st_size for file in _files(path)),
+        batch=graph.batch,
+        weights_sha256=graph.facts.get("weights_sha256", ""),
+    )
+
+
+def _read_inputs(graph: Graph) -> Inputs:
+    facts = graph.facts
+    bits, stored = int(facts["bit_depth"]), "as stored" in facts["preprocessing"]
+    if facts["resize"] not in ("stretch", "letterbox"):
+        raise ValueError(f"resize {facts['resize']!r}")
+    resize: Literal["stretch", "letterbox"] = "letterbox" if facts["resize"] == "letterbox" else "stretch"
+    options = ReadOptions(bits, "ignore" if stored else "auto")
+    return Inputs(int(facts["resolution"]), resize, options, int(facts["num_select"]))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """Yield the files of a graph: OpenVINO keeps its weights beside it."""
+    yield path
+    if path.suffix.lower() == ".xml" and path.with_suffix(".bin").is_file():
+        yield path.with_suffix(".bin")

@@ -1,0 +1,156 @@
+"""Latency and throughput of artefacts, the model alone and end to end, measured in turns."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rfdetr_hwd.amp import forward_in_amp
+from rfdetr_hwd.data.images import read_image
+from rfdetr_hwd.data.transforms import decoding_sizes, preprocess
+from rfdetr_hwd.export.artefact import Artefact
+from rfdetr_hwd.model.rfdetr import Decoder
+from rfdetr_hwd.runtime.memory import MemoryShortageError, noting_shortage
+from rfdetr_hwd.runtime.timing import Spread, milliseconds, spread, time_in_turns
+
+_MAX_BATCH = 256
+_MIN_GAIN = 1.03
+"""Factor on the images per second that a doubled batch must bring."""
+_TRIES = 3
+"""Passes of each batch size that is tried, after one that is not counted."""
+
+RULES = (
+    "Times are medians, p95 in brackets, of rounds in which all artefacts take turns, after 2 rounds of warm-up.",
+    "A time ends when the device is done. Weights and inputs are on the device; every runtime has as many CPU threads.",
+    f"The best batch is found by doubling, until the images/s rise by less than {_MIN_GAIN - 1:.0%} or memory ends. "
+    "Both columns of images/s are at that batch.",
+    "End to end: JPEG decoding, resizing, normalising, the model, and decoding of boxes, in one process.",
+)
+
+
+class Speed(NamedTuple):
+    """The speed of an artefact.
+
+    Attributes:
+        latency_ms: Milliseconds of one image, the model alone; `None`: it does not take one image.
+        batch: The batch size with the most images per second.
+        batch_ms: Milliseconds of such a batch, the model alone.
+        end_latency_ms: Milliseconds of one image file, end to end.
+        end_batch_ms: Milliseconds of a batch of image files, end to end.
+    """
+
+    latency_ms: Spread | None
+    batch: int
+    batch_ms: Spread
+    end_latency_ms: Spread | None
+    end_batch_ms: Spread
+
+    @property
+    def images_per_second(self) -> float:
+        """Images per second of the model alone."""
+        return 1e3 * self.batch / self.batch_ms.median
+
+    @property
+    def end_images_per_second(self) -> float:
+        """Images per second end to end."""
+        return 1e3 * self.batch / self.end_batch_ms.median
+
+
+def measure_speeds(
+    artefacts: Sequence[Artefact], files: Sequence[Path], device: torch.device, rounds: int, batch: int | None = None
+) -> list[Speed]:
+    """Measure artefacts in turns.
+
+    Args:
+        artefacts: The artefacts.
+        files: Image files for the end-to-end times.
+        device: The device of those that are not on the CPU.
+        rounds: Counted rounds at batch 1; a third of them at the best batch.
+        batch: Batch size for the throughput; `None`: the best of each artefact.
+
+    Raises:
+        MemoryShortageError: A batch does not fit into memory.
+    """
+    with torch.inference_mode():
+        # Find the batch sizes.
+        sizes = [one.batch or batch or find_best_batch(partial(_model_alone, one), device) for one in artefacts]
+        # Time all artefacts in turns, at batch 1 where they take one image, and at their batch size.
+        with noting_shortage() as shortage:
+            single = time_in_turns(_passes(artefacts, [one.batch or 1 for one in artefacts], files), device, rounds)
+            whole = time_in_turns(_passes(artefacts, sizes, files), device, max(3, rounds // 3))
+    if shortage.is_out:
+        raise MemoryShortageError(f"a batch of {max(sizes)} images does not fit into memory: give a smaller --batch")
+    return [
+        Speed(
+            latency_ms=spread(single[number, "model"]) if one.batch in (None, 1) else None,
+            batch=size,
+            batch_ms=spread(whole[number, "model"]),
+            end_latency_ms=spread(single[number, "end to end"]) if one.batch in (None, 1) else None,
+            end_batch_ms=spread(whole[number, "end to end"]),
+        )
+        for number, (one, size) in enumerate(zip(artefacts, sizes, strict=True))
+    ]
+
+
+def _passes(
+    artefacts: Sequence[Artefact], sizes: Sequence[int], files: Sequence[Path]
+) -> dict[tuple[int, str], Callable[[], Any]]:
+    """Return what is timed: of each artefact, by its number, a batch of the model alone and one end to end."""
+    passes: dict[tuple[int, str], Callable[[], Any]] = {}
+    for number, (artefact, size) in enumerate(zip(artefacts, sizes, strict=True)):
+        passes[number, "model"] = _model_alone(artefact, size)
+        passes[number, "end to end"] = partial(detect_files, artefact, files, size)
+    return passes
+
+
+def _model_alone(artefact: Artefact, size: int) -> Callable[[], Any]:
+    """Return a forward pass of random images, which are on the device already."""
+    side = artefact.inputs.resolution
+    images = torch.rand(size, 3, side, side, device=artefact.device)
+    return partial(forward_in_amp, artefact.network, images, artefact.args)
+
+
+def find_best_batch(prepare: Callable[[int], Callable[[], Any]], device: torch.device) -> int:
+    """Return the batch size with the most images per second, of 1, 2, 4, ...: see `RULES`.
+
+    Args:
+        prepare: Returns what runs a batch of a given size.
+        device: Where it runs.
+
+    Raises:
+        MemoryShortageError: Not even one image fits.
+    """
+    best, best_rate, size = 0, 0.0, 1
+    while size <= _MAX_BATCH:
+        times: list[float] = []
+        with noting_shortage() as shortage:
+            run = prepare(size)
+            times += [milliseconds(run, device) for _ in range(1 + _TRIES)][1:]
+        if shortage.is_out:
+            torch.cuda.empty_cache()
+            break
+        rate = size / spread(times).median
+        if rate < best_rate * _MIN_GAIN:
+            break
+        best, best_rate, size = size, rate, 2 * size
+    if not best:
+        raise MemoryShortageError("one image does not fit into memory: check what else uses it")
+    return best
+
+
+def detect_files(artefact: Artefact, files: Sequence[Path], size: int) -> list[dict[str, Tensor]]:
+    """Detect the objects of so many image files, again from the first if there are fewer. Boxes end on the CPU."""
+    inputs = artefact.inputs
+    images, sizes = [], []
+    for path in itertools.islice(itertools.cycle(files), size):
+        image = read_image(path, options=inputs.options)
+        images.append(preprocess(image, inputs.resolution, inputs.resize))
+        sizes.append(decoding_sizes(image.height, image.width, inputs.resolution, inputs.resize))
+    batch = torch.stack(images).to(artefact.device)
+    outputs = forward_in_amp(artefact.network, batch, artefact.args)
+    results = Decoder(inputs.num_select)(outputs, torch.tensor(sizes, device=artefact.device))
+    return [{name: tensor.cpu() for name, tensor in result.items()} for result in results]
