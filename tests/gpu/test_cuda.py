@@ -4,6 +4,7 @@ import gc
 import json
 import shutil
 import signal
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,15 @@ from rfdetr_hwd.checkpoint.read import newest_checkpoint
 from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import Interrupted
+from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.training import learner
 from rfdetr_hwd.training import run as train_command
+from rfdetr_hwd.training.optimizer import build_adamw
 from rfdetr_hwd.training.trackers import JsonLinesTracker, read_metrics
+from rfdetr_hwd.training.train_step import TrainStep
 from tests.gpu.conftest import Run
 from tests.integration.runs import differing
+from tests.rehearsal import steps
 
 pytestmark = [
     pytest.mark.gpu,
@@ -114,3 +119,24 @@ def test_a_run_on_the_gpu_goes_on_from_the_middle_of_an_epoch(
     shutil.rmtree(other / "checkpoints" / f"step-{step:08d}")
     train_command.run(None, other, [])
     assert "random/0/cuda/0" in differing(other, run, step)
+
+
+def test_no_line_of_the_package_waits_for_the_gpu_in_a_step() -> None:
+    """Matching, which is upstream's, does; the check for NaN comes to the host by itself."""
+    batch = steps.make_batch().pin_memory()
+    network, criterion = (model := steps.build()).network.cuda().train(), DetectionLoss(model.stock).cuda()
+    optimizer = build_adamw([(name, p, 1e-5, 0.0) for name, p in network.named_parameters() if p.requires_grad])
+    step = TrainStep(network, criterion, optimizer, steps.ARGS, 0.1)
+    for _ in range(2):
+        step([batch])
+    torch.cuda.synchronize()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            step([batch])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waits = [f"{warning.filename}:{warning.lineno}" for warning in caught if "synchroniz" in str(warning.message)]
+    package = str(Path(train_command.__file__).parents[1])
+    assert [place for place in waits if place.startswith(package)] == []
