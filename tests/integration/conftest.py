@@ -59,7 +59,7 @@ def config_file(shapes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             **{"epochs": 2, "batch_size": 4, "micro_batch": 2, "multi_scale": True, "log_every": 1, "lr": 1e-3},
             **{"schedule": "cosine", "warmup_epochs": 0.5},
         },
-        "evaluation": {"batch_size": 4},
+        "evaluation": {"batch_size": 4, "raw_every": 1},
         "output": {"dir": "replaced", "keep_last": 3, "report": False},
     }
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
