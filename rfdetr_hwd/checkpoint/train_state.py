@@ -45,6 +45,16 @@ class TrainState:
         """Metrics of the current weights; empty if they were not evaluated."""
         return self.metrics if self.metrics_step == self.step else {}
 
+    def end_epoch(self, epochs: int, evaluation_every: int) -> None:
+        """Count an epoch, once its last step is made.
+
+        Args:
+            epochs: Epochs of the run. The last one is always evaluated.
+            evaluation_every: Epochs from one evaluation to the next.
+        """
+        self.epoch, self.step_in_epoch = self.epoch + 1, 0
+        self.is_evaluation_due = self.epoch == epochs or self.epoch % evaluation_every == 0
+
     def record_metrics(self, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
         """Record the metrics of the current weights.
 

@@ -6,8 +6,7 @@ Every exchange begins with a small agreement, in which a failed rank reports its
 message that another rank will not take part in.
 """
 
-import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -17,10 +16,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rfdetr_hwd.errors import Interrupted, UserError
-from rfdetr_hwd.runtime.memory import OutOfMemoryError, noting_shortage
 
-_BUCKET_ELEMENTS = 1 << 23
-"""Elements reduced in one message: 32 MiB of float32."""
+_SLOTS = 8
+"""Numbers that a rank shares in an agreement. The first two tell of a rank that gives up."""
 
 _FAREWELL = timedelta(seconds=10)
 """Time that a failed rank waits for the others to learn of it. They may be busy."""
@@ -64,15 +62,53 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def share(*values: int) -> list[tuple[int, ...]]:
+    """Return some whole numbers of every rank, in order of rank. Every rank calls it in the same place.
+
+    It is one small CPU message: no device waits for it.
+
+    Args:
+        values: At most 6, of at most 63 bits.
+
+    Raises:
+        OtherRankError: A rank has failed, or died.
+        Interrupted: A rank was asked to stop, and has left.
+    """
+    if world_size() == 1:
+        return [values]
+    own = torch.tensor([0, 0, *values, *[0] * (_SLOTS - 2 - len(values))])
+    ranks = torch.empty(world_size(), _SLOTS, dtype=torch.int64)
+    with lost_explained():
+        dist.all_gather(list(ranks), own)
+    failed, status = ranks[:, :2].amax(0).tolist()
+    if failed:
+        raise _failure_of(failed - 1)
+    if status:
+        raise Interrupted(status)
+    return [tuple(row) for row in ranks[:, 2 : 2 + len(values)].tolist()]
+
+
 def agree(error: Exception | None) -> None:
     """Share the errors of all ranks; every rank calls it in the same place.
 
     Raises:
         SharedError: A rank has one.
     """
-    failed = max_over_ranks(rank() + 1 if error is not None else 0)
-    if failed:
-        raise SharedError(error or _failure_of(failed - 1))
+    raise_shared(error, [bool(failed) for (failed,) in share(int(error is not None))])
+
+
+def raise_shared(error: Exception | None, has_failed: Sequence[bool]) -> None:
+    """Raise on every rank if any has failed.
+
+    Args:
+        error: This rank's own, if it has one.
+        has_failed: For each rank, the same on all.
+
+    Raises:
+        SharedError: A rank has failed.
+    """
+    if any(has_failed):
+        raise SharedError(error or _failure_of(list(has_failed).index(True)))
 
 
 def give_up(error: BaseException, status: int) -> None:
@@ -83,38 +119,25 @@ def give_up(error: BaseException, status: int) -> None:
         status: Exit status. The status of a stop request is passed on.
     """
     is_asked = isinstance(error, Interrupted)
-    told = torch.tensor([0 if is_asked else rank() + 1, status if is_asked else 0, 0])
-    with suppress(Exception):  # they have ended, or do not come
-        work = dist.all_reduce(told, op=dist.ReduceOp.MAX, async_op=True)
-        if work is not None:
-            work.wait(_FAREWELL)
+    _take_part([0 if is_asked else rank() + 1, status if is_asked else 0])
 
 
 def outlast() -> None:
     """Wait a little until the failed rank has ended: launchers name the process that ends first as the cause."""
-    with suppress(Exception):  # it has ended
-        for _ in range(2):  # it may take part in one, as it gives up
-            work = dist.all_reduce(torch.zeros(3, dtype=torch.int64), op=dist.ReduceOp.MAX, async_op=True)
-            if work is not None:
-                work.wait(_FAREWELL)
+    for _ in range(2):  # it may take part in one, as it gives up
+        if not _take_part([0, 0]):
+            return
 
 
-def _meet(value: int = 0) -> int:
-    """Return the largest value of the ranks, once every rank is here. It is a CPU message: no device waits for it.
-
-    Raises:
-        OtherRankError: A rank has failed, or died.
-        Interrupted: A rank was asked to stop, and has left.
-    """
-    shared = torch.tensor([0, 0, value])
-    with _lost_explained():
-        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-    failed, status, largest = shared.tolist()
-    if failed:
-        raise _failure_of(failed - 1)
-    if status:
-        raise Interrupted(status)
-    return int(largest)
+def _take_part(head: list[int]) -> bool:
+    """Take part in the next agreement of the others, if it comes soon; return whether it came."""
+    own = torch.tensor([*head, *[0] * (_SLOTS - 2)])
+    with suppress(Exception):  # they have ended, or do not come
+        work = dist.all_gather([torch.empty_like(own) for _ in range(world_size())], own, async_op=True)
+        if work is not None:
+            work.wait(_FAREWELL)
+        return True
+    return False
 
 
 def _failure_of(number: int) -> OtherRankError:
@@ -122,7 +145,12 @@ def _failure_of(number: int) -> OtherRankError:
 
 
 @contextmanager
-def _lost_explained() -> Iterator[None]:
+def lost_explained() -> Iterator[None]:
+    """Turn the messages of a lost connection into one that names the cause.
+
+    Raises:
+        OtherRankError: Another rank died.
+    """
     try:
         yield
     except (dist.DistError, RuntimeError) as error:
@@ -135,92 +163,34 @@ def _lost_explained() -> Iterator[None]:
 def broadcast_weights(network: nn.Module) -> None:
     """Give every process the weights and buffers of rank 0."""
     if world_size() > 1:
-        _meet()
-        with _lost_explained():
+        share()
+        with lost_explained():
             for tensor in (*network.parameters(), *network.buffers()):
                 dist.broadcast(tensor.detach(), src=0)
-
-
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average gradients over the processes, a few large messages a step.
-
-    `DistributedDataParallel` would do it within the backward pass, where a process that has run out of memory cannot
-    take part: the others would wait for it. Here every process first says whether its passes succeeded, and whether it
-    has room for the messages. The cost: these messages do not overlap with the last backward pass.
-
-    Raises:
-        OutOfMemoryError: A rank has no room for the messages.
-    """
-    if world_size() == 1:
-        return
-    # Agree on which parameters take part.
-    learned = [parameter for parameter in parameters if parameter.requires_grad]
-    used = torch.tensor([parameter.grad is not None for parameter in learned], dtype=torch.int32)
-    with _lost_explained():
-        dist.all_reduce(used, op=dist.ReduceOp.MAX)
-    # Make room for the messages, before the first of them is sent.
-    with noting_shortage() as shortage:
-        for parameter, is_used in zip(learned, used.tolist(), strict=True):
-            if is_used and parameter.grad is None:  # unused on this rank alone
-                parameter.grad = torch.zeros_like(parameter)
-        buckets = _buckets([parameter.grad for parameter in learned if parameter.grad is not None])
-        room = _room_for(buckets)
-    if max_over_ranks(int(shortage.is_out)):
-        raise OutOfMemoryError
-    # Average the buckets.
-    with _lost_explained():
-        for bucket in buckets:
-            flat = room[: _num_elements(bucket)]
-            torch.cat([tensor.flatten() for tensor in bucket], out=flat)
-            dist.all_reduce(flat)
-            parts = flat.div_(world_size()).split([tensor.numel() for tensor in bucket])
-            for tensor, part in zip(bucket, parts, strict=True):
-                tensor.copy_(part.view_as(tensor))
-
-
-def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Return the gradients in groups of about `_BUCKET_ELEMENTS`."""
-    buckets: list[list[Tensor]] = []
-    for gradient in gradients:
-        if not buckets or _num_elements(buckets[-1]) >= _BUCKET_ELEMENTS:
-            buckets.append([])
-        buckets[-1].append(gradient)
-    return buckets
-
-
-def _room_for(buckets: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Return a buffer that fits the largest bucket. All buckets share it."""
-    gradients = [gradient for bucket in buckets for gradient in bucket] or [torch.empty(0)]
-    dtype = functools.reduce(torch.promote_types, (gradient.dtype for gradient in gradients))
-    return gradients[0].new_empty(max(map(_num_elements, buckets), default=0), dtype=dtype)
-
-
-def _num_elements(bucket: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() for tensor in bucket)
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
     """Return the sum of a tensor over the processes."""
     if world_size() > 1:
-        _meet()
+        share()
         values = values.clone()
-        with _lost_explained():
+        with lost_explained():
             dist.all_reduce(values)
     return values
 
 
 def max_over_ranks(value: int) -> int:
     """Return the largest value of the processes. It is a CPU message: no device waits for it."""
-    return _meet(value) if world_size() > 1 else value
+    return max(number for (number,) in share(value))
 
 
 def gather_objects(value: Any) -> list[Any]:
     """Return the value of every process, in order of rank, on rank 0; the others get their own alone."""
     if world_size() == 1:
         return [value]
-    _meet()
+    share()
     gathered: list[Any] | None = [None] * world_size() if is_main() else None
-    with _lost_explained():
+    with lost_explained():
         dist.gather_object(value, gathered)
     return gathered if gathered is not None else [value]
 
@@ -229,9 +199,9 @@ def all_gather_objects(value: Any) -> list[Any]:
     """Return the value of every process, in order of rank, on every process."""
     if world_size() == 1:
         return [value]
-    _meet()
+    share()
     gathered: list[Any] = [None] * world_size()
-    with _lost_explained():
+    with lost_explained():
         dist.all_gather_object(gathered, value)
     return gathered
 
@@ -240,9 +210,9 @@ def broadcast_object(value: Any) -> Any:
     """Return the value of rank 0 on every process."""
     if world_size() == 1:
         return value
-    _meet()
+    share()
     shared = [value]
-    with _lost_explained():
+    with lost_explained():
         dist.broadcast_object_list(shared, src=0)
     return shared[0]
 
@@ -250,7 +220,7 @@ def broadcast_object(value: Any) -> Any:
 def barrier() -> None:
     """Wait until every process is here."""
     if world_size() > 1:
-        _meet()
+        share()
 
 
 def _is_initialised() -> bool:

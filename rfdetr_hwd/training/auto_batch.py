@@ -17,9 +17,10 @@ from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime.distributed import SharedError, is_main, max_over_ranks, world_size
 from rfdetr_hwd.runtime.largest_batch import largest_that_fits, leaving_no_trace, missing_moments
-from rfdetr_hwd.runtime.memory import OutOfMemoryError, noting_shortage
+from rfdetr_hwd.runtime.memory import HalfUpdatedError, OutOfMemoryError, noting_shortage
 from rfdetr_hwd.training.learner import Learner
-from rfdetr_hwd.training.train_step import NonFiniteError, train_step
+from rfdetr_hwd.training.non_finite import NonFiniteError
+from rfdetr_hwd.training.train_step import TrainStep
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def largest_micro_batch(
         args: Precision, for `amp_context`.
     """
     # A learning rate of 0 leaves the weights unchanged.
-    still = torch.optim.SGD([p for group in optimizer.param_groups for p in group["params"]], lr=0.0)
+    still = torch.optim.SGD([p for group in optimizer.param_groups for p in group["params"]], lr=0.0, fused=True)
 
     def fits(size: int) -> bool:
         moments: list[torch.Tensor] = []  # held while the step is tried
@@ -77,8 +78,10 @@ def largest_micro_batch(
         if max_over_ranks(int(shortage.is_out)):
             return False
         try:
-            train_step(network, criterion, [sample(size)], still, args, clip=0.0)
-        except OutOfMemoryError:  # of any rank
+            step = TrainStep(network, criterion, still, args, clip=0.0)
+            step([sample(size)])
+            step.settle()
+        except (OutOfMemoryError, HalfUpdatedError):  # of any rank
             return False
         except NonFiniteError:  # the training handles it
             return True

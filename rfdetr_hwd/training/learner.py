@@ -1,7 +1,7 @@
 """The state that changes with every step: network, optimizer, EMA, random generators. Saving and restoring it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.schema import Config, TrainSection
 from rfdetr_hwd.layers.bands import band_energies
+from rfdetr_hwd.model.backward_order import backward_order
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.learning_rates import learning_rates, rate_name
 from rfdetr_hwd.runtime.distributed import broadcast_weights, gather_objects, rank, world_size
+from rfdetr_hwd.runtime.gradient_averaging import GradientAverager
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state, seed_all
 from rfdetr_hwd.training.optimizer import (
     ExponentialMovingAverage,
@@ -35,6 +37,7 @@ class Learner:
         schedule: Learning rate by step.
         ema: EMA of the weights, if enabled.
         rate_name: Returns the name of a parameter's learning rate in the metrics, given the parameter's name.
+        averager: Averages the gradients over the ranks.
     """
 
     network: nn.Module
@@ -42,6 +45,7 @@ class Learner:
     schedule: Schedule
     ema: ExponentialMovingAverage | None
     rate_name: Callable[[str], str] = lambda _: "lr"
+    averager: GradientAverager = field(default_factory=lambda: GradientAverager([]))
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the networks to save: `ema`, if enabled, and `raw`."""
@@ -117,5 +121,6 @@ def build_learner(
             final_factor=train.lr_final_factor,
         ),
         ema=ExponentialMovingAverage(network, train.ema_decay, train.ema_tau) if train.ema else None,
+        averager=GradientAverager(backward_order(network)),
         rate_name=rate_name,
     )

@@ -49,7 +49,9 @@ class Schedule:
 
 
 def build_adamw(parameters: Iterable[tuple[str, nn.Parameter, float, float]]) -> torch.optim.AdamW:
-    """Build AdamW with one group for each pair of learning rate and weight decay, in order of first appearance.
+    """Build fused AdamW, with one group for each pair of learning rate and weight decay in order of first appearance.
+
+    Fused, it reads and writes every tensor once, in one kernel, and needs no memory besides its moments.
 
     Args:
         parameters: (name, parameter, learning rate, weight decay).
@@ -61,7 +63,8 @@ def build_adamw(parameters: Iterable[tuple[str, nn.Parameter, float, float]]) ->
         [
             {"params": members, "lr": rate, "base_lr": rate, "weight_decay": decay}
             for (rate, decay), members in groups.items()
-        ]
+        ],
+        fused=True,
     )
 
 

@@ -18,7 +18,8 @@ from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.distributed import SharedError
 from rfdetr_hwd.runtime.random_state import restore_random_state
-from rfdetr_hwd.training.train_step import NonFiniteError, train_step
+from rfdetr_hwd.training.non_finite import NonFiniteError
+from rfdetr_hwd.training.train_step import Totals, TrainStep, count
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,6 @@ def write_bundle(
     state: TrainState,
     record: Record,
     network: nn.Module,
-    micro_batches: Sequence[Batch],
-    random: dict[str, Any],
     error: NonFiniteError,
 ) -> None:
     """Write the bundle that reproduces a failed step: its inputs on every rank, weights and random states.
@@ -53,12 +52,11 @@ def write_bundle(
         state: State before the step.
         record: Record of a checkpoint, see `describe_model`.
         network: With the weights from before the step.
-        micro_batches: Of this rank.
-        random: This rank's random state at the start of the step.
-        error: The failure.
+        error: The failure, with what this rank put into the step.
     """
     # Every rank sends its part.
-    ranks = distributed.gather_objects((inputs_of(micro_batches, distributed.rank()), random))
+    suspects = error.suspects
+    ranks = distributed.gather_objects((inputs_of(suspects.micro_batches, distributed.rank()), suspects.random))
     if distributed.is_main():
         inputs = {name: tensor for tensors, _ in ranks for name, tensor in tensors.items()}
         training = {"random": [random_of_rank for _, random_of_rank in ranks]}
@@ -130,15 +128,16 @@ def replay(
         args: Precision, for `amp_context`.
     """
     # Normalise by the boxes of all ranks, as the step did.
-    counted = [batch for batches in ranks for batch in batches if not batch.is_padding]
-    num_boxes = max(1.0, float(sum(criterion.count_boxes(batch.targets) for batch in counted))) / len(ranks)
-    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.0)
+    totals = Totals.over([count(criterion, batches) for batches in ranks])
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.0, fused=True)
     outcomes = []
     for batches, generator in zip(ranks, generators, strict=True):
         # Each rank begins with the random state that it had.
         restore_random_state(generator)
         try:
-            result = train_step(network, criterion, batches, optimizer, args, clip=0.0, num_boxes=num_boxes)
+            step = TrainStep(network, criterion, optimizer, args, clip=0.0)
+            result = step(batches, totals)
+            step.settle()
         except NonFiniteError as error:
             (image_ids, terms), *_ = error.ranks
             outcomes.append(Outcome(terms, False, image_ids))

@@ -26,9 +26,9 @@ from rfdetr_hwd.runtime.process_group import process_group
 from rfdetr_hwd.training.ending import describe_ending, recorded_end
 from rfdetr_hwd.training.first_weights import check_first_weights
 from rfdetr_hwd.training.last_evaluation import LastEvaluation, last_evaluation
+from rfdetr_hwd.training.non_finite import NonFiniteError
 from rfdetr_hwd.training.resume import settle_config
 from rfdetr_hwd.training.setup import build, claim, create, find_newest, restore
-from rfdetr_hwd.training.train_step import NonFiniteError
 from rfdetr_hwd.training.trainer import Trainer
 
 

@@ -3,7 +3,7 @@
 import itertools
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,12 +12,10 @@ from torch import Tensor
 
 from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.data.shared_memory import PREFETCHED
 from rfdetr_hwd.errors import UserError, explaining
-from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.model.source_weights import WeightsError
 from rfdetr_hwd.runtime.distributed import SharedError, max_over_ranks, world_size
 from rfdetr_hwd.runtime.laps import Laps, lap, measuring_laps
@@ -25,9 +23,10 @@ from rfdetr_hwd.runtime.memory import MemoryShortageError, OutOfMemoryError
 from rfdetr_hwd.runtime.timing import WARM_UP, Spread, spread, time_in_turns
 from rfdetr_hwd.training.auto_batch import choose_micro_batch
 from rfdetr_hwd.training.learner import Learner, build_learner
+from rfdetr_hwd.training.non_finite import NonFiniteError
 from rfdetr_hwd.training.setup import Built
 from rfdetr_hwd.training.speed import peak_memory
-from rfdetr_hwd.training.train_step import NonFiniteError, train_step
+from rfdetr_hwd.training.train_step import TrainStep
 
 PARTS = {
     "data": "waiting for images",
@@ -121,16 +120,18 @@ def profile_steps(built: Built, learner: Learner, steps: int) -> StepProfile:
     for group in learner.optimizer.param_groups:
         group["lr"] = 0.0
     learner.network.train()
+    criterion, averager = built.criterion, learner.averager
+    step = TrainStep(learner.network, criterion, learner.optimizer, config, config.train.clip, averager)
     micro = _micro_batch(built, learner)
     batches = _endless(loader)
     try:
         # Profile the steps.
-        _run(batches, WARM_UP, learner, built.criterion, config, micro)
-        laps = _run(batches, steps, learner, built.criterion, config, micro)
+        _run(itertools.islice(batches, WARM_UP), learner, step, micro)
+        laps = _run(itertools.islice(batches, steps), learner, step, micro)
         peak = peak_memory()
         # Compare with a larger pass, on one batch.
         batch = next(batches)
-        doubled = _try_doubled(batch, learner, built.criterion, config, micro, statistics.mean(laps.steps))
+        doubled = _try_doubled(batch, learner, step, micro, statistics.mean(laps.steps))
     except OutOfMemoryError:
         raise MemoryShortageError(
             f"a step with {micro} images per forward pass does not fit into memory: set a smaller train.micro_batch"
@@ -166,37 +167,35 @@ def _endless(loader: TrainLoader) -> Iterator[Batch]:
         yield from loader.epoch(epoch)
 
 
-def _run(
-    batches: Iterator[Batch], steps: int, learner: Learner, criterion: DetectionLoss, config: Config, micro: int
-) -> Laps:
+def _run(batches: Iterable[Batch], learner: Learner, step: TrainStep, micro: int) -> Laps:
     """Make steps as the training loop does, and measure their parts."""
-    device = next(learner.network.parameters()).device
-    with measuring_laps(device) as laps:
-        for batch in itertools.islice(batches, steps):
-            _step(batch, learner, criterion, config, micro)
+    with measuring_laps(next(learner.network.parameters()).device) as laps:
+        for batch in batches:
+            _make(batch, learner, step, micro)
             laps.end_step()
     return laps
 
 
-def _step(batch: Batch, learner: Learner, criterion: DetectionLoss, config: Config, micro: int) -> None:
-    parts = batch.split(micro)
-    result = train_step(learner.network, criterion, parts, learner.optimizer, config, config.train.clip)
+def _make(batch: Batch, learner: Learner, step: TrainStep, micro: int) -> None:
+    """Make a step, and log it."""
+    result = step(batch.split(micro))
     if learner.ema is not None:
         learner.ema.update(learner.network, 1)
         lap("ema")
+    step.settle()
     result.over_ranks()
     lap("logging")
 
 
 def _try_doubled(
-    batch: Batch, learner: Learner, criterion: DetectionLoss, config: Config, micro: int, mean_step: float
+    batch: Batch, learner: Learner, step: TrainStep, micro: int, mean_step: float
 ) -> tuple[int, float | None] | None:
     """Return twice the micro-batch, and the factor on the time of a step that it brings; see `StepProfile.doubled`."""
     if not max_over_ranks(int(micro < len(batch.image_ids))):
         return None
     device = next(learner.network.parameters()).device
     sizes = (micro, 2 * micro)
-    trials = {size: partial(_step, batch, learner, criterion, config, size) for size in sizes}
+    trials = {size: partial(_make, batch, learner, step, size) for size in sizes}
     try:
         times = time_in_turns(trials, device, _ROUNDS)
     except OutOfMemoryError:  # handled below, where no traceback holds the tensors

@@ -1,10 +1,9 @@
 """The training loop: when to step, log, evaluate, save and stop."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -21,13 +20,13 @@ from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.distributed import SharedError, is_main, max_over_ranks
 from rfdetr_hwd.runtime.interrupt import StopRequest
 from rfdetr_hwd.runtime.memory import RUN_REMEDIES, MemoryShortageError, OutOfMemoryError
-from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
 from rfdetr_hwd.training.ending import ending
 from rfdetr_hwd.training.learner import Learner
+from rfdetr_hwd.training.non_finite import NonFiniteError
 from rfdetr_hwd.training.replay import write_bundle
 from rfdetr_hwd.training.speed import Speed
 from rfdetr_hwd.training.trackers import NullTracker, Tracker
-from rfdetr_hwd.training.train_step import NonFiniteError, StepResult, train_step
+from rfdetr_hwd.training.train_step import StepResult, Totals, TrainStep, count
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +61,13 @@ class Trainer:
     speed: Speed = field(default_factory=Speed)
     tracker: Tracker = field(default_factory=NullTracker)
     _saved_step: int = field(init=False)
+    _before: TrainState = field(init=False, default_factory=TrainState)
+    _train_step: TrainStep = field(init=False)
 
     def __post_init__(self) -> None:
         self._saved_step = self.state.step  # it starts from nothing, or from a checkpoint
+        network, optimizer, averager = self.learner.network, self.learner.optimizer, self.learner.averager
+        self._train_step = TrainStep(network, self.criterion, optimizer, self.config, self.config.train.clip, averager)
 
     def fit(self) -> None:
         """Train until the last epoch, or until early stopping.
@@ -72,13 +75,21 @@ class Trainer:
         An epoch is saved before its evaluation, so that a failing evaluation loses no training.
 
         Raises:
-            Interrupted: The run was asked to stop; a checkpoint of the state is there, unless no step was made.
-            NonFiniteError: A loss or gradient is non-finite.
+            Interrupted: The run was asked to stop; the state is saved, unless no step was made.
+            NonFiniteError: A loss or gradient is non-finite; weights and state are from before the step.
             HalfUpdatedError: The optimizer step ran out of memory.
             MemoryShortageError: A step does not fit into memory; the state before it is saved.
             OtherRankError: Another rank failed.
-            Exception: Any other failure. If loading or a pass fails on any rank, the state is saved.
+            Exception: Another failure. If loading or a pass fails on any rank, the state is saved.
         """
+        try:
+            self._fit()
+        except NonFiniteError as error:  # found one step later
+            vars(self.state).update(vars(self._before))
+            self._bundle(error)
+            raise
+
+    def _fit(self) -> None:
         state, log_every = self.state, self.config.train.log_every
         self.learner.network.train()
         while ending(self.config, state) is None:
@@ -87,19 +98,21 @@ class Trainer:
                 self._evaluate()
                 continue
             self.speed.start()
-            for batch in self._batches():
+            for batch, totals in self._batches():
                 # Step. The state includes it when this returns.
                 with self._saved_on_failure():
-                    result = self._step(batch)
+                    result = self._step(batch, totals)
+                # Log, once the device has finished the step.
+                if is_log_due := state.step % log_every == 0:
+                    self._train_step.settle()
                 self.speed.stop(result.num_images)
-                # Log.
-                if state.step % log_every == 0:
+                if is_log_due:
                     self._log(result)
-                # Save, if it is due or the run is asked to stop.
-                self._end_epoch()
+                # Save, if it is due.
+                if state.step_in_epoch == self.loader.steps_per_epoch:
+                    state.end_epoch(self.config.train.epochs, self.config.evaluation.every)
                 if self._is_save_due():
                     self.save()
-                self._stop_if(self.stop.code_on_any_rank())
                 self.speed.start()
 
     def save(self, again: bool = False) -> None:
@@ -110,6 +123,7 @@ class Trainer:
         """
         if self.state.step == self._saved_step and not again:
             return
+        self._train_step.settle()
         training = self.learner.training_state()
         if is_main():
             weights = {kind: network.state_dict() for kind, network in self.learner.networks().items()}
@@ -132,7 +146,7 @@ class Trainer:
 
     @contextmanager
     def _saved_on_failure(self) -> Iterator[None]:
-        """If loading or a pass fails on any rank, save the state from before the step, then raise."""
+        """If loading or a pass fails on any rank, save the state from before it, then raise."""
         try:
             yield
         except (MemoryShortageError, SharedError) as error:
@@ -145,28 +159,30 @@ class Trainer:
                     logger.warning("a checkpoint is saved at step %d", self._saved_step)
             raise (error.original if isinstance(error, SharedError) else error) from None
 
-    def _batches(self) -> Iterator[Batch]:
-        """Yield this rank's batch of each step of the current epoch.
+    def _batches(self) -> Iterator[tuple[Batch, Totals]]:
+        """Yield this rank's batch of each step of the current epoch, and what all ranks' batches count together.
 
-        If a rank is asked to stop while it waits for a batch, or loading fails, all ranks save and stop there.
+        If a rank is asked to stop, also while it waits for a batch, or loading fails, all ranks save and stop there.
         """
         batches = self.loader.epoch(self.state.epoch, self.state.step_in_epoch)
         while True:
-            batch, failure, code = None, None, 0
+            batch, failure, code = None, None, self.stop.code
             try:
-                batch = next(batches, None)
+                batch = next(batches, None) if not code else None
             except Interrupted as interruption:
                 code = interruption.status
             except Exception as error:
                 failure = error
+            counts = count(self.criterion, [batch]) if batch is not None else (0, 0)
+            ranks = distributed.share(int(failure is not None), code, *counts)
             with self._saved_on_failure():
-                distributed.agree(failure)
-            self._stop_if(max_over_ranks(code))
+                distributed.raise_shared(failure, [bool(failed) for failed, *_ in ranks])
+            self._stop_if(max(code for _, code, *_ in ranks))
             if batch is None:
                 return
-            yield batch
+            yield batch, Totals.over([(boxes, images) for *_, boxes, images in ranks])
 
-    def _step(self, batch: Batch) -> StepResult:
+    def _step(self, batch: Batch, totals: Totals) -> StepResult:
         """Make one optimizer step. Out of memory, it is retried with half the micro-batch, down to 1.
 
         A retry starts from the same random state. The size that fits is kept in the state.
@@ -174,33 +190,25 @@ class Trainer:
         Raises:
             MemoryShortageError: A micro-batch of one image does not fit; weights, state and generators are unchanged.
             SharedError: A pass failed, on any rank; weights, state and random generators are unchanged.
-            HalfUpdatedError: The optimizer step ran out of memory; the weights are partly updated.
-            NonFiniteError: The loss or the gradient is non-finite.
+            HalfUpdatedError: The update of the step before ran out of memory; the weights are partly updated.
+            NonFiniteError: The loss or the gradient of the step before is non-finite.
         """
-        learner, state, start = self.learner, self.state, random_state()
+        learner, state, before = self.learner, self.state, replace(self.state)
         learner.schedule.apply(learner.optimizer, state.step)
-        configured, clip = self.config.train.micro_batch, self.config.train.clip
+        configured = self.config.train.micro_batch
         whole = configured if isinstance(configured, int) else len(batch.image_ids)
         # Try the step, with smaller passes if memory is short.
         while True:
             micro_batches = batch.split(state.micro_batch or whole)
             try:
-                result = train_step(
-                    learner.network, self.criterion, micro_batches, learner.optimizer, self.config, clip
-                )
+                result = self._train_step(micro_batches, totals)
                 break
-            except NonFiniteError as error:
-                self._bundle(micro_batches, error, start)
-                raise
-            except SharedError:
-                restore_random_state(start)
-                raise
             except OutOfMemoryError:  # handled below, where no traceback holds the tensors
                 largest = max_over_ranks(len(micro_batches[0].image_ids))
             torch.cuda.empty_cache()
-            restore_random_state(start)
             self._halve_micro_batch(largest)
         # Update the state and the EMA.
+        self._before = before
         state.step += 1
         state.step_in_epoch += 1
         if learner.ema is not None:
@@ -218,20 +226,12 @@ class Trainer:
         if is_main():
             logger.warning("out of memory at step %d; retrying with micro-batch %d (same global batch)", step, half)
 
-    def _bundle(self, micro_batches: Sequence[Batch], error: NonFiniteError, start: dict[str, Any]) -> None:
+    def _bundle(self, error: NonFiniteError) -> None:
         """Write the bundle of a failed step. A failure here must not hide why the run stops."""
         try:
-            write_bundle(self.folder, self.state, self.record, self.learner.network, micro_batches, start, error)
+            write_bundle(self.folder, self.state, self.record, self.learner.network, error)
         except UserError as failure:
             logger.warning("the inputs of the failed step could not be saved: %s", failure)
-
-    def _end_epoch(self) -> None:
-        """Count the epoch, if the last step completed it."""
-        state = self.state
-        if state.step_in_epoch == self.loader.steps_per_epoch:
-            state.epoch, state.step_in_epoch = state.epoch + 1, 0
-            is_last = state.epoch == self.config.train.epochs
-            state.is_evaluation_due = is_last or state.epoch % self.config.evaluation.every == 0
 
     def _evaluate(self) -> None:
         """Evaluate what is due. Record the metrics in the state, the trackers and the checkpoint."""

@@ -25,7 +25,7 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import EvalLoader, TrainLoader
 from rfdetr_hwd.evaluation import measurement
 from rfdetr_hwd.evaluation.coco import CocoMetric
-from rfdetr_hwd.runtime import distributed
+from rfdetr_hwd.runtime import gradient_averaging
 from rfdetr_hwd.training import data as training_data
 from rfdetr_hwd.training import learner as learner_module
 from rfdetr_hwd.training import run as train_command
@@ -41,8 +41,8 @@ PLACES = {
     "weights": (setup, "build_learner", torch.OutOfMemoryError("CUDA out of memory")),
     "making the folder": (run_folder.RunFolder, "create", OSError(28, "No space left on device")),
     "passes": (step_module, "forward_in_amp", RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")),
-    "buckets": (distributed, "_buckets", RuntimeError("a defect")),
-    "no room for buckets": (distributed, "_room_for", torch.OutOfMemoryError("CUDA out of memory")),
+    "buckets": (gradient_averaging._Bucket, "send", RuntimeError("a defect")),
+    "no room for buckets": (gradient_averaging._Bucket, "send", torch.OutOfMemoryError("CUDA out of memory")),
     "optimizer": (torch.optim.AdamW, "step", RuntimeError("a defect")),
     "no room for the optimizer": (torch.optim.AdamW, "step", torch.OutOfMemoryError("CUDA out of memory")),
     "metrics file": (JsonLinesTracker, "log", OSError(28, "No space left on device")),
@@ -65,14 +65,14 @@ forward = step_module.forward_in_amp
 epoch = TrainLoader.epoch
 
 
-def faulty_step(self, batch):  # type: ignore[no-untyped-def]
+def faulty_step(self, batch, totals):  # type: ignore[no-untyped-def]
     """Strike before the step after `step`."""
     if self.state.step == int(step) and rank in ("any", os.environ["RANK"]):
         if kind in ("memory", "nan"):
             step_module.forward_in_amp = narrow if kind == "memory" else poisoned
         else:
             os.kill(os.getpid(), getattr(signal, f"SIG{kind}"))
-    return step_of(self, batch)
+    return step_of(self, batch, totals)
 
 
 def faulty_epoch(self, number, first=0):  # type: ignore[no-untyped-def]

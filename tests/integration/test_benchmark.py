@@ -12,6 +12,7 @@ from rfdetr_hwd.export.artefact import Artefact, inputs_of
 from rfdetr_hwd.export.speed import detect_files
 from rfdetr_hwd.runtime.memory import OutOfMemoryError
 from rfdetr_hwd.training import step_profile
+from rfdetr_hwd.training.train_step import TrainStep
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
 
@@ -64,7 +65,7 @@ def test_a_step_that_cannot_be_profiled_says_why(
     def fail(*_: object) -> None:
         raise OutOfMemoryError
 
-    monkeypatch.setattr(step_profile, "train_step", fail)
+    monkeypatch.setattr(TrainStep, "__call__", fail)
     refused(cli("benchmark", "train", "--weights", trained), 1, "a step with 2 images per forward pass does not fit")
 
 

@@ -87,7 +87,9 @@ def test_an_evaluation_that_fails_costs_nothing(halfway: Path, trained: Path, mo
             train_command.run(None, halfway, [])
     assert open_checkpoint(halfway / "checkpoints" / "step-00000012").state.is_evaluation_due
     with monkeypatch.context() as patched:
-        patched.setattr("rfdetr_hwd.training.trainer.train_step", lambda *_: 1 / 0)  # there is nothing left to train
+        patched.setattr(
+            "rfdetr_hwd.training.trainer.TrainStep.__call__", lambda *_: 1 / 0
+        )  # there is nothing left to train
         train_command.run(None, halfway, [])
     assert differing(halfway, trained, 12) == []
     assert (halfway / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()

@@ -153,7 +153,19 @@ def fake_matches(costs: list[Tensor], sizes: list[int], groups: int) -> list[lis
     return [[match(cost, size) for size in sizes] for cost in costs]
 
 
+class Event:
+    """An event that has happened."""
+
+    def record(self) -> None:
+        """Do nothing."""
+
+    def synchronize(self) -> None:
+        """Wait for nothing."""
+
+
 STAND_INS: Mapping[str, Any] = {
+    "torch.cuda.Event": Event,
+    "torch.cuda.get_rng_state": lambda: None,
     "torch.cuda.is_available": lambda: True,
     "torch.cuda.is_bf16_supported": lambda including_emulation=True: True,
     "torch.cuda.is_current_stream_capturing": lambda: False,

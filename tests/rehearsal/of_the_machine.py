@@ -125,11 +125,11 @@ def benchmark_memory() -> None:
     learner, batch = SimpleNamespace(network=torch.nn.Linear(1, 1)), SimpleNamespace(image_ids=(1, 2))
     with (
         mock.patch("torch.cuda.empty_cache") as emptied,
-        mock.patch.object(step_profile, "_step", side_effect=OutOfMemoryError),
+        mock.patch.object(step_profile, "_make", side_effect=OutOfMemoryError),
     ):
         best = find_best_batch(prepare, torch.device("cpu"))
         check((best, emptied.call_count) == (1, 1), "the memory of a batch is kept")
-        doubled: Any = step_profile._try_doubled(batch, learner, None, None, 1, 1.0)  # type: ignore[arg-type]
+        doubled: Any = step_profile._try_doubled(batch, learner, None, 1, 1.0)  # type: ignore[arg-type]
         check((doubled, emptied.call_count) == ((2, None), 2), "the memory of a step is kept")
 
 

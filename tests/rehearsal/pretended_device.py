@@ -10,6 +10,8 @@ import torch_linear_assignment.assignment as solver
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from tests.rehearsal.fake_device import Event
+
 _CPU, _CUDA = torch.device("cpu"), torch.device("cuda", 0)
 _IS_CUDA, _DEVICE = Tensor.is_cuda.__get__, Tensor.device.__get__
 
@@ -31,6 +33,7 @@ def _real(value: Any) -> Any:
 
 
 STAND_INS: Mapping[str, Any] = {
+    "torch.cuda.Event": Event,
     "torch.cuda.is_available": lambda: True,
     "torch.cuda.is_bf16_supported": lambda including_emulation=True: True,
     "torch.cuda.is_current_stream_capturing": lambda: False,

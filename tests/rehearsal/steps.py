@@ -20,7 +20,7 @@ from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.learning_rates import learning_rates
 from rfdetr_hwd.model.rfdetr import DetectionLoss, build_postprocess
 from rfdetr_hwd.training.optimizer import ExponentialMovingAverage, build_adamw
-from rfdetr_hwd.training.train_step import StepResult, train_step
+from rfdetr_hwd.training.train_step import StepResult, TrainStep
 from tests.conftest import TINY_MODEL
 from tests.rehearsal.fake_device import Traffic, fake_cuda
 
@@ -87,7 +87,8 @@ def train(model: BuiltModel, device: torch.device, traffic: Traffic, side: int |
     optimizer = build_adamw(learning_rates(network, model.stock.config, _RATES))
     average = ExponentialMovingAverage(network, 0.9, 10.0)
     traffic.clear()
-    result = train_step(network, criterion, [make_batch(side or model.stock.resolution)], optimizer, ARGS, 0.1)
+    step = TrainStep(network, criterion, optimizer, ARGS, 0.1)
+    result = step([make_batch(side or model.stock.resolution)])
     average.update(network, 1)
     return Trained(result, network, average, optimizer, traffic)
 

@@ -19,9 +19,11 @@ from rfdetr_hwd.evaluation.evaluate import PassSize
 from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.model.build import BuiltModel
 from rfdetr_hwd.model.rfdetr import DetectionLoss
+from rfdetr_hwd.runtime.gradient_averaging import GradientAverager
 from rfdetr_hwd.runtime.interrupt import StopRequest
 from rfdetr_hwd.runtime.random_state import random_state
 from rfdetr_hwd.training.auto_batch import choose_micro_batch
+from rfdetr_hwd.training.train_step import Totals
 from rfdetr_hwd.training.trainer import Trainer
 from tests.rehearsal import steps
 from tests.rehearsal.checks import check, silent
@@ -57,15 +59,16 @@ def memory() -> None:
     model = steps.build()
     with pretended_cuda():
         trained = steps.train(model, steps.CUDA, Traffic())
+        averager = GradientAverager([])
         learner: Any = SimpleNamespace(
-            network=trained.network, optimizer=trained.optimizer, ema=None, schedule=mock.Mock()
+            network=trained.network, optimizer=trained.optimizer, ema=None, schedule=mock.Mock(), averager=averager
         )
         check(_micro_batch(model, learner) == 3, "not all of 3 images fit")
         check(_evaluation_pass(learner) == 2, "not all of 2 images fit an evaluation")
         with _room_for(2) as freed, silent("rfdetr_hwd"):
             check(_micro_batch(model, learner) == 2, "not 2 of 3 images fit")
             trainer = _trainer(model, learner)
-            trainer._step(steps.make_batch())
+            trainer._step(steps.make_batch(), Totals(5.0, 3))
             state = trainer.state
             check((state.micro_batch, state.step) == (2, 1), f"{state.micro_batch} of 3 images are kept")
         with _room_for(1) as freed_in_evaluation, silent("rfdetr_hwd"):

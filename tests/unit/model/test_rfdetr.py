@@ -20,7 +20,7 @@ from rfdetr_hwd.model.build import build_model
 from rfdetr_hwd.model.learning_rates import learning_rates
 from rfdetr_hwd.model.rfdetr import DetectionLoss, PublishedWeights, build_stock_model
 from rfdetr_hwd.training.optimizer import build_adamw
-from rfdetr_hwd.training.train_step import train_step
+from rfdetr_hwd.training.train_step import TrainStep
 
 SETTINGS = {"resolution": 64, "num_queries": 10, "group_detr": 2}
 
@@ -73,11 +73,10 @@ def test_one_update_is_upstreams_gradient() -> None:
     raw = criterion(theirs.train()(images), targets)
     sum(raw[name] * weight for name, weight in criterion.weight_dict.items()).backward()
     gradient = torch.nn.utils.clip_grad_norm_(theirs.parameters(), float("inf"))
-    optimizer = torch.optim.SGD([p for p in ours.network.parameters() if p.requires_grad], lr=0.0)
+    optimizer = torch.optim.SGD([p for p in ours.network.parameters() if p.requires_grad], lr=0.0, fused=True)
     micro_batches = [Batch(images, targets, (1, 2), torch.zeros(2, 2))]
-    result = train_step(
-        ours.network.train(), DetectionLoss(ours.stock), micro_batches, optimizer, SimpleNamespace(amp=False), 0.0
-    )
+    network, args = ours.network.train(), SimpleNamespace(amp=False)
+    result = TrainStep(network, DetectionLoss(ours.stock), optimizer, args, clip=0.0)(micro_batches)
     torch.testing.assert_close(result.grad_norm, gradient, rtol=1e-5, atol=0)
 
 

@@ -16,7 +16,6 @@ from rfdetr_hwd.errors import Interrupted, UserError
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime import process_group as joining
 from rfdetr_hwd.runtime.distributed import RankError, rank
-from rfdetr_hwd.runtime.memory import OutOfMemoryError
 from rfdetr_hwd.runtime.process_group import find_device, process_group
 from tests.unit.training.ranks import run_ranks
 
@@ -96,35 +95,6 @@ def test_an_error_that_is_agreed_on_leaves_the_ranks_able_to_work_together(tmp_p
     assert said.endswith("error: rank 0 stops: rank 1 failed, see its own error\n")
     assert other.startswith("[0, 1]\n")
     assert other.endswith("ValueError: of rank 1\n")
-
-
-def test_gradients_are_averaged_where_all_have_room_for_the_messages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In messages of a few elements; a parameter without a gradient on one rank, one without any, one of 64 bits."""
-    room_for = distributed._room_for
-
-    def body() -> None:
-        parameters = [nn.Parameter(torch.zeros(size)) for size in (3, 2, 4, 1)]
-        parameters.append(nn.Parameter(torch.zeros(2, dtype=torch.float64)))
-        for index, parameter in enumerate(parameters):
-            if index != 3 and (index, rank()) != (1, 1):
-                parameter.grad = torch.full_like(parameter, index + 10.0 * rank() + 1)
-        distributed.average_gradients(parameters)
-        say(str([None if p.grad is None else p.grad.tolist() for p in parameters]))
-        distributed._room_for = full if rank() == 1 else room_for
-        try:
-            distributed.average_gradients(parameters)
-        except OutOfMemoryError:
-            say(f"no room, {distributed.max_over_ranks(rank())}")
-
-    def full(_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(distributed, "_BUCKET_ELEMENTS", 4)
-    expected = [[6.0] * 3, [1.0] * 2, [8.0] * 4, None, [10.0] * 2]
-    for status, said in run_ranks(2, body, tmp_path, is_destroyed=True):
-        assert (status, said) == (0, f"{expected}\nno room, 1\n")
 
 
 def test_a_port_that_another_program_has_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

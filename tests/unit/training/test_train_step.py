@@ -12,7 +12,8 @@ from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
 from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.rfdetr import DetectionLoss
-from rfdetr_hwd.training.train_step import NonFiniteError, StepResult, train_step
+from rfdetr_hwd.training.non_finite import NonFiniteError
+from rfdetr_hwd.training.train_step import StepResult, Totals, TrainStep
 
 ARGS = SimpleNamespace(amp=True)
 
@@ -49,14 +50,15 @@ def update(
     gradient is as much as the bound of the comparison, and differs between CPUs.
     """
     network = copy.deepcopy(model.network).train()
-    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.01)
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.01, fused=True)
     given: list[Tensor] = []
 
     def take(*_: object) -> None:
         given.extend(p.grad.flatten().double() for p in network.parameters() if p.grad is not None)
 
     optimizer.register_step_pre_hook(take)
-    result = train_step(network, DetectionLoss(model.stock), micro_batches, optimizer, ARGS, clip, num_boxes)
+    totals = None if num_boxes is None else Totals(num_boxes, 16)
+    result = TrainStep(network, DetectionLoss(model.stock), optimizer, ARGS, clip)(micro_batches, totals)
     return result, torch.cat(given)
 
 
@@ -103,23 +105,41 @@ def test_the_gradient_is_clipped(model: BuiltModel) -> None:
     torch.testing.assert_close(gradient, whole * (0.1 / whole.norm()), rtol=1e-5, atol=0)
 
 
-def test_a_gradient_that_is_not_finite_stops_before_the_step(model: BuiltModel) -> None:
+class Poisoned:
+    """The loss of a model, which is not finite in some of its calls."""
+
+    def __init__(self, criterion: DetectionLoss, calls: set[int]) -> None:
+        self.criterion, self.calls, self.count_boxes, self.number = criterion, calls, criterion.count_boxes, -1
+
+    def __call__(self, outputs: object, targets: object, num_boxes: float) -> object:
+        self.number += 1
+        loss, terms = self.criterion(outputs, targets, num_boxes)
+        factor = float("nan") if self.number in self.calls else 1.0
+        return loss * factor, {**terms, "loss_ce": terms["loss_ce"] * factor}
+
+
+@pytest.mark.parametrize("is_found_by_next", [True, False])
+@pytest.mark.parametrize("kind", ["SGD", "AdamW"])
+def test_a_step_that_is_not_finite_changes_no_weight(model: BuiltModel, kind: str, is_found_by_next: bool) -> None:
+    """The device skips its update. The next step finds it before it changes anything, or whoever reads the weights."""
     network = copy.deepcopy(model.network).train()
-    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.01)
-    criterion = DetectionLoss(model.stock)
-
-    class Poisoned:
-        count_boxes = criterion.count_boxes
-
-        def __call__(self, outputs: object, targets: object, num_boxes: float) -> object:
-            loss, terms = criterion(outputs, targets, num_boxes)
-            return loss * float("nan"), {**terms, "loss_ce": terms["loss_ce"] * float("nan")}
-
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer = getattr(torch.optim, kind)(parameters, lr=0.01, fused=True)
+    step = TrainStep(network, Poisoned(DetectionLoss(model.stock), {3}), optimizer, ARGS, 0.1)
+    step(batches([8, 8]))
+    step.settle()
+    before = copy.deepcopy(network.state_dict())
+    step(batches([8, 8]))
     with pytest.raises(NonFiniteError) as caught:
-        train_step(network, Poisoned(), batches([8, 8]), optimizer, ARGS, 0.1)
-    assert [image_ids for image_ids, _ in caught.value.ranks] == [tuple(range(16))]
+        step(batches([16])) if is_found_by_next else step.settle()
+    assert [image_ids for image_ids, _ in caught.value.ranks] == [tuple(range(8, 16))]
     ((_, terms),) = caught.value.ranks
     assert math.isnan(terms["loss_ce"])
     assert "loss_ce" in str(caught.value)
-    for a, b in zip(network.parameters(), model.network.parameters(), strict=True):
-        assert torch.equal(a, b)
+    assert [len(batch.image_ids) for batch in caught.value.suspects.micro_batches] == [8, 8]
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(parameter.grad is None for parameter in network.parameters())
+    if kind == "AdamW":
+        assert {float(entry["step"]) for entry in optimizer.state.values()} == {1.0}
+    step.settle()  # it is raised once
