@@ -32,7 +32,7 @@ def model(
         Literal["cpu", "cuda"] | None, typer.Option(help="Device of the models in torch.", show_default="a GPU, if any")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(help="Batch size for the throughput.", show_default="the best", min=1)
+        int | None, typer.Option(help="Batch size for the throughput.", show_default="the best", min=1, max=1024)
     ] = None,
     rounds: Annotated[int, typer.Option(help="Rounds at batch 1; a third of them at the best batch.", min=3)] = 30,
     images: Annotated[
