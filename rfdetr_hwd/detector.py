@@ -14,9 +14,9 @@ from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.checkpoint.read import Checkpoint
 from rfdetr_hwd.checkpoint.record import find_checkpoint, read_record
 from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.data.batch import Batch, join, unlabelled
 from rfdetr_hwd.data.detect import read_options
 from rfdetr_hwd.data.image_input import ImageLike, as_rgb, check_images, is_image
-from rfdetr_hwd.data.transforms import decoding_sizes, preprocess
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel, load_model
 from rfdetr_hwd.model.rfdetr import build_postprocess
@@ -153,16 +153,13 @@ class Detector:
                 raise ConfigError(f"the threshold {by_class[name]} is not between 0 and 1")
         return torch.tensor([*(by_class[name] for name in self.class_names), float("inf")], device=self.device)
 
-    def _prepare(self, image: object, name: str) -> tuple[Tensor, Tensor]:
-        """Return an image (3, R, R) as the model sees it, and the sizes (2, 2) that its boxes are decoded with."""
-        upright, resize = as_rgb(image, name, self.options), self.model.resize
-        sizes = decoding_sizes(upright.height, upright.width, self.resolution, resize)
-        return preprocess(upright, self.resolution, resize), torch.tensor(sizes)
+    def _prepare(self, image: object, name: str) -> Batch:
+        return unlabelled(as_rgb(image, name, self.options), self.resolution, self.model.resize)
 
-    def _detect(self, batch: Sequence[tuple[Tensor, Tensor]], thresholds: Tensor) -> list[sv.Detections]:
-        images, sizes = (torch.stack(tensors).to(self.device) for tensors in zip(*batch, strict=True))
+    def _detect(self, images: Sequence[Batch], thresholds: Tensor) -> list[sv.Detections]:
         with torch.inference_mode():
-            results = self.postprocess(forward_in_amp(self.network, images, self.config), sizes)
+            batch = join(images).to(self.device)
+            results = self.postprocess(forward_in_amp(self.network, batch.images, self.config), batch.sizes)
         return [self._detections(result, thresholds) for result in results]
 
     def _detections(self, result: dict[str, Tensor], thresholds: Tensor) -> sv.Detections:

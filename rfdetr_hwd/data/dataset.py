@@ -1,26 +1,18 @@
 """Turn one image of a split into a sample: read, augmented, resized; an unreadable one is replaced or skipped."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import torch
 from torch.utils.data import Dataset
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.batch import BadImage, Batch, Failure
+from rfdetr_hwd.data.augmentation import Augmentation, augment, draw_seed
+from rfdetr_hwd.data.batch import BadImage, Batch, Failure, PackedTargets
 from rfdetr_hwd.data.corruptions import Corruption
 from rfdetr_hwd.data.images import ImageError
-from rfdetr_hwd.data.transforms import (
-    Resize,
-    augment,
-    build_augmentation,
-    canvas_size,
-    decoding_sizes,
-    draw_seed,
-    normalise_boxes,
-    preprocess,
-)
+from rfdetr_hwd.data.transforms import Resize, canvas_size, decoding_sizes, fit_image, fitted_size, normalise_boxes
 
 ORDER, SCALE, AUGMENT, REPLACE, FILL = 0, 1, 2, 3, 4
 """Random streams, so that no two draws share entropy."""
@@ -36,6 +28,7 @@ class SampleKey(NamedTuple):
         resolution: Input resolution in pixels.
         is_padding: As in `Batch`.
         visit: How often the image was used before in this epoch. Each visit has another augmentation.
+        corruption: Corruption of the image, to evaluate robustness; `None`: the image as it is.
     """
 
     row: int
@@ -43,16 +36,7 @@ class SampleKey(NamedTuple):
     resolution: int
     is_padding: bool = False
     visit: int = 0
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Settings of the random changes; see `rfdetr_hwd.data.transforms.build_augmentation`."""
-
-    seed: int
-    flip: float
-    crop: float
-    min_crop: float
+    corruption: Corruption | None = None
 
 
 class DetectionDataset(Dataset[Batch | Failure]):
@@ -64,12 +48,7 @@ class DetectionDataset(Dataset[Batch | Failure]):
         resize: How an image is fitted into the model's square.
         on_bad_image: `quarantine` replaces an unreadable image in training by one that is drawn from (seed, epoch,
             image id), and skips it in evaluation. `fail` makes it an error.
-
-    Attributes:
-        corruption: Corrupts every image, to evaluate robustness; `None`: images as they are.
     """
-
-    corruption: Corruption | None = None
 
     def __init__(
         self,
@@ -98,8 +77,8 @@ class DetectionDataset(Dataset[Batch | Failure]):
                 return Failure(f"{self._name(row)}: {error!r}")
         if self.augmentation is not None:
             return Failure(f"{len(bad)} images in a row cannot be read, the last: {bad[-1].reason}")
-        no_images = torch.empty(0, 3, key.resolution, key.resolution)
-        return Batch(no_images, [], (), torch.empty(0, 2, 2), key.is_padding, tuple(bad))
+        nothing = torch.empty(0, 3, key.resolution, key.resolution, dtype=torch.uint8)
+        return Batch(nothing, PackedTargets.pack([]), (), torch.empty(0, 2, 2), key.is_padding, tuple(bad))
 
     def _name(self, row: int) -> str:
         return f"image {self.data.image_ids[row]} of {self.data.name}"
@@ -115,17 +94,16 @@ class DetectionDataset(Dataset[Batch | Failure]):
 
     def _load(self, row: int, key: SampleKey) -> Batch:
         image, image_id = self.data.read(row), int(self.data.image_ids[row])
-        if self.corruption is not None:
-            image = self.corruption.apply(image, image_id)
-        sizes = decoding_sizes(image.height, image.width, key.resolution, self.resize)
+        if key.corruption is not None:
+            image = key.corruption.apply(image, image_id)
+        sizes = decoding_sizes(image.height, image.width, key.resolution, self.resize)[None]
         boxes_xyxy, labels = (torch.from_numpy(array) for array in self.data.objects(row))
         if self.augmentation is not None:
-            settings = self.augmentation
-            transform = build_augmentation(settings.flip, settings.crop, settings.min_crop)
             again = (key.visit,) if key.visit else ()
-            entropy = (AUGMENT, settings.seed, key.epoch, image_id % 2**64, *again)
-            image, boxes_xyxy, labels = augment(image, boxes_xyxy, labels, transform, entropy)
-        canvas = canvas_size(image.height, image.width, key.resolution, self.resize)
-        target = {"labels": labels, "boxes": normalise_boxes(boxes_xyxy, *canvas)}
-        pixels = preprocess(image, key.resolution, self.resize)[None]
-        return Batch(pixels, [target], (image_id,), torch.tensor([sizes]), key.is_padding)
+            entropy = (AUGMENT, self.augmentation.seed, key.epoch, image_id % 2**64, *again)
+            image, boxes_xyxy, labels = augment(image, boxes_xyxy, labels, self.augmentation, entropy)
+        form = image.height, image.width, key.resolution, self.resize
+        packed = PackedTargets(labels, normalise_boxes(boxes_xyxy, *canvas_size(*form)), (len(labels),))
+        fitted = (fitted_size(*form),) if self.resize == "letterbox" else ()
+        pixels = fit_image(image, key.resolution, self.resize)[None]
+        return Batch(pixels, packed, (image_id,), sizes, key.is_padding, fitted=fitted)

@@ -26,14 +26,14 @@ class Parcel:
 
     Attributes:
         images: In shared memory, or an array, which goes through the pipe.
-        batch: Everything else; its arrays go through the pipe.
-        arrays: Targets of each image, and sizes.
+        batch: Everything else, without its tensors.
+        arrays: Labels, boxes and sizes, which go through the pipe.
         shortage: Why the images do not go through shared memory. `None` if they do, or if there are none.
     """
 
-    images: Tensor | NDArray[np.float32]
+    images: Tensor | NDArray[np.uint8]
     batch: Batch
-    arrays: tuple[list[dict[str, NDArray[Any]]], NDArray[np.float32]]
+    arrays: tuple[NDArray[Any], ...]
     shortage: str | None = None
 
     def through_the_pipe(self, reason: str | None) -> "Parcel":
@@ -42,14 +42,14 @@ class Parcel:
 
     def unpack(self) -> Batch:
         """Return the batch, and warn once if shared memory is short."""
-        targets, sizes = self.arrays
+        labels, boxes, sizes = map(torch.from_numpy, self.arrays)
         if self.shortage is not None:
             say_shortage(self.images.nbytes, self.shortage)
         return replace(
             self.batch,
             images=torch.as_tensor(self.images),
-            targets=[{key: torch.from_numpy(value) for key, value in target.items()} for target in targets],
-            sizes=torch.from_numpy(sizes),
+            packed=replace(self.batch.packed, labels=labels, boxes=boxes),
+            sizes=sizes,
         )
 
     def pin_memory(self) -> Batch:
@@ -65,10 +65,9 @@ def collate_and_pack(items: list[Batch | Failure]) -> Parcel | Failure:
 
 def pack(batch: Batch) -> Parcel:
     """Put the images of a batch into shared memory, if they fit."""
-    targets = [{key: value.numpy() for key, value in target.items()} for target in batch.targets]
-    nothing = torch.empty(0)
-    rest = replace(batch, images=nothing, targets=[], sizes=nothing)
-    parcel = Parcel(batch.images, rest, (targets, batch.sizes.numpy()))
+    nothing, packed = torch.empty(0), batch.packed
+    rest = replace(batch, images=nothing, packed=packed.apply(lambda _: nothing), sizes=nothing)
+    parcel = Parcel(batch.images, rest, tuple(map(np.asarray, (packed.labels, packed.boxes, batch.sizes))))
     if not batch.images.numel():
         return parcel.through_the_pipe(None)
     try:

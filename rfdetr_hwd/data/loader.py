@@ -3,17 +3,19 @@
 An epoch can therefore be entered at any step, and the same images come in the same order with the same augmentation.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from rfdetr_hwd.data.augmentation import draw_seed
 from rfdetr_hwd.data.batch import BadImage, Batch
+from rfdetr_hwd.data.corruptions import Corruption
 from rfdetr_hwd.data.dataset import FILL, ORDER, SCALE, DetectionDataset, SampleKey
 from rfdetr_hwd.data.shared_memory import batch_bytes
-from rfdetr_hwd.data.transforms import draw_seed
-from rfdetr_hwd.data.workers import Workers, serve
+from rfdetr_hwd.data.workers import WorkerPool, Workers
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class TrainLoader:
     Args:
         dataset: The training images.
         order: Which images make up a step.
-        workers: Data loader workers.
+        workers: Data loader workers, which serve all epochs.
         partition: This process's part of each step.
         report: Told of each image that was replaced because it cannot be read.
     """
@@ -100,6 +102,7 @@ class TrainLoader:
     ) -> None:
         self.dataset, self.order = dataset, order
         self.workers, self.partition, self.report = workers, partition, report
+        self._pool = WorkerPool(dataset, workers)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -119,7 +122,7 @@ class TrainLoader:
             DatasetError: A sample cannot be made, or a data loader worker died or hangs.
         """
         batches = [self._rank_batch(step) for step in self.order.steps(epoch)[first_step:]]
-        for batch in serve(self.dataset, batches, self.workers):
+        for batch in self._pool.serve(batches):
             for bad in batch.bad:
                 self.report(bad)
             yield batch
@@ -153,7 +156,8 @@ class EvalLoader:
         indices = range(len(dataset))[partition.rank :: partition.world_size]
         keys = [SampleKey(index, 0, resolution) for index in indices]
         self.batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
-        self.dataset, self.resolution, self.workers, self.report = dataset, resolution, workers, report
+        self.dataset, self.resolution, self.report = dataset, resolution, report
+        self._pool = WorkerPool(dataset, workers)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -163,13 +167,19 @@ class EvalLoader:
         """Bytes of the images of the largest batch."""
         return batch_bytes(max(map(len, self.batches), default=0), self.resolution)
 
+    def corrupted(self, corruption: Corruption) -> "EvalLoader":
+        """Return a loader of the same images, corrupted, by the same data loader workers."""
+        other = copy.copy(self)
+        other.batches = [[key._replace(corruption=corruption) for key in batch] for batch in self.batches]
+        return other
+
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches in order.
 
         Raises:
             DatasetError: A sample cannot be made, or a data loader worker died or hangs.
         """
-        for batch in serve(self.dataset, self.batches, self.workers):
+        for batch in self._pool.serve(self.batches):
             for bad in batch.bad:
                 self.report(bad)
             if batch.image_ids:

@@ -14,7 +14,7 @@ FOLDER = "/dev/shm"
 """Where Linux keeps shared memory."""
 _USUAL_IMAGES, _USUAL_RESOLUTION, _USUAL_WORKERS = 16, 640, 2
 """What `doctor` judges by: about as much as a training of the usual kind needs."""
-_BYTES_OF_A_PIXEL = 3 * 4  # images travel as float32
+_BYTES_OF_A_PIXEL = 3  # images travel in 8 bits
 _MORE_ROOM = "docker run --shm-size=8g (or --ipc=host), in Kubernetes an emptyDir of medium Memory"
 _LESS_NEED = "fewer data.workers, or a smaller evaluation.batch_size"
 _ADVICE = f"To enlarge it: {_MORE_ROOM}. To use less: {_LESS_NEED}"

@@ -1,6 +1,8 @@
-"""What happens to an image before the model sees it: one deterministic preprocessing, and random augmentation.
+"""The one preprocessing: what happens to an image before the model sees it.
 
-Training, validation and prediction share `preprocess`, so a model is measured and used on what it was trained on.
+Training, validation, prediction and export share it, so a model is measured and used on what it was trained on. It has
+two parts. `fit_image` makes 8-bit pixels of the model's square, which are small to hand over to a device. `normalise`
+runs there.
 """
 
 from collections.abc import Sequence
@@ -10,18 +12,17 @@ import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F  # noqa: N812
 
 Resize = Literal["stretch", "letterbox"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_MEAN_COLOUR = (124, 116, 104)
+"""ImageNet's mean in 8 bits, rounded. It is seen in pictures only: `normalise` sets the padding to the exact mean."""
 
 
-def preprocess(image: PIL.Image.Image, resolution: int, resize: Resize = "stretch") -> Tensor:
-    """Resize an RGB image to a square with antialiasing and normalise it with ImageNet's mean and deviation.
+def fit_image(image: PIL.Image.Image, resolution: int, resize: Resize = "stretch") -> Tensor:
+    """Resize an RGB image to a square with Pillow's antialiased bilinear filter.
 
     Args:
         image: RGB image of any size.
@@ -30,14 +31,39 @@ def preprocess(image: PIL.Image.Image, resolution: int, resize: Resize = "stretc
             the right and bottom with ImageNet's mean colour.
 
     Returns:
-        Float32 tensor of shape (3, resolution, resolution).
+        Uint8 tensor of shape (3, resolution, resolution), with the channels last in memory.
     """
-    size = fitted_size(image.height, image.width, resolution, resize)
-    resized = F.resize(image, list(size), interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
-    normalised: Tensor = F.normalize(F.to_dtype(F.pil_to_tensor(resized), scale=True), IMAGENET_MEAN, IMAGENET_STD)
-    if size == (resolution, resolution):
-        return normalised
-    return torch.nn.functional.pad(normalised, (0, resolution - size[1], 0, resolution - size[0]))
+    height, width = fitted_size(image.height, image.width, resolution, resize)
+    fitted = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
+    if (height, width) != (resolution, resolution):
+        square = PIL.Image.new("RGB", (resolution, resolution), _MEAN_COLOUR)
+        square.paste(fitted)
+        fitted = square
+    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
+
+
+def normalise(images: Tensor, fitted: Sequence[tuple[int, int]] = ()) -> Tensor:
+    """Normalise images with ImageNet's mean and deviation, on their device. Padding becomes zero, the mean colour.
+
+    Args:
+        images: Shape (N, 3, R, R) uint8, from `fit_image`.
+        fitted: (height, width) in pixels that each image has within the square; empty if all fill it.
+
+    Returns:
+        Float32 tensor of the same shape, with the channels first in memory.
+    """
+    mean, deviation = (_per_channel(values, images.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    normalised = images.to(torch.float32, memory_format=torch.contiguous_format)
+    normalised.mul_(1 / 255).sub_(mean).div_(deviation)
+    for image, (height, width) in zip(normalised, fitted, strict=False):
+        image[:, height:] = 0
+        image[:, :, width:] = 0
+    return normalised
+
+
+def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:
+    """Return a value for each channel, shape (3, 1, 1). It is filled on the device: no copy waits for the host."""
+    return torch.stack([torch.full((1, 1), value, device=device) for value in values])
 
 
 def fitted_size(height: int, width: int, resolution: int, resize: Resize) -> tuple[int, int]:
@@ -57,84 +83,13 @@ def canvas_size(height: int, width: int, resolution: int, resize: Resize) -> tup
     return height * (resolution / fitted_height), width * (resolution / fitted_width)
 
 
-def decoding_sizes(
-    height: int, width: int, resolution: int, resize: Resize
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return (height, width) of the model's square and of the image, in its pixels: what its boxes are decoded with."""
-    return canvas_size(height, width, resolution, resize), (float(height), float(width))
-
-
-def augment(
-    image: PIL.Image.Image,
-    boxes_xyxy: Tensor,
-    labels: Tensor,
-    transform: v2.Transform,
-    entropy: Sequence[int],
-) -> tuple[PIL.Image.Image, Tensor, Tensor]:
-    """Apply a random transform whose outcome depends on `entropy` alone.
-
-    Args:
-        image: RGB image.
-        boxes_xyxy: Shape (n, 4), in pixels of the image.
-        labels: Shape (n,).
-        transform: From `build_augmentation`.
-        entropy: Non-negative integers, such as (seed, epoch, image id).
+def decoding_sizes(height: int, width: int, resolution: int, resize: Resize) -> Tensor:
+    """Return (height, width) of the model's square and of the image, in its pixels: what its boxes are decoded with.
 
     Returns:
-        The changed image, and the boxes and labels that are left in it.
+        Float32 tensor of shape (2, 2).
     """
-    boxes = tv_tensors.BoundingBoxes(boxes_xyxy, format="XYXY", canvas_size=(image.height, image.width))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(draw_seed(entropy))  # torch.manual_seed would also reseed every GPU
-        image, boxes, labels = transform(image, boxes, labels)
-    return image, boxes.as_subclass(Tensor), labels
-
-
-def build_augmentation(flip: float, crop: float, min_crop: float) -> v2.Transform:
-    """Return horizontal flip and random crop, dropping the boxes that leave the image or are thinner than a pixel.
-
-    Args:
-        flip: Probability of the flip.
-        crop: Probability of the crop.
-        min_crop: Smallest width and height of the crop, as fractions of the image's.
-    """
-    return v2.Compose(
-        [
-            v2.RandomHorizontalFlip(flip),
-            v2.RandomApply([RandomSizeCrop(min_crop)], crop),
-            v2.ClampBoundingBoxes(),
-            v2.SanitizeBoundingBoxes(min_size=1, labels_getter=lambda inputs: inputs[2]),
-        ]
-    )
-
-
-class RandomSizeCrop(v2.Transform):  # type: ignore[misc]
-    """Crop to a random size at a random place, as in DETR's recipe (Carion et al., ECCV 2020, A.4).
-
-    Args:
-        min_scale: Smallest height and width, as fractions of the image's.
-    """
-
-    def __init__(self, min_scale: float) -> None:
-        super().__init__()
-        self.min_scale = min_scale
-
-    def make_params(self, flat_inputs: list[object]) -> dict[str, int]:
-        """Draw the crop: torch's generator, one call each for size and place."""
-        canvas_height, canvas_width = v2.functional.get_size(flat_inputs[0])
-        scales, place = torch.empty(2).uniform_(self.min_scale, 1).tolist(), torch.rand(2).tolist()
-        height, width = max(1, round(canvas_height * scales[0])), max(1, round(canvas_width * scales[1]))
-        top, left = int(place[0] * (canvas_height - height + 1)), int(place[1] * (canvas_width - width + 1))
-        return {"top": top, "left": left, "height": height, "width": width}
-
-    def transform(self, inpt: object, params: dict[str, int]) -> object:
-        """Crop an image or boxes."""
-        return self._call_kernel(F.crop, inpt, **params)
-
-
-def draw_seed(entropy: Sequence[int]) -> int:
-    """Return a 63-bit seed that is a hash of non-negative integers."""
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.tensor([canvas_size(height, width, resolution, resize), (float(height), float(width))])
 
 
 def normalise_boxes(boxes_xyxy: Tensor, height: float, width: float) -> Tensor:

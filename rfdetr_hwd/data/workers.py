@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from rfdetr_hwd.data.batch import Batch, Failure, collate
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
@@ -22,6 +23,8 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.handover import Parcel, collate_and_pack
 from rfdetr_hwd.data.shared_memory import PREFETCHED, explain_bus_error, say_fewer_workers
 from rfdetr_hwd.data.worker_process import leave_to_the_trainer, shared_numbers, undisturbed_context
+
+logger = logging.getLogger(__name__)
 
 _TIMEOUT = 1.0
 """Seconds without a batch after which it is looked whether the processes live, and `Workers.look` is called."""
@@ -41,6 +44,11 @@ class Workers:
     timeout: int
     look: Callable[[], None] = lambda: None
 
+    def describe(self) -> str:
+        """Return how many there are, and how far ahead of the training they load."""
+        ahead = f"{PREFETCHED * self.count} batches prefetched" if self.count else "images are loaded between the steps"
+        return f"data.workers={self.count}, {ahead}"
+
 
 class _Watched(Dataset[Batch | Failure]):
     """A dataset that notes, in memory shared by all processes, who is at which row: process id, and row or -1."""
@@ -59,31 +67,69 @@ class _Watched(Dataset[Batch | Failure]):
         return sample
 
 
-def serve(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Workers) -> Iterator[Batch]:
-    """Yield batches in order; where workers cannot be started, from this process.
+class _Batches(Sampler[list[SampleKey]]):
+    """The batches of one pass; torch asks for them anew in each."""
 
-    Raises:
-        DatasetError: A sample cannot be made, or a process died or gave nothing for `workers.timeout` seconds.
-    """
-    loading = _start(dataset, batches, workers)
-    while True:
-        try:
-            batch = _next(loading.iterator, workers)
-        except StopIteration:
-            return
-        except (RuntimeError, OSError, EOFError) as error:  # the latter where it died while handing over a batch
-            raise DatasetError(_explain(str(error), loading, workers)) from None
-        if isinstance(batch, Failure):
-            raise DatasetError(batch.reason)
-        yield batch.unpack() if isinstance(batch, Parcel) else batch
+    def __init__(self, batches: list[list[SampleKey]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        return iter(self.batches)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Loading:
-    """A data loader in progress, and what its workers note."""
+    """A data loader, its current pass, and what its workers note."""
 
-    iterator: Iterator[Batch | Parcel | Failure]
+    loader: DataLoader[Batch | Failure]
+    batches: _Batches
     watched: _Watched
+    iterator: Iterator[Batch | Parcel | Failure]
+
+
+class WorkerPool:
+    """Data loader workers of one dataset. They start with the first pass and serve all further ones.
+
+    Args:
+        dataset: The images. It must not change afterwards: the workers would not know.
+        workers: How many, and how they are watched.
+    """
+
+    def __init__(self, dataset: DetectionDataset, workers: Workers) -> None:
+        self.dataset, self.workers = dataset, workers
+        self._loading: _Loading | None = None
+
+    def serve(self, batches: list[list[SampleKey]]) -> Iterator[Batch]:
+        """Yield the batches of one pass in order; where workers cannot be started, from this process.
+
+        Raises:
+            DatasetError: A sample cannot be made, or a process died or gave nothing for `workers.timeout` seconds.
+        """
+        loading = self._loading = self._begin(batches)
+        while True:
+            try:
+                batch = _next(loading.iterator, self.workers)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:  # the latter where it died while handing over a batch
+                self._loading = None
+                raise DatasetError(_explain(str(error), loading, self.workers)) from None
+            if isinstance(batch, Failure):
+                raise DatasetError(batch.reason)
+            yield batch.unpack() if isinstance(batch, Parcel) else batch
+
+    def _begin(self, batches: list[list[SampleKey]]) -> _Loading:
+        """Begin a pass with the workers that there are. Those that do not answer are replaced."""
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            loading.batches.batches = batches
+            try:
+                loading.iterator = iter(loading.loader)
+                return loading
+            except (RuntimeError, OSError, EOFError) as error:
+                logger.warning("data loader workers do not answer and are replaced: %s", str(error).splitlines()[0])
+                loading = None  # ends them
+        return _start(self.dataset, batches, self.workers)
 
 
 def _start(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Workers) -> _Loading:
@@ -119,12 +165,13 @@ def _clear_away(error: Exception) -> None:
 def _load(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Workers) -> _Loading:
     # Create the loader without side effects on the trainer: its signals, its random generator
     context = undisturbed_context() if workers.count else None
-    watched = _Watched(dataset, shared_numbers(2 * max(1, workers.count)))
+    watched, sampler = _Watched(dataset, shared_numbers(2 * max(1, workers.count))), _Batches(batches)
     loader = DataLoader(
         watched,
-        batch_sampler=batches,  # keys, where torch expects whole numbers
+        batch_sampler=sampler,  # keys, where torch expects whole numbers
         num_workers=workers.count,
         prefetch_factor=PREFETCHED if workers.count else None,
+        persistent_workers=workers.count > 0,
         collate_fn=collate_and_pack if workers.count else collate,
         pin_memory=torch.cuda.is_available(),
         timeout=min(_TIMEOUT, workers.timeout) if workers.count else 0,  # after which torch looks for dead processes
@@ -133,7 +180,7 @@ def _load(dataset: DetectionDataset, batches: list[list[SampleKey]], workers: Wo
         generator=torch.Generator(),  # or each new iterator would draw from the generator that dropout draws from
     )
     with _children_unwatched():
-        return _Loading(iter(loader), watched)
+        return _Loading(loader, sampler, watched, iter(loader))
 
 
 def _next(iterator: Iterator[Batch | Parcel | Failure], workers: Workers) -> Batch | Parcel | Failure:

@@ -1,6 +1,5 @@
 """Evaluate a model on a split. Training, `evaluate` and `export` share this code."""
 
-import copy
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -89,10 +88,7 @@ class Evaluation:
 
     def corrupted(self, corruption: Corruption) -> "Evaluation":
         """Return an evaluation of the same images, corrupted. What is known of memory and bad images is shared."""
-        loader = copy.copy(self.loader)
-        loader.dataset = copy.copy(self.loader.dataset)
-        loader.dataset.corruption = corruption
-        return replace(self, loader=loader)
+        return replace(self, loader=self.loader.corrupted(corruption))
 
     def fit_into_memory(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Find, on a GPU, the largest evaluation batch that fits beside the training of the network."""

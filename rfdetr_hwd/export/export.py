@@ -9,8 +9,8 @@ from torch import Tensor
 
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.batch import join, unlabelled
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
-from rfdetr_hwd.data.transforms import preprocess
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError, UserError, explaining, writing
 from rfdetr_hwd.export.formats import Format, make_room
@@ -93,7 +93,8 @@ def sample_images(detector: Detector, source: Path | DetectionData) -> Tensor:
         found = [read_image(path, options=detector.options) for path in paths]
     if not found:
         raise ConfigError(f"--images {source} is neither an image nor a directory with images")
-    return torch.stack([preprocess(image, detector.resolution, detector.model.resize) for image in found])
+    batch = join([unlabelled(image, detector.resolution, detector.model.resize) for image in found])
+    return batch.to(torch.device("cpu")).images
 
 
 def _convert(detector: Detector, released: ReleasedModel, format: Format, size: BatchSize, folder: Path) -> Path:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from rfdetr_hwd.amp import forward_in_amp
+from rfdetr_hwd.data.batch import join, unlabelled
 from rfdetr_hwd.data.images import read_image
-from rfdetr_hwd.data.transforms import decoding_sizes, preprocess
 from rfdetr_hwd.export.artefact import Artefact
 from rfdetr_hwd.model.rfdetr import Decoder
 from rfdetr_hwd.runtime.memory import MemoryShortageError, noting_shortage
@@ -145,12 +145,9 @@ def find_best_batch(prepare: Callable[[int], Callable[[], Any]], device: torch.d
 def detect_files(artefact: Artefact, files: Sequence[Path], size: int) -> list[dict[str, Tensor]]:
     """Detect the objects of so many image files, again from the first if there are fewer. Boxes end on the CPU."""
     inputs = artefact.inputs
-    images, sizes = [], []
-    for path in itertools.islice(itertools.cycle(files), size):
-        image = read_image(path, options=inputs.options)
-        images.append(preprocess(image, inputs.resolution, inputs.resize))
-        sizes.append(decoding_sizes(image.height, image.width, inputs.resolution, inputs.resize))
-    batch = torch.stack(images).to(artefact.device)
-    outputs = forward_in_amp(artefact.network, batch, artefact.args)
-    results = Decoder(inputs.num_select)(outputs, torch.tensor(sizes, device=artefact.device))
+    paths = itertools.islice(itertools.cycle(files), size)
+    images = (read_image(path, options=inputs.options) for path in paths)
+    batch = join([unlabelled(image, inputs.resolution, inputs.resize) for image in images]).to(artefact.device)
+    outputs = forward_in_amp(artefact.network, batch.images, artefact.args)
+    results = Decoder(inputs.num_select)(outputs, batch.sizes)
     return [{name: tensor.cpu() for name, tensor in result.items()} for result in results]

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
-import torch
 
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.batch import Failure
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.images import ImageError, ReadOptions
-from rfdetr_hwd.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from rfdetr_hwd.report.page import Picture
 from rfdetr_hwd.report.samples import Sample, draw_sheet
 
@@ -67,7 +65,7 @@ def _read_view(data: DetectionData, dataset: DetectionDataset, row: int, resolut
 
 
 def sample_as_seen(dataset: DetectionDataset, key: SampleKey) -> Sample:
-    """Return the model input of a key as a picture, without the normalisation and with boxes in pixels.
+    """Return the model input of a key as a picture, before the normalisation and with boxes in pixels.
 
     Raises:
         ImageError: The image cannot be read.
@@ -75,13 +73,11 @@ def sample_as_seen(dataset: DetectionDataset, key: SampleKey) -> Sample:
     batch = dataset[key]
     if isinstance(batch, Failure):
         raise ImageError(batch.reason)
-    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    pixels = ((batch.images[0] * deviation + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-    centres, extents = (batch.targets[0]["boxes"].double() * key.resolution).numpy().reshape(-1, 2, 2).swapaxes(0, 1)
+    centres, extents = (batch.packed.boxes.double() * key.resolution).numpy().reshape(-1, 2, 2).swapaxes(0, 1)
     corners = np.concatenate([centres - extents / 2, centres + extents / 2], axis=1)
-    labels = batch.targets[0]["labels"].numpy()
+    labels = batch.packed.labels.numpy()
     number = f"{len(labels)} object" + ("" if len(labels) == 1 else "s")
-    return Sample(PIL.Image.fromarray(pixels.permute(1, 2, 0).numpy()), corners, labels, number)
+    return Sample(PIL.Image.fromarray(batch.images[0].permute(1, 2, 0).numpy()), corners, labels, number)
 
 
 def draw_views(views: Sequence[View], class_names: Sequence[str]) -> dict[str, Picture]:

@@ -12,7 +12,7 @@ from torch import nn
 from rfdetr_hwd.amp import HasAmp
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.data.batch import Batch, PackedTargets
 from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime.distributed import SharedError, is_main, max_over_ranks, world_size
@@ -42,7 +42,8 @@ def choose_micro_batch(
 
     def sample(size: int) -> Batch:
         target = {"labels": torch.zeros(densest, dtype=torch.int64), "boxes": torch.rand(densest, 4) * 0.4 + 0.1}
-        return Batch(torch.rand(size, 3, side, side), [target] * size, tuple(range(size)), torch.zeros(size, 2, 2))
+        pixels = torch.randint(256, (size, 3, side, side), dtype=torch.uint8)
+        return Batch(pixels, PackedTargets.pack([target] * size), tuple(range(size)), torch.zeros(size, 2, 2))
 
     size = largest_micro_batch(learner.network, learner.optimizer, criterion, sample, share, config)
     if is_main():

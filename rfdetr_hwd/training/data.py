@@ -8,7 +8,8 @@ from typing import NamedTuple
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
+from rfdetr_hwd.data.augmentation import Augmentation
+from rfdetr_hwd.data.dataset import DetectionDataset
 from rfdetr_hwd.data.decoding_threads import measure_split
 from rfdetr_hwd.data.deep_images import describe_bit_depth
 from rfdetr_hwd.data.detect import find_data, read_options, say_remarks
@@ -181,4 +182,6 @@ def build_train_loader(
     partition = Partition(distributed.rank(), distributed.world_size())
     dataset = DetectionDataset(data, augmentation, model.resize, config.data.on_bad_image)
     workers = Workers(config.data.workers, config.data.worker_timeout, look)
+    if distributed.is_main():
+        say(f"data loader: {workers.describe()}")
     return TrainLoader(dataset, order, workers, partition, Quarantine(quarantine, len(data)))

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset
+from rfdetr_hwd.data.augmentation import Augmentation
+from rfdetr_hwd.data.dataset import DetectionDataset
 from rfdetr_hwd.data.decoding_threads import measure_split
 from rfdetr_hwd.data.detect import read_options
 from rfdetr_hwd.data.findings import DatasetError, Findings

@@ -13,7 +13,7 @@ from rfdetr_hwd.checkpoint.read import CheckpointError
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.checkpoint.schema import NonFinitePart, Record
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.data.batch import Batch, PackedTargets
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.distributed import SharedError
@@ -29,7 +29,8 @@ def inputs_of(micro_batches: Sequence[Batch], rank: int) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for index, batch in enumerate(micro_batches):
         prefix = f"{rank}/{index}"
-        tensors[f"{prefix}/images"] = batch.images.detach().cpu().clone().contiguous()
+        seen = batch.to(torch.device("cpu")).images
+        tensors[f"{prefix}/images"] = seen.detach().clone().contiguous()  # as the network saw them
         tensors[f"{prefix}/image_ids"] = torch.tensor(batch.image_ids)
         tensors[f"{prefix}/is_counted"] = torch.tensor(not batch.is_padding)  # the name in existing bundles
         for number, target in enumerate(batch.targets):
@@ -93,7 +94,7 @@ def _stored_batch(tensors: Mapping[str, Tensor], prefix: str) -> Batch:
     ]
     no_sizes = torch.zeros(len(image_ids), 2, 2)  # the loss does not use them
     is_padding = not bool(tensors[f"{prefix}/is_counted"])
-    return Batch(tensors[f"{prefix}/images"], targets, image_ids, no_sizes, is_padding)
+    return Batch(tensors[f"{prefix}/images"], PackedTargets.pack(targets), image_ids, no_sizes, is_padding)
 
 
 @dataclass(frozen=True)

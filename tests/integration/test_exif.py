@@ -15,7 +15,8 @@ from rfdetr_hwd.checkpoint.run_folder import RunFolder
 from rfdetr_hwd.config.load import load_config, parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
-from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
+from rfdetr_hwd.data.augmentation import Augmentation
+from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.training import run as train_command
 from rfdetr_hwd.training.data import read_data

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from rfdetr_hwd.checkpoint.read import manifest_sha256, sha256_of
-from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.data.batch import Batch, PackedTargets
 from rfdetr_hwd.training.replay import inputs_of
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
@@ -213,7 +213,7 @@ def test_replay_runs_nothing(cli: Run, run: Path, sentinel: Path, weapon: Callab
     record = json.loads((folder / "record.json").read_text())
     (folder / "record.json").write_text(json.dumps({**record, "non_finite": []}))
     target = {"labels": torch.zeros(0, dtype=torch.int64), "boxes": torch.zeros(0, 4)}
-    batch = Batch(torch.zeros(1, 3, 64, 64), [target], (1,), torch.zeros(1, 2, 2))
+    batch = Batch(torch.zeros(1, 3, 64, 64), PackedTargets.pack([target]), (1,), torch.zeros(1, 2, 2))
     safetensors.torch.save_file(inputs_of([batch], rank=0), folder / "inputs.safetensors")
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["inputs.safetensors"] = {}

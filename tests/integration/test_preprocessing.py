@@ -8,7 +8,8 @@ import PIL.Image
 import pytest
 import torch
 
-from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
+from rfdetr_hwd.data.augmentation import Augmentation
+from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.loader import EvalLoader, Partition
 from rfdetr_hwd.data.read import read_split
@@ -30,7 +31,8 @@ def test_all_roads_see_the_same_pixels(trained: Path, shapes_root: Path, resize:
     still = Augmentation(seed=0, flip=0.0, crop=0.0, min_crop=1.0)
     train = DetectionDataset(data, still, resize)[SampleKey(0, 3, side)]
     batches = EvalLoader(DetectionDataset(data, None, resize), side, 2, Workers(0, 60), Partition(), print)
-    roads = [train.images[0], next(iter(batches)).images[0], seen[0][0], sample_images(detector, data)[0]]
+    batches = [batch.to(detector.device) for batch in (train, next(iter(batches)))]
+    roads = [*(batch.images[0] for batch in batches), seen[0][0], sample_images(detector, data)[0]]
     assert all(torch.equal(road, roads[0]) for road in roads[1:])
     assert (roads[0][:, -1] == 0).all() == (resize == "letterbox")  # the images are wider than high
 

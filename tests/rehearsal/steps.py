@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.config.schema import DataSection, DownsampleSection, ModelSection, TrainSection
-from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.data.batch import Batch, PackedTargets
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.evaluation.evaluate import PassSize, detect_in_amp, evaluate
 from rfdetr_hwd.model.build import BuiltModel, build_model
@@ -52,8 +52,8 @@ def make_batch(side: int = SIDE) -> Batch:
         }
         for number in (2, 0, 3)
     ]
-    images = torch.rand(3, 3, side, side, generator=generator)
-    return Batch(images, targets, (7, 8, 9), torch.full((3, 2, 2), 100.0))
+    images = torch.randint(256, (3, 3, side, side), dtype=torch.uint8, generator=generator)
+    return Batch(images, PackedTargets.pack(targets), (7, 8, 9), torch.full((3, 2, 2), 100.0))
 
 
 @dataclass

@@ -14,7 +14,7 @@ from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.cli.checkpoint import replay as replay_command
 from rfdetr_hwd.data.batch import Batch
 from rfdetr_hwd.data.handover import collate_and_pack
-from rfdetr_hwd.data.workers import Workers, serve
+from rfdetr_hwd.data.workers import WorkerPool, Workers
 from rfdetr_hwd.evaluation.evaluate import PassSize
 from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.model.build import BuiltModel
@@ -165,7 +165,7 @@ def batches() -> None:
         mock.patch("torch.accelerator.is_available", return_value=True),
         mock.patch("torch.accelerator.current_accelerator", return_value=steps.CUDA),
     ):
-        (loaded,) = serve(dataset, [[0]], Workers(0, 60))
+        (loaded,) = WorkerPool(dataset, Workers(0, 60)).serve([[0]])
         handed_over = collate_and_pack([steps.make_batch()]).pin_memory()
     for batch in (loaded, handed_over):
         check(all(any(t is p for p in pinned) for t in _tensors(batch)), "a tensor of the batch is not pinned")
@@ -175,4 +175,4 @@ def batches() -> None:
 
 
 def _tensors(batch: Batch) -> list[torch.Tensor]:
-    return [batch.images, batch.sizes, *(value for target in batch.targets for value in target.values())]
+    return [batch.images, batch.sizes, batch.packed.labels, batch.packed.boxes]

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from rfdetr_hwd.cli.app import app
 from rfdetr_hwd.cli.data import show as show_verb
-from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
+from rfdetr_hwd.data.augmentation import Augmentation, augment
+from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import read_image
 from rfdetr_hwd.data.read import scan_split
-from rfdetr_hwd.data.transforms import augment, build_augmentation
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.report.samples import draw_sample, draw_sheet
 from rfdetr_hwd.report.views import sample_as_seen
@@ -109,9 +109,8 @@ def test_views_are_those_of_training(shapes_root: Path) -> None:
     for row, epoch in ((0, 0), (0, 1), (0, 2), (11, 0), (11, 3)):
         boxes, labels = (torch.from_numpy(array) for array in data.objects(row))
         entropy = (AUGMENT_STREAM, 5, epoch, int(data.image_ids[row]))
-        image, boxes, labels = augment(
-            read_image(data.path(row)), boxes, labels, build_augmentation(0.5, 0.8, 0.5), entropy
-        )
+        settings = Augmentation(5, 0.5, 0.8, 0.5)
+        image, boxes, labels = augment(read_image(data.path(row)), boxes, labels, settings, entropy)
         sample = sample_as_seen(images, SampleKey(row, epoch, 64))
         scale = np.array([64 / image.width, 64 / image.height] * 2)
         assert np.allclose(sample.boxes_xyxy, boxes.numpy() * scale, atol=1e-4)

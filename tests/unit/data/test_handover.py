@@ -22,7 +22,7 @@ from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.loader import EvalLoader, Partition, TrainLoader, TrainOrder
 from rfdetr_hwd.data.read import read_split
-from rfdetr_hwd.data.workers import Workers, serve
+from rfdetr_hwd.data.workers import WorkerPool, Workers
 
 BATCHES = [[SampleKey(row, 0, 64), SampleKey(row + 1, 0, 64)] for row in (0, 4)]
 
@@ -58,22 +58,22 @@ def check_same(batches: list[Batch], others: list[Batch]) -> None:
 
 def test_with_room_images_are_shared_and_nothing_is_said(data: DetectionData, caplog: pytest.LogCaptureFixture) -> None:
     dataset = DetectionDataset(data)
-    shared = list(serve(dataset, BATCHES, Workers(2, 60)))
+    shared = list(WorkerPool(dataset, Workers(2, 60)).serve(BATCHES))
     assert all(batch.images.is_shared() for batch in shared)
     assert not caplog.records
-    check_same(shared, list(serve(dataset, BATCHES, Workers(0, 60))))
+    check_same(shared, list(WorkerPool(dataset, Workers(0, 60)).serve(BATCHES)))
 
 
 def test_without_room_images_go_through_pipes_which_is_said_once(
     data: DetectionData, no_room: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     dataset = DetectionDataset(data)
-    piped = list(serve(dataset, BATCHES, Workers(2, 60)))
+    piped = list(WorkerPool(dataset, Workers(2, 60)).serve(BATCHES))
     assert not any(batch.images.is_shared() for batch in piped)
     assert len(caplog.records) == 1
-    for text in ("a batch of 96 KiB does not fit into /dev/shm", "through pipes", "--shm-size", "fewer data.workers"):
+    for text in ("a batch of 24 KiB does not fit into /dev/shm", "through pipes", "--shm-size", "fewer data.workers"):
         assert text in caplog.records[0].message
-    check_same(piped, list(serve(dataset, BATCHES, Workers(0, 60))))
+    check_same(piped, list(WorkerPool(dataset, Workers(0, 60)).serve(BATCHES)))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_where_not_all_workers_can_be_started_there_are_fewer(
 ) -> None:
     counts: list[int] = []
     monkeypatch.setattr(workers_module, "_load", refuse_more(most, workers_module._load, counts))
-    check_same(*(list(serve(DetectionDataset(data), BATCHES, Workers(count, 60))) for count in (5, 0)))
+    check_same(*(list(WorkerPool(DetectionDataset(data), Workers(count, 60)).serve(BATCHES)) for count in (5, 0)))
     assert counts == [*tried, 0]
     assert len(caplog.records) == 1
     message = caplog.records[0].message
@@ -138,14 +138,14 @@ def test_the_largest_batches_are_known_beforehand(data: DetectionData) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mebibytes", "judgement"), [(64, "room for no data.workers"), (300, "room for 1 "), (1024, "room for 6 ")]
+    ("mebibytes", "judgement"), [(16, "room for no data.workers"), (75, "room for 1 "), (256, "room for 6 ")]
 )
 def test_doctor_judges_the_room(monkeypatch: pytest.MonkeyPatch, mebibytes: int, judgement: str) -> None:
     monkeypatch.setattr(shared_memory, "find_room", lambda: (mebibytes << 20, mebibytes << 20))
     described = shared_memory.describe_room()
     assert judgement in described
-    assert "batches of 16 images of 640 px (75 MiB each)" in described
-    assert ("This is little" in described and "--shm-size" in described) == (mebibytes < 1024)
+    assert "batches of 16 images of 640 px (18.8 MiB each)" in described
+    assert ("This is little" in described and "--shm-size" in described) == (mebibytes < 256)
 
 
 SCRIPT = """
@@ -153,14 +153,14 @@ import json, logging, multiprocessing, os, signal, sys
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.read import read_split
-from rfdetr_hwd.data.workers import Workers, serve
+from rfdetr_hwd.data.workers import WorkerPool, Workers
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
 root, what = sys.argv[1:]
 data = read_split(find_layout(root).split("train"))
-batches = [[SampleKey(4 * number + k, 0, 64) for k in range(4)] for number in range(6)] * 2  # each of 192 KiB
+batches = [[SampleKey(4 * number + k, 0, 128) for k in range(4)] for number in range(6)] * 2  # each of 192 KiB
 kept = []
-for batch in serve(DetectionDataset(data), batches, Workers(2, 60)):
+for batch in WorkerPool(DetectionDataset(data), Workers(2, 60)).serve(batches):
     kept.append(batch)
     if what == "fill" and len(kept) == 1:
         with open("/dev/shm/filler", "wb", buffering=0) as file:

@@ -13,14 +13,15 @@ import pytest
 import torch
 
 from rfdetr_hwd.data.annotations import DetectionData
+from rfdetr_hwd.data.augmentation import Augmentation
 from rfdetr_hwd.data.batch import BadImage, Batch
-from rfdetr_hwd.data.dataset import Augmentation, DetectionDataset, SampleKey
+from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.loader import EvalLoader, Partition, TrainLoader, TrainOrder, multi_scale_resolutions
 from rfdetr_hwd.data.quarantine import Quarantine, probe_images
 from rfdetr_hwd.data.read import read_split
-from rfdetr_hwd.data.workers import Workers, serve
+from rfdetr_hwd.data.workers import WorkerPool, Workers
 from rfdetr_hwd.errors import Interrupted
 
 WHOLE = Partition()
@@ -280,7 +281,7 @@ def test_a_wait_for_a_batch_can_be_ended(data: DetectionData) -> None:
 
     batches = [[SampleKey(5, 0, 64)]]
     with pytest.raises(Interrupted):
-        list(serve(Faulty(data, lambda: time.sleep(60)), batches, Workers(2, 60, look)))
+        list(WorkerPool(Faulty(data, lambda: time.sleep(60)), Workers(2, 60, look)).serve(batches))
 
 
 def die() -> None:
@@ -308,7 +309,7 @@ def test_a_faulty_loader_process_is_an_error_that_names_the_image(
 ) -> None:
     batches = [[SampleKey(row, 0, 64)] for row in range(8)]
     with pytest.raises(DatasetError, match=message):
-        list(serve(Faulty(data, fault), batches, Workers(2, 3)))
+        list(WorkerPool(Faulty(data, fault), Workers(2, 3)).serve(batches))
 
 
 def test_multi_scale_range_is_upstreams() -> None:

@@ -1,91 +1,26 @@
-"""One preprocessing, boxes that follow their pixels, randomness that depends on the entropy alone."""
+"""One preprocessing: 8-bit pixels of the square, and their normalisation on the device."""
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from torchvision.transforms.v2 import functional
 
 from rfdetr_hwd.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    RandomSizeCrop,
-    augment,
-    build_augmentation,
     canvas_size,
+    fit_image,
     fitted_size,
+    normalise,
     normalise_boxes,
-    preprocess,
 )
 
 
-def image_with_boxes() -> tuple[PIL.Image.Image, torch.Tensor, torch.Tensor]:
-    """A black image with a red and a green rectangle, and their boxes."""
-    pixels = np.zeros((80, 100, 3), dtype=np.uint8)
-    pixels[10:30, 20:60, 0] = 255
-    pixels[50:70, 70:90, 1] = 255
-    boxes = torch.tensor([[20.0, 10, 60, 30], [70, 50, 90, 70]])
-    return PIL.Image.fromarray(pixels), boxes, torch.tensor([0, 1])
-
-
-def extent(pixels: np.ndarray) -> list[int]:
-    rows, columns = np.nonzero(pixels > 127)
-    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_boxes_follow_their_pixels(seed: int) -> None:
-    image, boxes, labels = image_with_boxes()
-    transform = build_augmentation(flip=0.5, crop=1.0, min_crop=0.5)
-    changed, new_boxes, new_labels = augment(image, boxes, labels, transform, (seed,))
-    pixels = np.asarray(changed)
-    for box, label in zip(new_boxes, new_labels, strict=True):
-        assert box.tolist() == extent(pixels[..., label])
-    seen = {channel for channel in (0, 1) if (pixels[..., channel] > 127).any()}
-    assert set(new_labels.tolist()) == seen
-
-
-def test_a_flip_by_hand() -> None:
-    image, boxes, labels = image_with_boxes()
-    _, flipped, _ = augment(image, boxes, labels, build_augmentation(1.0, 0.0, 1.0), (0,))
-    assert flipped.tolist() == [[40, 10, 80, 30], [10, 50, 30, 70]]
-
-
-def test_the_same_entropy_gives_the_same_image_and_leaves_the_generator_alone() -> None:
-    image, boxes, labels = image_with_boxes()
-    transform = build_augmentation(0.5, 0.5, 0.5)
-    before = torch.get_rng_state()
-    results = [np.asarray(augment(image, boxes, labels, transform, entropy)[0]) for entropy in [(1, 2), (1, 2)]]
-    assert np.array_equal(*results)
-    assert torch.equal(torch.get_rng_state(), before)
-    different = {np.asarray(augment(image, boxes, labels, transform, (0, i))[0]).tobytes() for i in range(20)}
-    assert len(different) > 5
-
-
-def test_the_generators_of_gpus_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(seed: int) -> None:
-        raise AssertionError("the generator that dropout draws from was seeded")
-
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
-    augment(*image_with_boxes(), build_augmentation(0.5, 0.5, 0.5), (1,))
-
-
-def test_crops_keep_their_bounds() -> None:
-    crop = RandomSizeCrop(0.6)
-    for _ in range(50):
-        params = crop.make_params([PIL.Image.new("RGB", (100, 80))])
-        assert 60 <= params["width"] <= 100
-        assert 48 <= params["height"] <= 80
-        assert params["left"] + params["width"] <= 100
-        assert params["top"] + params["height"] <= 80
-
-
-def test_an_image_without_boxes_stays() -> None:
-    image = PIL.Image.new("RGB", (50, 40))
-    _, boxes, labels = augment(
-        image, torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), build_augmentation(1.0, 1.0, 0.5), (3,)
-    )
-    assert boxes.shape == (0, 4)
-    assert labels.shape == (0,)
+def preprocess(image: PIL.Image.Image, resolution: int, resize: str = "stretch") -> torch.Tensor:
+    """Return one image as the network sees it."""
+    fitted = fitted_size(image.height, image.width, resolution, resize)
+    return normalise(fit_image(image, resolution, resize)[None], [fitted])[0]
 
 
 def test_preprocessing_is_pillows_antialiased_resize() -> None:
@@ -96,6 +31,27 @@ def test_preprocessing_is_pillows_antialiased_resize() -> None:
     result = preprocess(image, 64)
     assert result.dtype == torch.float32
     np.testing.assert_allclose(result.permute(1, 2, 0).numpy(), expected, atol=1e-6)
+
+
+def test_values_stay_those_of_trained_models_to_the_bit() -> None:
+    """Of every grey level in every channel, as torchvision's float32 arithmetic has them."""
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    expected = functional.normalize(functional.to_dtype(levels, scale=True), IMAGENET_MEAN, IMAGENET_STD)
+    assert torch.equal(normalise(levels), expected)
+    assert normalise(levels)[0, :, 7, 12].tolist() == pytest.approx(
+        [(124 / 255 - 0.485) / 0.229, (124 / 255 - 0.456) / 0.224, (124 / 255 - 0.406) / 0.225], abs=1e-6
+    )
+
+
+def test_the_padding_of_each_image_is_zero() -> None:
+    images = [PIL.Image.new("RGB", size, (9, 9, 9)) for size in ((40, 20), (20, 40), (30, 30))]
+    fitted = [fitted_size(image.height, image.width, 64, "letterbox") for image in images]
+    pixels = torch.stack([fit_image(image, 64, "letterbox") for image in images])
+    assert pixels.dtype == torch.uint8
+    wide, high, square = normalise(pixels, fitted) != 0
+    assert wide[:, :32].all() and not wide[:, 32:].any()  # noqa: PT018
+    assert high[:, :, :32].all() and not high[:, :, 32:].any()  # noqa: PT018
+    assert square.all()
 
 
 def test_boxes_are_normalised_by_hand() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rfdetr_hwd.config.robustness import Robustness, read_robustness
 from rfdetr_hwd.config.schema import Config
-from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.data.batch import Batch, PackedTargets
 from rfdetr_hwd.data.corruptions import KINDS, Corruption
 from rfdetr_hwd.data.dataset import DetectionDataset
 from rfdetr_hwd.data.detect import find_layout
@@ -63,11 +63,11 @@ def evaluation(tiny_config: Config) -> Evaluation:
         ],
         "categories": [{"id": 1, "name": "spot"}],
     }
-    targets = [{"labels": torch.zeros(1), "boxes": torch.zeros(1, 4)}] * 2
+    packed = PackedTargets(torch.zeros(2, dtype=torch.int64), torch.zeros(2, 4), (1, 1))
     sizes = torch.full((2, 2, 2), float(SIDE))
     config = tiny_config.model_copy(update={"train": tiny_config.train.model_copy(update={"amp": False, "seed": 5})})
     return Evaluation(
-        loader=Batches([Batch(images, targets, (0, 1), sizes)]),
+        loader=Batches([Batch(images, packed, (0, 1), sizes)]),
         metric=CocoMetric(truth, (1,)),
         postprocess=Decode(),
         config=config,
@@ -153,7 +153,7 @@ def test_a_corruption_depends_on_seed_and_image_alone(shapes_root: Path, evaluat
         loader = EvalLoader(DetectionDataset(data), SIDE, batch_size, Workers(workers, 60), Partition(), print)
         clean = Evaluation(**{**vars(evaluation), "loader": loader})
         corrupted = clean.corrupted(Corruption("gaussian_noise", 3, seed))
-        assert loader.dataset.corruption is None
+        assert all(key.corruption is None for batch in loader.batches for key in batch)
         return {i: image for batch in corrupted.loader for i, image in zip(batch.image_ids, batch.images, strict=True)}
 
     expected = images(3, 0)

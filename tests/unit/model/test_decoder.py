@@ -69,7 +69,7 @@ def outputs(boxes_cxcywh: list[list[float]]) -> dict[str, torch.Tensor]:
 
 def test_letterboxed_boxes_are_clipped_to_the_image_by_hand() -> None:
     # 100 x 50 in a square of 100: the lower half is filled. One box within, one over the edges, one in the filling.
-    sizes = torch.tensor([decoding_sizes(50, 100, 64, "letterbox")])
+    sizes = decoding_sizes(50, 100, 64, "letterbox")[None]
     torch.testing.assert_close(sizes, torch.tensor([[[100.0, 100.0], [50.0, 100.0]]]))
     boxes = [[0.5, 0.25, 0.2, 0.2], [0.9, 0.5, 0.4, 0.6], [0.5, 0.8, 0.2, 0.2]]
     (result,) = Decoder(3)(outputs(boxes), sizes)
@@ -82,6 +82,6 @@ def test_stretched_boxes_are_upstreams_to_the_bit() -> None:
     raw = {"pred_logits": torch.randn(2, 40, 4), "pred_boxes": torch.rand(2, 40, 4) * 1.2}
     images = [(131, 77), (64, 480)]
     expected = PostProcess(num_select=60)(raw, torch.tensor(images))
-    sizes = torch.tensor([decoding_sizes(*image, 64, "stretch") for image in images])
+    sizes = torch.stack([decoding_sizes(*image, 64, "stretch") for image in images])
     for ours, theirs in zip(Decoder(60)(raw, sizes), expected, strict=True):
         assert all(torch.equal(ours[key], theirs[key]) for key in ("boxes", "scores", "labels"))

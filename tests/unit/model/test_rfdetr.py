@@ -14,7 +14,7 @@ from rfdetr.models.lwdetr import build_criterion_from_config, build_model_from_c
 
 from rfdetr_hwd.amp import forward_in_amp
 from rfdetr_hwd.config.schema import DownsampleSection, ModelSection, TrainSection
-from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.data.batch import Batch, PackedTargets
 from rfdetr_hwd.model import rfdetr as upstream
 from rfdetr_hwd.model.build import build_model
 from rfdetr_hwd.model.learning_rates import learning_rates
@@ -74,7 +74,7 @@ def test_one_update_is_upstreams_gradient() -> None:
     sum(raw[name] * weight for name, weight in criterion.weight_dict.items()).backward()
     gradient = torch.nn.utils.clip_grad_norm_(theirs.parameters(), float("inf"))
     optimizer = torch.optim.SGD([p for p in ours.network.parameters() if p.requires_grad], lr=0.0, fused=True)
-    micro_batches = [Batch(images, targets, (1, 2), torch.zeros(2, 2))]
+    micro_batches = [Batch(images, PackedTargets.pack(targets), (1, 2), torch.zeros(2, 2))]
     network, args = ours.network.train(), SimpleNamespace(amp=False)
     result = TrainStep(network, DetectionLoss(ours.stock), optimizer, args, clip=0.0)(micro_batches)
     torch.testing.assert_close(result.grad_norm, gradient, rtol=1e-5, atol=0)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.load import parse_config
 from rfdetr_hwd.config.schema import Config
-from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.data.batch import Batch, PackedTargets
 from rfdetr_hwd.runtime.interrupt import StopRequest
 from rfdetr_hwd.training.learner import Learner
 from rfdetr_hwd.training.optimizer import Schedule, build_adamw
@@ -39,9 +39,10 @@ class Loss:
 
 def make_batch(size: int, generator: torch.Generator | None = None) -> Batch:
     """Return images of six values, with two boxes each."""
-    targets = [{"boxes": torch.rand(2, 4, generator=generator)} for _ in range(size)]
+    boxes = [torch.rand(2, 4, generator=generator) for _ in range(size)]
+    packed = PackedTargets.pack({"labels": torch.zeros(2, dtype=torch.int64), "boxes": each} for each in boxes)
     images = torch.rand(size, 6, generator=generator)
-    return Batch(images, targets, tuple(range(size)), torch.zeros(size, 2, 2))
+    return Batch(images, packed, tuple(range(size)), torch.zeros(size, 2, 2))
 
 
 class Loader:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
-from rfdetr_hwd.data.batch import Batch
+from rfdetr_hwd.data.batch import Batch, PackedTargets
 from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.training.non_finite import NonFiniteError
@@ -36,7 +36,7 @@ def batches(sizes: list[int]) -> list[Batch]:
         targets.append({"labels": torch.randint(0, 3, (count,), generator=generator), "boxes": boxes})
     cuts = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
     return [
-        Batch(images[a:b], targets[a:b], tuple(range(a, b)), torch.zeros(b - a, 2, 2))
+        Batch(images[a:b], PackedTargets.pack(targets[a:b]), tuple(range(a, b)), torch.zeros(b - a, 2, 2))
         for a, b in zip(cuts, cuts[1:], strict=False)
     ]
 
