@@ -148,6 +148,36 @@ def metrics(measured: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
+def loader(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of the data loader beside upstream's, and the parts of a loaded image."""
+    settings, summary = measured["settings"], measured["summary"]
+    yield (
+        f"{settings['images']} JPEGs of 640x480, {settings['mean_jpeg_kb']:.0f} kB each, served at "
+        f"{settings['resolution']} px by one process with one thread, with augmentation."
+    )
+    rows = (
+        ("ours", "ours, 8-bit batches", summary["ratio_to_upstream"]),
+        ("ours_normalised", "ours, normalised on the CPU", summary["normalised_ratio"]),
+        ("upstream", "upstream, normalised on the CPU", 1),
+    )
+    yield from ("", "| data loader | images/s | ratio to upstream |", "|---" * 3 + "|")
+    for kind, name, ratio in rows:
+        speed = statistics.median(run["images_per_second"] for run in measured["runs"][kind])
+        yield f"| {name} | {speed:.0f} | {ratio:.2f} |"
+    parts, total = summary["parts_ms"], sum(summary["parts_ms"].values())
+    yield from ("", "| part of a loaded image | time | fraction |", "|---" * 3 + "|")
+    for name, milliseconds in sorted(parts.items(), key=lambda part: -part[1]):
+        yield f"| {name} | {milliseconds:.2f} ms | {milliseconds / total:.0%} |"
+    decoding, resizing, gap = (summary[key] for key in ("decoding_ms", "resizing_ms", "resizing_difference"))
+    yield from ("", "| library | decoding | resizing a whole image |", "|---" * 3 + "|")
+    for name, milliseconds in decoding.items():
+        yield f"| {name} | {milliseconds:.2f} ms | {f'{resizing[name]:.2f} ms' if name in resizing else ''} |"
+    yield (
+        f"\nResized by torchvision, {gap['fraction']:.0%} of the values differ from Pillow's, by at most "
+        f"{gap['largest']} of 255."
+    )
+
+
 RATIOS = ("step_ratio", "memory_ratio", "first_step_ratio")
 
 
@@ -205,6 +235,7 @@ TABLES = {
     "evaluation": evaluation,
     "coverage": coverage,
     "metrics": metrics,
+    "loader": loader,
 }
 TITLES = {
     "model": "Latency and throughput",
@@ -214,6 +245,7 @@ TITLES = {
     "evaluation": "Evaluation beside upstream's `evaluate()`",
     "op": "Downsamplers",
     "metrics": "COCO metrics",
+    "loader": "Loading images beside upstream's data loader",
     "data": "Annotations of COCO's size",
     "coverage": "Coverage of comparison intervals",
     "save": "Saving a checkpoint of RF-DETR Nano",
