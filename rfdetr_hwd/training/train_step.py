@@ -95,7 +95,7 @@ class TrainStep:
     args: HasAmp
     clip: float
     averager: GradientAverager = field(default_factory=lambda: GradientAverager([]))
-    _last: "_Unsettled | None" = None
+    _last: "_Unsettled | None" = field(default=None, init=False)
 
     def __call__(self, micro_batches: Sequence[Batch], totals: Totals | None = None) -> StepResult:
         """Make one step from one or more micro-batches.
@@ -204,7 +204,8 @@ class TrainStep:
         loss, terms = self.criterion(outputs, batch.targets, num_boxes=num_boxes)
         lap("loss")
         weight = 0.0 if batch.is_padding else 1.0
-        (loss * weight).backward()
+        # A non-finite loss makes the gradient NaN, and so its average on every rank: all of them skip the update.
+        loss.backward(gradient=weight + 0.0 * loss.detach())
         lap("backward")
         return {name: value * weight for name, value in terms.items()}
 

@@ -118,6 +118,24 @@ class Poisoned:
         return loss * factor, {**terms, "loss_ce": terms["loss_ce"] * factor}
 
 
+def test_a_loss_that_is_not_finite_breaks_the_gradient(model: BuiltModel) -> None:
+    """Also where its own gradient is finite: the other ranks see the average of the gradients alone."""
+    network, criterion = copy.deepcopy(model.network).train(), DetectionLoss(model.stock)
+
+    class Shifted:
+        count_boxes = staticmethod(criterion.count_boxes)
+
+        def __call__(self, outputs: dict[str, Tensor], targets: list[dict[str, Tensor]], num_boxes: float) -> object:
+            loss, terms = criterion(outputs, targets, num_boxes)
+            return loss + math.inf, terms
+
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.01, fused=True)
+    step = TrainStep(network, Shifted(), optimizer, ARGS, 0.0)  # type: ignore[arg-type]
+    assert math.isnan(step(batches([16])).grad_norm)
+    with pytest.raises(NonFiniteError):
+        step.settle()
+
+
 @pytest.mark.parametrize("is_found_by_next", [True, False])
 @pytest.mark.parametrize("kind", ["SGD", "AdamW"])
 def test_a_step_that_is_not_finite_changes_no_weight(model: BuiltModel, kind: str, is_found_by_next: bool) -> None:
