@@ -150,13 +150,13 @@ class Trainer:
         try:
             yield
         except (MemoryShortageError, SharedError) as error:
+            self._train_step.settle()  # a step before that cannot be kept is why the run ends
             try:
                 self.save()
-            except Exception as failure:  # it must not hide why the run ends
-                logger.warning("step %d could not be saved: %s", self.state.step, failure)
-            else:
                 if self._saved_step and is_main():
                     logger.warning("a checkpoint is saved at step %d", self._saved_step)
+            except Exception as failure:  # it must not hide why the run ends
+                logger.warning("step %d could not be saved: %s", self.state.step, failure)
             raise (error.original if isinstance(error, SharedError) else error) from None
 
     def _batches(self) -> Iterator[tuple[Batch, Totals]]:

@@ -16,9 +16,10 @@ from rfdetr_hwd.runtime.interrupt import TIME_LIMIT_CODE, StopRequest
 from rfdetr_hwd.runtime.memory import HalfUpdatedError, MemoryShortageError
 from rfdetr_hwd.training import train_step as step_module
 from rfdetr_hwd.training.ending import ending
+from rfdetr_hwd.training.non_finite import NonFiniteError
 from rfdetr_hwd.training.optimizer import ExponentialMovingAverage
 from rfdetr_hwd.training.trackers import NullTracker, Tracker
-from tests.unit.training.stand_ins import Folder, Loader, make_config, make_trainer
+from tests.unit.training.stand_ins import Folder, Loader, Loss, make_config, make_trainer
 
 RARELY = make_config("train.epochs=9", "evaluation.every=9", "output.save_every=9")
 
@@ -162,6 +163,29 @@ def test_a_loader_that_fails(when: int, saved: list[int]) -> None:
     with pytest.raises(UserError, match="a disk that is gone") as caught:
         train(RARELY, StopRequest(), Troubled(when, fail))
     assert caught.value.__notes__ == [str(saved)]
+
+
+def test_a_loader_that_fails_does_not_hide_a_broken_step() -> None:
+    """It is found one step later, when the loader has failed. The step is not counted."""
+
+    class SecondBroken(Loss):
+        number = 0
+
+        def __call__(self, *inputs: Any, **normaliser: Any) -> Any:
+            self.number += 1
+            loss, terms = super().__call__(*inputs, **normaliser)
+            factor = float("nan") if self.number == 2 else 1.0
+            return loss * factor, {name: value * factor for name, value in terms.items()}
+
+    def fail() -> None:
+        raise UserError("a disk that is gone")
+
+    folder = Folder()
+    config = make_config("train.epochs=9", "evaluation.every=9", "output.save_every=9", "train.log_every=9")
+    trainer = make_trainer(config, nn.Linear(6, 1), Troubled(2, fail), criterion=SecondBroken(), folder=folder)
+    with pytest.raises(NonFiniteError):
+        trainer.fit()
+    assert (trainer.state.step, trainer.state.step_in_epoch, folder.saved) == (1, 1, [])
 
 
 @pytest.mark.parametrize(
