@@ -146,7 +146,7 @@ def profile_steps(built: Built, learner: Learner, steps: int) -> StepProfile:
         images=loader.order.batch_size,
         micro_batch=min(micro, len(batch.image_ids)),
         workers=config.data.workers,
-        loader_rate=_loader_rate(batches, loader, steps),
+        loader_rate=_loader_rate(batches, loader),
         doubled=doubled,
         peak_bytes=peak,
         precision=describe_precision(config, built.device)["precision"],
@@ -207,11 +207,12 @@ def _try_doubled(
     return sizes[1], 1 - saved / mean_step
 
 
-def _loader_rate(batches: Iterator[Batch], loader: TrainLoader, steps: int) -> float:
+def _loader_rate(batches: Iterator[Batch], loader: TrainLoader) -> float:
     """Return the images per second that the loader gives while nothing else is done, on all ranks together."""
-    for _ in range(PREFETCHED * loader.workers.count):  # they are made already
+    workers = loader.workers.count
+    for _ in range(PREFETCHED * workers):  # they are made already
         next(batches)
-    number = max(2, min(steps, 5))
+    number = max(2, workers)  # as many from each worker
     start = time.perf_counter()
     for _ in range(number):
         next(batches)
