@@ -186,7 +186,7 @@ def open_graph(path: Path) -> Artefact:
     with explaining(Exception, f"{path} cannot be loaded by {RUNTIMES[format].package}", ArtefactError):
         graph = RUNTIMES[format].load(path)
     kinds = (KeyError, ValueError)
-    with explaining(kinds, f"{path} has not the metadata of a graph from rfdetr-hwd export", ArtefactError):
+    with explaining(kinds, f"{path} lacks the metadata of a graph from rfdetr-hwd export", ArtefactError):
         inputs = _read_inputs(graph)
     return Artefact(
         source=str(path),

@@ -26,8 +26,8 @@ _TRIES = 3
 RULES = (
     "Times are medians, p95 in brackets, of rounds in which all artefacts take turns, after 2 rounds of warm-up.",
     "A time ends when the device is done. Weights and inputs are on the device; every runtime has as many CPU threads.",
-    f"The best batch is found by doubling, until the images/s rise by less than {_MIN_GAIN - 1:.0%} or memory ends. "
-    "Both columns of images/s are at that batch.",
+    f"The best batch is found by doubling, until the images/s rise by less than {_MIN_GAIN - 1:.0%}, memory runs "
+    f"out, or it is {_MAX_BATCH}. Both columns of images/s are at that batch.",
     "End to end: JPEG decoding, resizing, normalising, the model, and decoding of boxes, in one process.",
 )
 

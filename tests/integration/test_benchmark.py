@@ -27,6 +27,14 @@ def read_record(folder: Path) -> dict:
     return json.loads(path.read_text())
 
 
+@pytest.mark.parametrize("verb", [("train", "--weights", "none"), ("model", "--weights", "none"), ("op",)])
+def test_a_file_in_place_of_the_directory_is_refused_before_anything_is_measured(
+    verb: tuple[str, ...], cli: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    refused(cli("benchmark", *verb, "--out", tmp_path / "file" / "new"), 2, "--out", "file is not a directory")
+
+
 def test_the_parts_of_a_step_add_up(trained: Path, cli: Run, tmp_path: Path) -> None:
     """And the larger of two forward passes is measured, because the run accumulates gradients."""
     before = contents(trained)

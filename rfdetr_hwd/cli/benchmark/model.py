@@ -11,6 +11,7 @@ from rfdetr_hwd.cli.benchmark.record import write_record
 from rfdetr_hwd.cli.options import Overrides
 from rfdetr_hwd.console import digits, print_table, say
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.files import check_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,10 +54,12 @@ def model(
     from rfdetr_hwd.runtime.environment import describe_machine
     from rfdetr_hwd.runtime.gpu_clock import reading_gpu_clock
 
+    if out is not None:
+        check_directory("--out", out)
     place = _find_device(device)
     with tempfile.TemporaryDirectory() as scratch:
         # Load the models, and write what is shipped of them
-        _say_left_out(graphs)
+        _say_skipped(graphs)
         found = Artefacts(overrides or [], images, place, Path(scratch))
         for path in weights:
             found.load(path)
@@ -106,12 +109,12 @@ def _find_device(wanted: str | None) -> "torch.device":
     return torch.device(wanted or ("cuda" if has_gpu else "cpu"))
 
 
-def _say_left_out(graphs: bool) -> None:
+def _say_skipped(graphs: bool) -> None:
     """Report the formats that are not measured, because a package is missing."""
     from rfdetr_hwd.export.artefact import PACKAGES, is_installed
 
     for format in [name for name in PACKAGES if graphs and not is_installed(name)]:
-        say(f"{format} is left out: pip install 'rfdetr[{format}]' measures it, too")
+        say(f"{format} is skipped, because its runtime is missing: pip install 'rfdetr[{format}]'")
 
 
 def _print(artefacts: "Sequence[Artefact]", speeds: "Sequence[Speed]") -> None:

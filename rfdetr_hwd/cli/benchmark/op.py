@@ -7,6 +7,7 @@ import typer
 
 from rfdetr_hwd.cli.benchmark.record import write_record
 from rfdetr_hwd.console import print_table, say
+from rfdetr_hwd.files import check_directory
 
 if TYPE_CHECKING:
     from rfdetr_hwd.evaluation.operator_speed import Timing
@@ -27,6 +28,8 @@ def op(
     from rfdetr_hwd.evaluation import operator_speed
     from rfdetr_hwd.runtime.environment import describe_machine
 
+    if out is not None:
+        check_directory("--out", out)
     # Measure the peak throughput of the machine
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ceiling = operator_speed.measure_ceiling(device)

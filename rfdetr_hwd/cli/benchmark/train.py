@@ -10,6 +10,7 @@ from rfdetr_hwd.cli.benchmark.record import write_record
 from rfdetr_hwd.cli.options import Overrides
 from rfdetr_hwd.console import print_table, say
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.files import check_directory
 
 if TYPE_CHECKING:
     from rfdetr_hwd.checkpoint.read import Checkpoint
@@ -38,6 +39,8 @@ def train(
     from rfdetr_hwd.training.setup import build
     from rfdetr_hwd.training.step_profile import build_profiled, profile_steps
 
+    if out is not None:
+        check_directory("--out", out)
     # Read the configuration. What a run would write goes into a temporary directory
     settings, checkpoint = _read(config, weights, overrides or [])
     if settings.train.deterministic:

@@ -89,7 +89,7 @@ def make_graph(path: Path, **facts: str) -> None:
 def test_a_graph_of_another_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.onnx"
     make_graph(path)
-    with pytest.raises(ArtefactError, match=r"other.onnx has not the metadata of a graph from rfdetr-hwd export"):
+    with pytest.raises(ArtefactError, match=r"other.onnx lacks the metadata of a graph from rfdetr-hwd export"):
         open_graph(path)
     make_graph(path, bit_depth="16", preprocessing="", resize="crop", resolution="4", num_select="3")
     with pytest.raises(ArtefactError, match="resize 'crop'"):
