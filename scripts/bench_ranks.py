@@ -2,7 +2,7 @@
 
 python scripts/bench_ranks.py --out benchmarks
 
-The two ways alternate from step to step in the same processes. Counted besides: the small messages of a step, and how
+The two ways alternate from step to step in the same processes. Also counted: the small messages of a step, and how
 long one takes once every rank is there. With `--ddp` also how long a rank waits under `DistributedDataParallel` for one
 whose backward pass has failed; it ends with the time limit of the process group. The last line is a summary as JSON.
 """
@@ -173,12 +173,15 @@ def write(measured: dict[str, Any], waited: float | None, arguments: argparse.Na
 
     on_gpu = torch.cuda.is_available()
     name = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()} CPU, {os.cpu_count()} cores"
+    settings = {key: getattr(arguments, key) for key in ("steps", "resolution", "batch")}
+    given = {"ranks": " ".join(map(str, arguments.ranks)), **settings}
+    options = [f"--{key} {value}" for key, value in given.items()]
     content = {
-        "command": f"python scripts/bench_ranks.py {'--ddp ' if arguments.ddp else ''}--out benchmarks",
+        "command": " ".join(["python scripts/bench_ranks.py", *options, *(["--ddp"] if arguments.ddp else [])]),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": name,
         "environment": describe_environment(),
-        "settings": {key: getattr(arguments, key) for key in ("steps", "resolution", "batch")},
+        "settings": settings,
         "ranks": measured,
         "ddp_waited_s": waited,
         "ddp_time_limit_s": TIME_LIMIT_S if waited is not None else None,

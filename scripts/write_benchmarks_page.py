@@ -224,9 +224,25 @@ def step(measured: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {part} | {1e3 * seconds:.1f} | {seconds / whole:.1%} |"
 
 
+def ranks(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of several ranks on one machine: gradients averaged during the backward pass and after it."""
+    settings, waited = measured["settings"], measured["ddp_waited_s"]
+    yield f"RF-DETR Nano at {settings['resolution']} px, {settings['batch']} images a rank; medians of steps in turns."
+    if waited is not None:
+        yield (
+            f"A rank of DistributedDataParallel waited {waited:.0f} s for one whose backward pass had failed, with a "
+            f"time limit of {measured['ddp_time_limit_s']} s."
+        )
+    yield from ("", "| ranks | step, during | step, after | ratio | small message |", "|---" * 5 + "|")
+    for number, row in measured["ranks"].items():
+        during, after = (f"{1e3 * row[name]:.0f} ms" for name in ("step_s_during", "step_s_after"))
+        yield f"| {number} | {during} | {after} | {row['ratio']:.2f} | {row['small_message_ms']:.2f} ms |"
+
+
 TABLES = {
     "model": models,
     "step": step,
+    "ranks": ranks,
     "comparison": comparison,
     "op": operators,
     "data": annotations,
@@ -240,6 +256,7 @@ TABLES = {
 TITLES = {
     "model": "Latency and throughput",
     "step": "Parts of a training step",
+    "ranks": "Averaging gradients during the backward pass, and after it",
     "comparison": "Wavelet downsampling and its controls",
     "training": "Training steps beside upstream's trainer",
     "evaluation": "Evaluation beside upstream's `evaluate()`",

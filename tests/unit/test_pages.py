@@ -128,6 +128,14 @@ def test_a_record_of_models_becomes_a_table(script: Callable[[str], ModuleType])
     assert line == "| run | onnx | float32 |  | 30.0 (3) | 5.0 (6.2) |  | 2 MB |  |"
 
 
+def test_a_record_of_ranks_becomes_a_table(script: Callable[[str], ModuleType]) -> None:
+    row = {"step_s_during": 0.0904, "step_s_after": 0.1, "ratio": 0.904, "small_message_ms": 0.25}
+    record = {"settings": {"resolution": 128, "batch": 4}, "ddp_waited_s": 20.2, "ddp_time_limit_s": 20}
+    _, waited, *_, line = script("write_benchmarks_page").ranks({**record, "ranks": {"2": row}})
+    assert "waited 20 s" in waited
+    assert line == "| 2 | 90 ms | 100 ms | 0.90 | 0.25 ms |"
+
+
 def test_the_table_and_the_picture_of_the_rooms_are_fresh(script: Callable[[str], ModuleType]) -> None:
     rooms = script("rooms")
     arrows = rooms.find_arrows()
