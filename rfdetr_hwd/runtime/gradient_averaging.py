@@ -104,17 +104,17 @@ class GradientAverager:
     def sending(self) -> Iterator[None]:
         """Send every bucket: those that are complete in the last pass of the block, and the rest where it ends.
 
-        The rest is also sent if the block fails. `average` or `discard` follows, once the ranks have agreed.
+        The rest is also sent if the block or a message fails. `average` or `discard` follows, once all have agreed.
         """
         self._is_last_pass, self._num_sent = False, 0
         for bucket in self._buckets:
             bucket.missing = len(bucket.parameters)
         try:
             yield
+            self._send_rest(is_used=True)
         except BaseException:
             self._send_rest(is_used=False)
             raise
-        self._send_rest(is_used=True)
 
     def begin_last_pass(self) -> None:
         """Send buckets from here on: no later pass adds to their gradients."""

@@ -76,6 +76,27 @@ def failing_pass() -> Any:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     members[2].register_post_accumulate_grad_hook(fail)
+    return two_steps(members, averager)
+
+
+def failing_message() -> Any:
+    """Let a rank have no room to fill its first message, after its passes."""
+    members = parameters()
+    averager = GradientAverager(members)
+    send, failures = gradient_averaging._Bucket.send, iter([True])
+
+    def fill(bucket: Any, is_used: bool = True) -> None:
+        if rank() == 1 and is_used and next(failures, False):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        send(bucket, is_used)
+
+    averager.is_overlapping = False
+    with mock.patch.object(gradient_averaging._Bucket, "send", fill):
+        return two_steps(members, averager)
+
+
+def two_steps(members: Sequence[nn.Parameter], averager: GradientAverager) -> Any:
+    """Make two steps; return on which ranks each ran out of memory, and the gradients of the second."""
     has_failed = []
     for _ in range(2):
         is_out = False
@@ -128,6 +149,7 @@ SCENARIOS: dict[str, Callable[[], Any]] = {
     "two passes, then messages": lambda: two_passes(False),
     "early messages": early_messages,
     "a pass that fails": failing_pass,
+    "a message that fails": failing_message,
     "no room": no_room,
     "twice": twice,
 }

@@ -49,10 +49,11 @@ def test_complete_buckets_are_sent_before_the_pass_ends(outcomes: list[dict[str,
     assert [outcome["early messages"] for outcome in outcomes] == [[0, True, [[2.0] * 4] * 2]] * RANKS
 
 
-def test_a_rank_that_fails_in_its_pass_sends_all_the_same(outcomes: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("name", ["a pass that fails", "a message that fails"])
+def test_a_rank_that_fails_sends_all_the_same(outcomes: list[dict[str, Any]], name: str) -> None:
     expected = [[6.0] * 3, [7.0] * 2, [8.0] * 4, [9.0], [10.0] * 2]
     said = [[[0, 1], [0, 0]], expected]
-    assert [outcome["a pass that fails"] for outcome in outcomes] == [said] * RANKS
+    assert [outcome[name] for outcome in outcomes] == [said] * RANKS
 
 
 def test_no_room_for_a_gradient_that_only_another_rank_has(outcomes: list[dict[str, Any]]) -> None:
