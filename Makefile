@@ -1,8 +1,11 @@
-# One environment in .venv, made when it is first needed and again when its inputs change.
+# One environment in .venv, made when it is first needed and again when its inputs change. The demo needs no more than
+# the package; everything else also needs the development tools. What is imported is compiled then, not all of it here.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PACKAGE := $(VENV)/.package
 INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 DEMO := demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal
 
@@ -14,18 +17,22 @@ help:  ## List the targets
 
 install: $(INSTALLED)  ## Create .venv and install the package with its development tools
 
-$(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("rfdetr-hwd needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+$(INSTALLED): $(PACKAGE)
+	$(PIP) --editable '.[dev]'
 	touch $@
 
-demo: $(INSTALLED)  ## Train, evaluate and predict on the built-in dataset, in demo/
+$(PACKAGE): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("rfdetr-hwd needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	touch $@
+
+demo: $(PACKAGE)  ## Train, evaluate and predict on the built-in dataset, in demo/
 	rm -rf $(DEMO)
 	$(BIN)/rfdetr-hwd data demo --out $(DEMO)/data
 	$(BIN)/rfdetr-hwd train --config configs/demo.yaml data.root=$(DEMO)/data output.dir=$(DEMO)/run
 	$(BIN)/rfdetr-hwd evaluate --weights $(DEMO)/run --out $(DEMO)/evaluation
-	$(BIN)/rfdetr-hwd predict $(DEMO)/data/test --weights $(DEMO)/run --out $(DEMO)/pictures --threshold 0.3
+	$(BIN)/rfdetr-hwd predict $(DEMO)/data/test --weights $(DEMO)/run --out $(DEMO)/pictures
 
 test: $(INSTALLED) lint types  ## Lint, check types and run the tests, without a GPU and without network
 	$(PYTEST) -m "not gpu and not slow"
