@@ -26,6 +26,7 @@ from rfdetr_hwd.runtime.memory import (
 )
 from rfdetr_hwd.runtime.random_state import random_state, restore_random_state
 from rfdetr_hwd.training.non_finite import Suspects
+from rfdetr_hwd.training.unsettled import Answer, Unsettled
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class TrainStep:
     args: HasAmp
     clip: float
     averager: GradientAverager = field(default_factory=lambda: GradientAverager([]))
-    _last: "_Unsettled | None" = field(default=None, init=False)
+    _last: Unsettled | None = field(default=None, init=False)
 
     def __call__(self, micro_batches: Sequence[Batch], totals: Totals | None = None) -> StepResult:
         """Make one step from one or more micro-batches.
@@ -137,7 +138,7 @@ class TrainStep:
         finally:
             self.optimizer.zero_grad(set_to_none=True)
             lap("optimizer")
-        self._last = _Unsettled(_Answer(is_broken), is_half_updated, Suspects(micro_batches, passes, before))
+        self._last = Unsettled(Answer(is_broken), is_half_updated, Suspects(micro_batches, passes, before))
         return StepResult(loss, terms, grad_norm, totals.num_images)
 
     def settle(self) -> None:
@@ -219,38 +220,3 @@ class TrainStep:
         finally:
             del optimizer.found_inf
         return shortage.is_out
-
-
-class _Answer:
-    """A yes or no that a device is still to find; it comes to the host by itself."""
-
-    def __init__(self, value: Tensor) -> None:
-        self._on_host = value.to("cpu", non_blocking=True)
-        self._event = torch.cuda.Event() if value.is_cuda else None
-        if self._event is not None:
-            self._event.record()
-
-    def read(self) -> bool:
-        """Return the answer. It waits until the device has found it."""
-        if self._event is not None:
-            self._event.synchronize()
-        return bool(self._on_host)
-
-
-@dataclass(frozen=True)
-class _Unsettled:
-    """A step of which it is not known yet whether it can be kept.
-
-    Attributes:
-        is_broken: Whether its loss or gradient is non-finite on this rank.
-        is_half_updated: Whether its update ran out of memory on this rank.
-        suspects: What may have broken it.
-    """
-
-    is_broken: _Answer
-    is_half_updated: bool
-    suspects: Suspects
-
-    def flags(self) -> tuple[int, int]:
-        """Return what this rank tells the others."""
-        return int(self.is_broken.read()), int(self.is_half_updated)

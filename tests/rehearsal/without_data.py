@@ -38,7 +38,7 @@ def check_traffic(traffic: Traffic) -> None:
     own = [line for line in traffic.of("rfdetr_hwd") if not line.startswith("rfdetr_hwd/data/batch.py")]
     # The gradient of what upstream indexes with positions from the host; it begins in our line.
     others = [line for line in own if "index_put" not in line]
-    is_answer_alone = len(others) == 1 and others[0].startswith("rfdetr_hwd/training/train_step.py")
+    is_answer_alone = len(others) == 1 and others[0].startswith("rfdetr_hwd/training/unsettled.py")
     check(is_answer_alone and ": cuda -> cpu by " in others[0], f"read or copied in a step: {others}")
 
 
