@@ -48,10 +48,13 @@ VERBS: Verbs = {
 }
 GROUPS: Mapping[str, tuple[str, Verbs]] = {
     "data": (
-        "Check, show, convert, split and download datasets.",
+        "Check, show, convert, split, download and make datasets.",
         {"check": check, "show": show_data, "convert": convert, "split": split, "download": download, "demo": demo},
     ),
-    "checkpoint": ("Inspect and verify checkpoints.", {"show": show_checkpoint, "verify": verify, "replay": replay}),
+    "checkpoint": (
+        "Show, verify, replay checkpoints.",
+        {"show": show_checkpoint, "verify": verify, "replay": replay},
+    ),
     "downsample": ("List the downsampling modules.", {"list": list_all}),
     "benchmark": ("Measure speed.", {"model": model, "train": train_speed, "op": op}),
 }

@@ -61,7 +61,7 @@ def find_sources(arguments: Sequence[str]) -> dict[str, list[Source]]:
         _refuse_same(found, seen)
         arm = found[0].arm
         if arm in arms:
-            raise ComparisonError(f"two arms are called {arm}: give them names, as NAME={paths[0]}")
+            raise ComparisonError(f"two arms are called {arm}: give them different names, as NAME={paths[0]}")
         arms[arm] = found
     # Refuse what compares nothing.
     if len(arms) < 2:

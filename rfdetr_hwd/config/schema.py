@@ -240,8 +240,8 @@ class EvaluationSection(Section):
     every: PositiveInt = 1
     """Epochs between two evaluations. The last epoch is always evaluated."""
     raw_every: PositiveInt | None = None
-    """Evaluations from one of the raw weights, beside the EMA, to the next. `null`: only that of the last epoch, where
-    both are always evaluated. Without `train.ema` all are of the raw weights. An older run resumes with 1."""
+    """Every how many evaluations the raw weights are evaluated beside the EMA. `null`: only at the last epoch, where
+    both always are. Without `train.ema` every evaluation is of the raw weights. An older run resumes with 1."""
     batch_size: PositiveInt = 16
     """Images of one forward pass."""
     max_dets: Annotated[int, Field(gt=100)] | None = 500

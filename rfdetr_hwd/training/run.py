@@ -199,13 +199,14 @@ def _fit(trainer: Trainer) -> None:
             trainer.fit()
     except NonFiniteError as error:
         saved = list_checkpoints(folder.checkpoints)
-        reached = f"from {saved[0].name}" if saved else "from the start"
+        reached = f"resume from {saved[0].name}" if saved else "start again (there is no checkpoint yet)"
+        halved = [f"train.{name}={getattr(config.train, name) / 2:g}" for name in ("lr", "lr_encoder")]
         bundle = folder.bundle(state)
         replay = f"Replay it: rfdetr-hwd checkpoint replay {shlex.quote(str(bundle))}. " if bundle.is_dir() else ""
         raise TrainingError(
             f"the loss or gradient of step {state.step + 1} is non-finite: {error}. The step was not applied. "
-            f"{replay}Check these images, or resume {reached} with another learning rate: {_resume_command(config)} "
-            f"--accept train.lr train.lr={config.train.lr / 2:g}"
+            f"{replay}Check these images, or {reached} with lower learning rates: {_resume_command(config)} "
+            f"--accept train.lr --accept train.lr_encoder {' '.join(halved)}"
         ) from None
     finally:
         with suppress(OSError):  # the disk may be full

@@ -57,7 +57,7 @@ def test_names_group_paths_and_replace_their_names(tmp_path: Path) -> None:
         (["..=run", "other/run"], "..=run: '..' is not the name of an arm"),
         (["run", "missing"], "missing does not exist"),
         (["run", "empty"], "empty is no run, checkpoint, evaluation, arm or experiment"),
-        (["run", "other/run"], "two arms are called run: give them names"),
+        (["run", "other/run"], "two arms are called run: give them different names"),
     ],
 )
 def test_what_compares_nothing_is_refused(
