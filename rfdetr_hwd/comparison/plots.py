@@ -24,9 +24,10 @@ def plot_differences(comparison: Comparison) -> Figure:
         if verdict is not None
     ]
     names = [plain(name, 26) for name in drawable_names([name for name, _ in rows])]
-    title = f"Differences to {plain(drawable_names([comparison.baseline])[0], 30)}, 95 % intervals"
-    figure, axes = draw_axes(title, "difference", "", height=1.5 + 0.3 * len(rows), width=_WIDTH)
+    title = f"Differences to {plain(drawable_names([comparison.baseline])[0], 20)}"
+    figure, axes = draw_axes(title, "difference, 95 % interval", "", height=1.5 + 0.3 * len(rows), width=_WIDTH)
     axes.grid(visible=False)
+    axes.locator_params(axis="x", nbins=5)
     axes.axvline(0, color=INK, linewidth=1)
     if rows:
         margin = rows[0][1].margin

@@ -177,6 +177,7 @@ def test_fine_tuning_starts_from_a_run_with_other_classes(trained: Path, command
     assert "3 of 4 classes known" in result.stdout.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_two_ranks_are_one_process(command: Run, config_file: Path, tmp_path: Path) -> None:
     """torchrun with two processes makes the same steps, and evaluates each image once."""
     plain = ["model.dropout=0", "model.drop_path=0", "train.epochs=1", "train.micro_batch=null"]

@@ -102,6 +102,7 @@ def test_ranks_stop_together_and_may_become_fewer_and_more(
     assert [record["step"] for record in read_metrics(run / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6, 6]
 
 
+@pytest.mark.slow
 def test_a_killed_rank_is_started_again(config_file: Path, single: Path, tmp_path: Path) -> None:
     """`torchrun --max-restarts=1` starts both ranks again, and they resume from the newest checkpoint."""
     run = tmp_path / "run"

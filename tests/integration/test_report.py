@@ -125,7 +125,6 @@ def test_what_cannot_be_reported_says_why(trained: Path, cli: Run, tmp_path: Pat
         ([tmp_path], 1, f"{tmp_path} holds neither a run nor an evaluation: give a run directory, or the directory of"),
         ([tmp_path / "none"], 1, f"{tmp_path / 'none'} does not exist: give a run directory, or the directory of an"),
         ([tmp_path / "run" / "config.yaml"], 1, "config.yaml is a file: give a run directory, or the directory of an"),
-        ([trained, "--out", tmp_path / "run" / "config.yaml"], 1, "has no evaluation yet"),
     ):
         result = cli("report", *arguments)
         assert result.returncode == status

@@ -206,10 +206,11 @@ def test_whatever_is_named_becomes_a_file_that_is_there_and_each_file_one_image(
     for name in places.resolved:
         assert [other for other in names if used[other] == used[name]] == [name]
         assert ".." not in used[name]
-    for name in names:  # what is there as it is named is what is used, where no other directory has such a file
+    for name in names:  # what is there as it is named is what is used, where nothing else may be meant
         path = plain_path(name)
         rivals = [other for other in files.names if other.rpartition("/")[2] == path.rpartition("/")[2]]
-        if rivals == [path] and places.directory == "":
+        is_claimed = any(used[other] == path for other in names if other != name)
+        if rivals == [path] and places.directory == "" and not is_claimed:
             assert used[name] == path
 
 
