@@ -30,8 +30,6 @@ class ShapesSpec:
         width: Image width in pixels.
         height: Image height in pixels.
         max_objects: Largest number of objects in an image.
-        odds: Probabilities of small, medium and large objects.
-        tries: Places that are tried for an object, until it hides no other.
         seed: Random seed.
     """
 
@@ -41,13 +39,7 @@ class ShapesSpec:
     width: int = 192
     height: int = 160
     max_objects: int = 5
-    odds: tuple[float, float, float] = (0.2, 0.4, 0.4)
-    tries: int = 1
     seed: int = 0
-
-
-DEMO = ShapesSpec(width=144, height=128, odds=(0.1, 0.45, 0.45), tries=8)
-"""The dataset of the demo: a model learns it within minutes on a CPU, from random weights."""
 
 
 def write_shapes(root: Path, spec: ShapesSpec = ShapesSpec()) -> None:
@@ -93,13 +85,16 @@ def draw_scene(rng: Generator, spec: ShapesSpec) -> tuple[PIL.Image.Image, list[
     objects: list[dict[str, object]] = []
     taken: list[tuple[float, float, float, float]] = []
     for _ in range(int(rng.integers(1, spec.max_objects + 1))):
-        # Draw place and class; skip an object that would hide another.
-        place = _place(rng, spec, taken)
+        # Draw size, position and class.
+        low, high = _SIDES[rng.choice(len(_SIDES), p=[0.2, 0.4, 0.4])]
+        limit = min(spec.width, spec.height) - 4
+        side = float(rng.uniform(min(low, 0.8 * limit), min(high, limit)))
+        x, y = float(rng.uniform(1, spec.width - side - 1)), float(rng.uniform(1, spec.height - side - 1))
         label = int(rng.integers(len(CLASS_NAMES)))
-        if place is None:
+        # Skip an object that hides another.
+        if any(_overlap((x, y, side, side), other) > 0.1 for other in taken):
             continue
-        taken.append(place)
-        x, y, side, _ = place
+        taken.append((x, y, side, side))
         # Paint it, and take the box from its outline.
         outline = _outline(label, rng, side) + np.array([x, y])
         _paint(image, outline, _colour(label, rng))
@@ -107,20 +102,6 @@ def draw_scene(rng: Generator, spec: ShapesSpec) -> tuple[PIL.Image.Image, list[
         box = [round(float(value), 2) for value in (*corner, *extent)]
         objects.append({"category_id": label + 1, "bbox": box, "area": round(box[2] * box[3], 2), "iscrowd": 0})
     return image, objects
-
-
-def _place(
-    rng: Generator, spec: ShapesSpec, taken: list[tuple[float, float, float, float]]
-) -> tuple[float, float, float, float] | None:
-    """Draw size and position of an object, as xywh in pixels; `None` if it hides another one at every try."""
-    for _ in range(spec.tries):
-        low, high = _SIDES[rng.choice(len(_SIDES), p=spec.odds)]
-        limit = min(spec.width, spec.height) - 4
-        side = float(rng.uniform(min(low, 0.8 * limit), min(high, limit)))
-        x, y = float(rng.uniform(1, spec.width - side - 1)), float(rng.uniform(1, spec.height - side - 1))
-        if not any(_overlap((x, y, side, side), other) > 0.1 for other in taken):
-            return x, y, side, side
-    return None
 
 
 def _categories() -> list[dict[str, object]]:

@@ -1,7 +1,5 @@
 """`rfdetr-hwd data demo`: the built-in dataset."""
 
-from dataclasses import replace
-
 from rfdetr_hwd.cli.data.options import NewDirectory, Seed
 from rfdetr_hwd.console import say
 from rfdetr_hwd.errors import writing
@@ -9,10 +7,10 @@ from rfdetr_hwd.errors import writing
 
 def demo(out: NewDirectory, seed: Seed = 0) -> None:
     """Write the built-in dataset of coloured shapes."""
-    from rfdetr_hwd.curation.shapes import DEMO, write_shapes
+    from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
     from rfdetr_hwd.files import check_new_directory
 
-    spec = replace(DEMO, seed=seed)
+    spec = ShapesSpec(seed=seed)
     check_new_directory("--out", out)
     with writing("--out", out):
         write_shapes(out, spec)
