@@ -316,6 +316,7 @@ def test_an_evaluation_says_what_it_could_not_read(cli: Run, trained: Path, shap
     refused(cli(*evaluate), 1, "2 of 24 images cannot be read, more than 5%")
 
 
+@pytest.mark.slow
 def test_a_letterboxed_model_is_measured_as_it_was_trained(
     cli: Run, config_file: Path, shapes_root: Path, tmp_path: Path
 ) -> None:

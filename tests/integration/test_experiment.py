@@ -105,6 +105,7 @@ def test_result_files_are_compared(experiment: Path, cli: Run, tmp_path: Path) -
     assert "--ground-truth FILE" in without.stderr
 
 
+@pytest.mark.slow
 def test_robustness_is_compared_and_measured_once(experiment: Path, cli: Run, tmp_path: Path) -> None:
     evaluations = sorted((experiment / "runs").glob("*/seed-*/evaluate-val-step-*-ema/metrics.json"))
     assert len(evaluations) == 4

@@ -127,6 +127,7 @@ def test_a_loader_that_fails_costs_nothing(halfway: Path, trained: Path, monkeyp
     is_the_same_run(halfway, trained)
 
 
+@pytest.mark.slow
 def test_a_time_limit_ends_the_same_way(halfway: Path, trained: Path) -> None:
     with pytest.raises(Interrupted) as caught:
         train_command.run(None, halfway, ["train.max_hours=1e-9"])
@@ -190,6 +191,7 @@ def test_a_terminated_command_says_how_to_go_on(halfway: Path) -> None:
     assert logged == list(range(1, reached + 1))
 
 
+@pytest.mark.slow
 def test_a_console_that_is_gone_costs_nothing(halfway: Path, trained: Path) -> None:
     """A pipe whose reader has ended: `| head`, `| tee` in a terminal that was closed."""
     process = start("train", "--resume", halfway)

@@ -120,6 +120,7 @@ def fingerprint(metric: CocoMetric) -> dict[str, float]:
     return {**dict.fromkeys(COCO_METRICS, 0.0), "AP": float(total)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["ema", "raw"])
 def test_evaluate_equals_training_to_the_last_digit(
     tiny_config: Config, tmp_path: Path, which: str, monkeypatch: pytest.MonkeyPatch
@@ -154,6 +155,7 @@ def test_predict_draws_and_lists(trained: Path, command: Run, shapes_root: Path,
     assert (tmp_path / "overview.png").exists()
 
 
+@pytest.mark.slow
 def test_two_runs_with_one_seed_are_one_run(trained: Path, command: Run, config_file: Path, tmp_path: Path) -> None:
     run, options = tmp_path / "run", ["data.workers=2", "output.trackers=[tensorboard]"]
     result = command("train", "--config", config_file, f"output.dir={run}", *options)
