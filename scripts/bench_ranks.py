@@ -107,7 +107,7 @@ def build(arguments: argparse.Namespace, device: Any) -> tuple[Callable[[], Any]
     import torch
 
     from rfdetr_hwd.config.schema import DownsampleSection, ModelSection
-    from rfdetr_hwd.data.batch import Batch
+    from rfdetr_hwd.data.batch import Batch, PackedTargets
     from rfdetr_hwd.model.backward_order import backward_order
     from rfdetr_hwd.model.build import build_model
     from rfdetr_hwd.model.rfdetr import DetectionLoss
@@ -126,7 +126,8 @@ def build(arguments: argparse.Namespace, device: Any) -> tuple[Callable[[], Any]
     criterion, args = DetectionLoss(model.stock).to(device), SimpleNamespace(amp=True)
     step = TrainStep(network, criterion, optimizer, args, 0.1, averager)
     target = {"labels": torch.zeros(4, dtype=torch.int64), "boxes": torch.full((4, 4), 0.4)}
-    batch = Batch(torch.rand(size, 3, side, side), [target] * size, tuple(range(size)), torch.zeros(size, 2, 2))
+    targets = PackedTargets.pack([target] * size)
+    batch = Batch(torch.rand(size, 3, side, side), targets, tuple(range(size)), torch.zeros(size, 2, 2))
     return lambda: step([batch]), averager, [parameter.numel() for _, parameter in learned]
 
 
