@@ -68,7 +68,7 @@ class _Watched(Dataset[Batch | Failure]):
 
 
 class _Batches(Sampler[list[SampleKey]]):
-    """The batches of one pass; torch asks for them anew in each."""
+    """The batches of one pass; torch asks for them again in each."""
 
     def __init__(self, batches: list[list[SampleKey]]) -> None:
         self.batches = batches

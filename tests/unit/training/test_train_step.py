@@ -139,7 +139,7 @@ def test_a_loss_that_is_not_finite_breaks_the_gradient(model: BuiltModel) -> Non
 @pytest.mark.parametrize("is_found_by_next", [True, False])
 @pytest.mark.parametrize("kind", ["SGD", "AdamW"])
 def test_a_step_that_is_not_finite_changes_no_weight(model: BuiltModel, kind: str, is_found_by_next: bool) -> None:
-    """The device skips its update. The next step finds it before it changes anything, or whoever reads the weights."""
+    """The device skips its update. The next step finds it before it changes anything, or `settle` does."""
     network = copy.deepcopy(model.network).train()
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = getattr(torch.optim, kind)(parameters, lr=0.01, fused=True)
