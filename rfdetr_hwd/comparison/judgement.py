@@ -118,7 +118,7 @@ def _protocol(paired: Mapping[str, Mapping[int, Measured]], margin: float) -> di
         "seeds": list(next(iter(paired.values()))),
         "weights": first.protocol.get("weights", "as in the result files"),
         "steps": first.protocol.get("step", "unknown"),
-        "interval": f"95 %, Cochran's t over seeds and images; {RESAMPLES} bootstrap resamples of the images",
+        "interval": f"95 %, Student's t over seeds and images; {RESAMPLES} bootstrap resamples of the images",
         "equivalence": f"two one-sided tests within a margin of {margin:g}",
         "classes": "adjusted by Holm's method",
     }
