@@ -67,6 +67,11 @@ class Checkpoint:
     files: dict[str, FileEntry]
 
     @property
+    def run(self) -> Path:
+        """Directory of its run. A checkpoint that was copied alone has none; no file of a run is then there."""
+        return self.path.parent.parent
+
+    @property
     def step(self) -> int:
         """Completed steps when it was written."""
         return self.state.step

@@ -128,13 +128,15 @@ def _run_directory(weights: Path) -> Path:
 
 def read_detector_split(detector: "Detector", settings: "Config", split: Literal["val", "test"]) -> "DetectionData":
     """Return a split as the detector's training would read it."""
+    from rfdetr_hwd.checkpoint.data_root import locate_data
     from rfdetr_hwd.data.detect import find_data, read_options
     from rfdetr_hwd.data.read import read_split
     from rfdetr_hwd.training.validation_split import read_validation
 
     if split == "val":
         return read_validation(settings.data, detector.checkpoint)
-    return read_split(find_data(settings.data).split(split), settings.data.allow, read_options(settings.data))
+    found = find_data(locate_data(settings.data, detector.checkpoint.run))
+    return read_split(found.split(split), settings.data.allow, read_options(settings.data))
 
 
 def _say_limits(detector: "Detector", settings: "Config", data: "DetectionData") -> None:

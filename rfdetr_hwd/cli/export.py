@@ -66,7 +66,7 @@ def _read_validation(detector: "Detector") -> "DetectionData":
         return read_validation(detector.config.data, detector.checkpoint)
     except DatasetError as error:
         raise ConfigError(
-            f"there are no images to compare on: {error}. Give data.root=DIRECTORY or --images DIRECTORY"
+            f"there are no images to compare on: {error}. Or compare on other images with --images DIRECTORY"
         ) from None
 
 

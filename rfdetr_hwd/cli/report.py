@@ -125,6 +125,8 @@ def _find_evaluation(source: Path) -> Path:
 
 
 def _read_evaluation(folder: Path, source: Path, images: Path | None, tags: Path | None) -> "ReportInputs":
+    from rfdetr_hwd.checkpoint.data_root import locate_images
+    from rfdetr_hwd.checkpoint.run_folder import RunFolder
     from rfdetr_hwd.data.coco.ground_truth import read_evaluated
     from rfdetr_hwd.data.images import ReadOptions
     from rfdetr_hwd.evaluation.results import GROUND_TRUTH, METRICS, PREDICTIONS, read_results
@@ -135,22 +137,25 @@ def _read_evaluation(folder: Path, source: Path, images: Path | None, tags: Path
     try:
         protocol = read_json_object(folder / METRICS)["protocol"]
         options = ReadOptions(protocol["bit_depth"], protocol["exif"])
-        root = images or Path(protocol["data"])
+        recorded, checkpoint = str(protocol["data"]), Path(protocol.get("checkpoint", folder))
     except (UntrustedFileError, KeyError, TypeError) as error:
         raise ReportError(f"{folder / METRICS} is not the file of an evaluation: {error}") from None
-    data = read_evaluated(folder / GROUND_TRUTH)
-    data = replace(data, name=protocol.get("split", folder.name), images=root, options=options)
 
-    # Find the run
-    checkpoint = Path(protocol.get("checkpoint", folder))
-    runs = (read_run(path) for path in (source, folder.parent, checkpoint.parent.parent))
+    # Find the run, and the images, which may have moved
+    run = next((path for path in (source, folder.parent, checkpoint.parent.parent) if RunFolder(path).is_run), folder)
+    places = [images] if images else locate_images(recorded, run)
+    root = next((place for place in places if place.is_dir()), None)
+    if root is None:
+        say(f"the images are at none of {', '.join(map(str, places))}: no pictures. Give --images DIR")
+    data = read_evaluated(folder / GROUND_TRUTH)
+    data = replace(data, name=protocol.get("split", folder.name), images=root or places[0], options=options)
     return ReportInputs(
         data=data,
         detections=read_results(folder / PREDICTIONS, data.ground_truth()),
         protocol=protocol,
-        run=next((run for run in runs if run is not None), None),
+        run=read_run(run),
         tags=tags,
-        has_images=root.is_dir(),
+        has_images=root is not None,
     )
 
 

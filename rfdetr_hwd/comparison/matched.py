@@ -44,7 +44,7 @@ def read_facts(checkpoint: Checkpoint, weights: str) -> Facts:
         weights: The weights that are evaluated, `ema` or `raw`.
     """
     record = checkpoint.record
-    *_, start = read_starts(checkpoint.path.parent.parent / "run.json") or [{}]
+    *_, start = read_starts(checkpoint.run / "run.json") or [{}]
     environment = start.get("environment", {})
     versions = {name: environment.get("packages", {}).get(name) for name in _PACKAGES}
     values = {

@@ -85,7 +85,7 @@ def measure(source: Source, settings: ComparisonSection, ground_truth: Path | No
 
 def _evaluation_folder(checkpoint: Checkpoint, split: str, weights: str) -> Path:
     """Return the directory of an evaluation: in the run, or in a checkpoint without a run."""
-    run = checkpoint.path.parent.parent
+    run = checkpoint.run
     parent = run if (run / "config.yaml").is_file() else checkpoint.path
     return parent / f"evaluate-{split}-{checkpoint.path.name}-{weights}"
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from rfdetr_hwd.checkpoint.data_root import locate_data
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
@@ -40,11 +41,13 @@ class RunData(NamedTuple):
     Attributes:
         train: The training split.
         val: The validation split.
+        root: Directory of the dataset.
         held_out: Images held out of the training split for validation, if any.
     """
 
     train: DetectionData
     val: DetectionData
+    root: Path
     held_out: HeldOut | None = None
 
 
@@ -65,15 +68,16 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
     # Find and read the splits.
     settings = config.data
     check_allowed(settings.allow)
-    layout = find_data(settings)
+    layout = find_data(locate_data(settings, Path(config.output.dir)))
     if settings.val_fraction is None:
         train_split, val_split = layout.split("train"), layout.split("val")
-        data = RunData(_read_split(train_split, config), _read_split(val_split, config))
+        data = RunData(_read_split(train_split, config), _read_split(val_split, config), layout.root)
     else:
         refuse_val_split(layout)
-        data = RunData(*hold_out(_read_split(layout.split("train"), config), settings, recorded))
+        parts = hold_out(_read_split(layout.split("train"), config), settings, recorded)
+        data = RunData(parts.train, parts.val, layout.root, parts.held_out)
     # Compare the classes of the splits.
-    train_data, val_data, _ = data
+    train_data, val_data = data.train, data.val
     classes = val_data.map_classes(train_data.class_names)
     if classes.only_dataset and "classes_differ" not in settings.allow:
         raise DatasetError(
@@ -100,7 +104,7 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
     problem = distributed.broadcast_object(problem)
     if problem is not None:
         raise DatasetError(problem)
-    return RunData(train_data, val_data, data.held_out)
+    return data._replace(train=train_data, val=val_data)
 
 
 def _read_split(split: Split, config: Config) -> DetectionData:

@@ -1,9 +1,11 @@
 """The description of a run, recorded in every checkpoint and, at every start, in run.json."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rfdetr_hwd.amp import describe_precision
+from rfdetr_hwd.checkpoint.data_root import describe_root
 from rfdetr_hwd.checkpoint.schema import DataIdentity, Record
 from rfdetr_hwd.checkpoint.train_state import TrainState
 from rfdetr_hwd.config.schema import Config
@@ -60,7 +62,7 @@ def describe_run(
             "learning_rate_groups": groups,
         },
         "data": {
-            "root": config.data.root,
+            **describe_root(data.root, config.data.root, Path(config.output.dir)),
             "classes": list(data.train.class_names),
             "training_data": _identity(data.train).model_dump(),
             "validation_data": _identity(data.val).model_dump(),

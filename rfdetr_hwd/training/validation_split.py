@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import NamedTuple
 
+from rfdetr_hwd.checkpoint.data_root import locate_data
 from rfdetr_hwd.checkpoint.read import Checkpoint
 from rfdetr_hwd.config.schema import DataSection
 from rfdetr_hwd.console import say, watch
@@ -79,7 +80,7 @@ def read_validation(settings: DataSection, checkpoint: Checkpoint) -> DetectionD
         DatasetError: The split cannot be read, has errors, or is not the split that images were held out of.
     """
     # Read the validation split of the dataset, if it has one.
-    layout = find_data(settings)
+    layout = find_data(locate_data(settings, checkpoint.run))
     if settings.val_fraction is None:
         return read_split(layout.split("val"), settings.allow, read_options(settings))
     refuse_val_split(layout)

@@ -68,6 +68,7 @@ def train(
 
 def _read(config: Path | None, weights: Path | None, overrides: list[str]) -> "tuple[Config, Checkpoint | None]":
     """Return the configuration of the steps, and the checkpoint with their weights."""
+    from rfdetr_hwd.checkpoint.data_root import locate_data
     from rfdetr_hwd.checkpoint.record import find_checkpoint, recorded_config, refuse_untrusted_class
     from rfdetr_hwd.config.load import load_config
 
@@ -78,7 +79,7 @@ def _read(config: Path | None, weights: Path | None, overrides: list[str]) -> "t
     checkpoint = find_checkpoint(weights)
     settings = recorded_config(checkpoint, overrides)
     refuse_untrusted_class(settings, str(checkpoint.path))
-    return settings, checkpoint
+    return settings.model_copy(update={"data": locate_data(settings.data, checkpoint.run)}), checkpoint
 
 
 def _print(profile: "StepProfile", steps: int) -> str:
