@@ -200,8 +200,8 @@ def our_epochs(root: Path, normalised: bool = False) -> Iterator[Iterator[int]]:
     from rfdetr_hwd.data.read import read_split
     from rfdetr_hwd.data.workers import Workers
 
-    data, augment, cpu = read_split(find_layout(root).split("train")), AugmentSection(), torch.device("cpu")
-    dataset = DetectionDataset(data, Augmentation(0, augment.flip, augment.crop, augment.min_crop))
+    data, cpu = read_split(find_layout(root).split("train")), torch.device("cpu")
+    dataset = DetectionDataset(data, Augmentation(0, AugmentSection()))
     loader = TrainLoader(dataset, TrainOrder(len(data), BATCH, 0, [SIDE]), Workers(0, 60), Partition(), print)
     epoch = 0
     while True:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rfdetr_hwd.config.augmentation import PRESET
 from rfdetr_hwd.config.load import known_keys, unknown_key
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.errors import ConfigError
@@ -54,17 +55,32 @@ def check_changes(recorded: Config, wanted: Config, accepted: Sequence[str]) -> 
             raise ConfigError(
                 f"--accept {key}: this change cannot be accepted. Changes that can be accepted: {choices}"
             )
-    # Refuse changes that are not.
+    # Refuse changes that are not. An accepted preset brings its parts.
     changed = changes(recorded, wanted)
-    refuse({key: changed[key] for key in changed if key not in accepted}, RESUMABLE, "a resumed run")
-    # The number of epochs may change, but not where the learning-rate curve depends on it.
-    bends = recorded.train.schedule == "cosine" and wanted.train.epochs != recorded.train.epochs
-    if bends and "train.epochs" not in accepted:
-        raise ConfigError(
-            "train.epochs cannot be changed for a resumed run with train.schedule=cosine: this would change the "
-            "learning-rate curve. To change it anyway, resume with --accept train.epochs"
-        )
+    parts = (PRESET.removesuffix("preset"),) if PRESET in accepted else ()
+    refuse({key: changed[key] for key in changed if not is_among(key, (*accepted, *parts))}, RESUMABLE, "a resumed run")
+    # The number of epochs may change, but not where the steps depend on it.
+    if wanted.train.epochs != recorded.train.epochs and "train.epochs" not in accepted:
+        _refuse_other_epochs(recorded)
     return set(changed)
+
+
+def _refuse_other_epochs(recorded: Config) -> None:
+    """Refuse another number of epochs where the learning-rate curve or the augmentation depends on it."""
+    augment = recorded.data.augment
+    for is_dependent, cause, effect in (
+        (recorded.train.schedule == "cosine", "train.schedule=cosine", "the learning-rate curve"),
+        (
+            augment.is_mixing and augment.unmixed_epochs > 0,
+            f"data.augment.unmixed_epochs={augment.unmixed_epochs}",
+            "which epochs are without mosaic and mixup",
+        ),
+    ):
+        if is_dependent:
+            raise ConfigError(
+                f"train.epochs cannot be changed for a resumed run with {cause}: this would change {effect}. To "
+                "change it anyway, resume with --accept train.epochs"
+            )
 
 
 def changes(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:

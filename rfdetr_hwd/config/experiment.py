@@ -14,7 +14,8 @@ from pydantic import Field, NonNegativeInt, ValidationError, field_validator, mo
 
 from rfdetr_hwd.config.load import known_keys, load_config
 from rfdetr_hwd.config.robustness import Robustness
-from rfdetr_hwd.config.schema import Config, Section
+from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.config.section import Section
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.files import read_yaml
 

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from rfdetr_hwd.config.augmentation import PRESET
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.config.validation import reason
 from rfdetr_hwd.errors import ConfigError
@@ -130,6 +131,9 @@ def override_keys(overrides: Iterable[str]) -> list[str]:
 
 def _merge_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    overrides = list(overrides)
+    if PRESET in override_keys(overrides):  # the parts that a file or a record has are those of another preset
+        _assign(merged, PRESET.split(".")[:-1], {})
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
 
-from rfdetr_hwd.config.schema import Section
+from rfdetr_hwd.config.section import Section
 from rfdetr_hwd.errors import ConfigError
 
 

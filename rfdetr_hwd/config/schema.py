@@ -3,47 +3,28 @@
 This module imports neither torch nor rfdetr, so a wrong configuration is reported at once.
 """
 
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from rfdetr_hwd.config.augmentation import AugmentSection
+from rfdetr_hwd.config.section import Probability, Section
+
 Variant = Literal["nano", "small", "medium", "base", "large"]
 Level = Literal["P3", "P4", "P5"]
-Probability = Annotated[float, Field(ge=0, le=1)]
 
 RESOLUTION_STEP: dict[str, int] = {"nano": 32, "small": 32, "medium": 32, "base": 56, "large": 32}
 """Pixels that the resolution must be a multiple of: patch size times windows per row. At the stem it is twice that."""
-
-
-def _takes_booleans(annotation: Any) -> bool:
-    return annotation is bool or any(map(_takes_booleans, get_args(annotation)))
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, and every key known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_booleans(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML's true and false are numbers to pydantic."""
-        if isinstance(value, bool) and not _takes_booleans(cls.model_fields[info.field_name or ""].annotation):
-            raise ValueError(f"must not be {str(value).lower()}")
-        return value
 
 
 class ModelSection(Section):
@@ -96,17 +77,6 @@ class DownsampleSection(Section):
     """`equal` initialises hwd, spd and conv2x2 to the same folded kernel, for a controlled comparison."""
     options: dict[str, str | int | float | bool] = {}
     """Options of the downsampler, for example `wavelet` of dwt."""
-
-
-class AugmentSection(Section):
-    """Augmentation of training images. It depends on seed, epoch and image id alone."""
-
-    flip: Probability = 0.5
-    """Probability of a horizontal flip."""
-    crop: Probability = 0.5
-    """Probability of a random crop, which is then resized to the input size."""
-    min_crop: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """Smallest crop, as a fraction of the image's width and height."""
 
 
 class SplitSection(Section):
@@ -293,6 +263,12 @@ class Config(Section):
         if side is not None and side % step:
             nearest = max(step, round(side / step) * step)
             raise ValueError(f"model.resolution {side} is not a multiple of {step}; the nearest is {nearest}")
+        augment, epochs = self.data.augment, self.train.epochs
+        if augment.is_mixing and not augment.mixed_epochs(epochs):
+            raise ValueError(
+                f"data.augment.unmixed_epochs {augment.unmixed_epochs} leaves no epoch of {epochs} (train.epochs) with "
+                "mosaic or mixup: lower it, or set data.augment.mosaic and data.augment.mixup to 0"
+            )
         return self
 
     def to_yaml(self) -> str:

@@ -1,17 +1,18 @@
 """Turn one image of a split into a sample: read, augmented, resized; an unreadable one is replaced or skipped."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch.utils.data import Dataset
 
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.augmentation import Augmentation, augment, draw_seed
+from rfdetr_hwd.data.augmentation import PARTNER, Augmentation, augment, draw_seed
 from rfdetr_hwd.data.batch import BadImage, Batch, Failure, PackedTargets
 from rfdetr_hwd.data.corruptions import Corruption
 from rfdetr_hwd.data.images import ImageError
+from rfdetr_hwd.data.scene import Scene
 from rfdetr_hwd.data.transforms import Resize, canvas_size, decoding_sizes, fit_image, fitted_size, normalise_boxes
 
 ORDER, SCALE, AUGMENT, REPLACE, FILL = 0, 1, 2, 3, 4
@@ -68,9 +69,9 @@ class DetectionDataset(Dataset[Batch | Failure]):
         bad: list[BadImage] = []
         for row in self._rows(key):
             try:
-                return replace(self._load(row, key), bad=tuple(bad))
+                return self._load(row, key, bad)
             except ImageError as error:
-                bad.append(BadImage(int(self.data.image_ids[row]), str(self.data.path(row)), str(error)))
+                bad.append(self._bad_image(row, error))
                 if self.on_bad_image == "fail":
                     return Failure(f"{self._name(row)}: {error}")
             except Exception as error:
@@ -79,6 +80,9 @@ class DetectionDataset(Dataset[Batch | Failure]):
             return Failure(f"{len(bad)} images in a row cannot be read, the last: {bad[-1].reason}")
         nothing = torch.empty(0, 3, key.resolution, key.resolution, dtype=torch.uint8)
         return Batch(nothing, PackedTargets.pack([]), (), torch.empty(0, 2, 2), key.is_padding, tuple(bad))
+
+    def _bad_image(self, row: int, error: ImageError) -> BadImage:
+        return BadImage(int(self.data.image_ids[row]), str(self.data.path(row)), str(error))
 
     def _name(self, row: int) -> str:
         return f"image {self.data.image_ids[row]} of {self.data.name}"
@@ -92,7 +96,8 @@ class DetectionDataset(Dataset[Batch | Failure]):
                 entropy = (REPLACE, self.augmentation.seed, key.epoch, image_id, attempt)
                 yield draw_seed(entropy) % len(self.data)
 
-    def _load(self, row: int, key: SampleKey) -> Batch:
+    def _load(self, row: int, key: SampleKey, bad: list[BadImage]) -> Batch:
+        """Return an image as a batch. Unreadable images are added to `bad`, unless it is the image itself."""
         image, image_id = self.data.read(row), int(self.data.image_ids[row])
         if key.corruption is not None:
             image = key.corruption.apply(image, image_id)
@@ -101,9 +106,34 @@ class DetectionDataset(Dataset[Batch | Failure]):
         if self.augmentation is not None:
             again = (key.visit,) if key.visit else ()
             entropy = (AUGMENT, self.augmentation.seed, key.epoch, image_id % 2**64, *again)
-            image, boxes_xyxy, labels = augment(image, boxes_xyxy, labels, self.augmentation, entropy)
+            is_mixed = key.epoch < self.augmentation.mixed_epochs
+            partner = partial(self._partner, entropy, bad) if is_mixed else None
+            image, boxes_xyxy, labels = augment(
+                Scene(image, boxes_xyxy, labels), self.augmentation.parts, entropy, partner
+            )
         form = image.height, image.width, key.resolution, self.resize
         packed = PackedTargets(labels, normalise_boxes(boxes_xyxy, *canvas_size(*form)), (len(labels),))
         fitted = (fitted_size(*form),) if self.resize == "letterbox" else ()
         pixels = fit_image(image, key.resolution, self.resize)[None]
-        return Batch(pixels, packed, (image_id,), sizes, key.is_padding, fitted=fitted)
+        return Batch(pixels, packed, (image_id,), sizes, key.is_padding, tuple(bad), fitted)
+
+    def _partner(self, entropy: Sequence[int], bad: list[BadImage], number: int) -> Scene:
+        """Return an image to mix another one with, drawn from what that one is augmented by.
+
+        Args:
+            entropy: Of the other image.
+            bad: Receives the images that cannot be read. Another one is drawn for each.
+            number: Number of the partner.
+        """
+        for attempt in range(_MAX_REPLACEMENTS):
+            row = draw_seed((PARTNER, number, attempt, *entropy)) % len(self.data)
+            try:
+                image = self.data.read(row)
+            except ImageError as error:
+                if self.on_bad_image == "fail":
+                    raise
+                bad.append(self._bad_image(row, error))
+            else:
+                boxes_xyxy, labels = (torch.from_numpy(array) for array in self.data.objects(row))
+                return Scene(image, boxes_xyxy, labels)
+        raise ImageError(f"{_MAX_REPLACEMENTS} images in a row cannot be read, the last: {bad[-1].reason}")

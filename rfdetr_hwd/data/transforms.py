@@ -17,7 +17,7 @@ Resize = Literal["stretch", "letterbox"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_MEAN_COLOUR = (124, 116, 104)
+MEAN_COLOUR = (124, 116, 104)
 """ImageNet's mean in 8 bits, rounded. It is seen in pictures only: `normalise` sets the padding to the exact mean."""
 
 
@@ -36,7 +36,7 @@ def fit_image(image: PIL.Image.Image, resolution: int, resize: Resize = "stretch
     height, width = fitted_size(image.height, image.width, resolution, resize)
     fitted = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
     if (height, width) != (resolution, resolution):
-        square = PIL.Image.new("RGB", (resolution, resolution), _MEAN_COLOUR)
+        square = PIL.Image.new("RGB", (resolution, resolution), MEAN_COLOUR)
         square.paste(fitted)
         fitted = square
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)

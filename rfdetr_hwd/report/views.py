@@ -1,11 +1,12 @@
 """Sheets of images as stored on disk beside the input of the model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
 
+from rfdetr_hwd.config.augmentation import AugmentSection
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.batch import Failure
@@ -116,11 +117,28 @@ def describe_views(settings: Config, resolution: int, is_augmented: bool, option
         return f"Each image is {fitted}. This split is not augmented.{deep}"
 
     # Describe the augmentation of the training split
-    augment = settings.data.augment
     varied = " The resolution of each step varies around it (train.multi_scale)." if settings.train.multi_scale else ""
+    parts = "; ".join(_describe_parts(settings.data.augment, settings.train.epochs)) or "none"
     return (
-        f"The input of a {settings.model.variant} run with train.seed {settings.train.seed}. Each image is flipped "
-        f"with probability {augment.flip}, cropped with probability {augment.crop} to at least "
-        f"{augment.min_crop:.0%} of its width and height, and {fitted}. "
-        f"The augmentation differs in each epoch.{varied}{deep}"
+        f"The input of a {settings.model.variant} run with train.seed {settings.train.seed}. Each image is augmented "
+        f"and {fitted}. Augmentation, preset {settings.data.augment.preset}: {parts}. It differs in each epoch."
+        f"{varied}{deep}"
     )
+
+
+def _describe_parts(augment: AugmentSection, epochs: int) -> Iterator[str]:
+    """Yield each part of the augmentation that is on, with its probability."""
+    until = f" in the first {augment.mixed_epochs(epochs)} of {epochs} epochs" if augment.unmixed_epochs else ""
+    for probability, text in (
+        (augment.mosaic, f"mosaic of four images{until}"),
+        (augment.mixup, f"mixup with another image{until}"),
+        (augment.scale, f"scale by {augment.min_scale:g} to {augment.max_scale:g}"),
+        (augment.rotate, f"rotation by up to {augment.max_angle:g} degrees"),
+        (augment.turn, "turn by 90, 180 or 270 degrees"),
+        (augment.vertical_flip, "vertical flip"),
+        (augment.flip, "horizontal flip"),
+        (augment.crop, f"crop to at least {augment.min_crop:.0%} of width and height"),
+        (augment.colour, "change of brightness, contrast, saturation and hue"),
+    ):
+        if probability:
+            yield f"{text} (probability {probability:g})"

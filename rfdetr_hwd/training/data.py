@@ -172,10 +172,10 @@ def build_train_loader(
         ConfigError: `train.last_batch=drop` leaves no batch.
     """
     # Settle the order of the images, a pure function of seed and epoch.
-    train, augment = config.train, config.data.augment
+    train = config.train
     side = model.stock.resolution
     sides = multi_scale_resolutions(side, model.stock.resolution_step) if train.multi_scale else [side]
-    augmentation = Augmentation(train.seed, augment.flip, augment.crop, augment.min_crop)
+    augmentation = Augmentation.of_run(config.data.augment, train.seed, train.epochs)
     order = TrainOrder(len(data), train.batch_size, train.seed, sides, train.last_batch)
     if not order.steps_per_epoch:
         raise ConfigError(

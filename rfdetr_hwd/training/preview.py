@@ -51,8 +51,7 @@ def _find_options(config: Config, layout: Layout, data: DetectionData, role: Rol
 
 def preview_dataset(config: Config, data: DetectionData, role: Role) -> DetectionDataset:
     """Return the dataset that the data loader would read. Training images are augmented."""
-    augment = config.data.augment
-    augmentation = Augmentation(config.train.seed, augment.flip, augment.crop, augment.min_crop)
+    augmentation = Augmentation.of_run(config.data.augment, config.train.seed, config.train.epochs)
     return DetectionDataset(data, augmentation if role == "train" else None, config.model.resize)
 
 

@@ -13,6 +13,7 @@ import torch
 
 from rfdetr_hwd.checkpoint.read import open_checkpoint
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
+from rfdetr_hwd.config.augmentation import AugmentSection
 from rfdetr_hwd.config.load import load_config, parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
@@ -72,7 +73,7 @@ def test_the_model_gets_the_same_pixels(tiny_config: Config, deep: Path, grey: P
         config = parse_config(tiny_config.model_dump(), [f"data.root={root}"])
         splits = read_data(config)[:2]
         assert {data.options.bit_depth for data in splits} == {12 if root is deep else 16}
-        datasets = [DetectionDataset(data, Augmentation(3, 0.5, 0.5, 0.5)) for data in splits]
+        datasets = [DetectionDataset(data, Augmentation(3, AugmentSection(min_crop=0.5))) for data in splits]
         samples.append([dataset[SampleKey(row, 1, 64)].images for dataset in datasets for row in range(len(dataset))])
     assert len(samples[0]) == 6
     assert all(torch.equal(one, other) for one, other in zip(*samples, strict=True))

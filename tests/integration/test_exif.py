@@ -12,6 +12,7 @@ import torch
 
 from rfdetr_hwd.checkpoint.read import open_checkpoint
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
+from rfdetr_hwd.config.augmentation import AugmentSection
 from rfdetr_hwd.config.load import load_config, parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
@@ -86,7 +87,9 @@ def test_the_model_gets_the_same_samples(
         if fraction is not None:
             shutil.rmtree(root / "valid")
         config = parse_config(tiny_config.model_dump(), [f"data.root={root}", f"data.exif={key}", *extra])
-        datasets = [DetectionDataset(data, Augmentation(3, 0.5, 0.5, 0.5)) for data in read_data(config)[:2]]
+        datasets = [
+            DetectionDataset(data, Augmentation(3, AugmentSection(min_crop=0.5))) for data in read_data(config)[:2]
+        ]
         found.append([dataset[SampleKey(row, 1, 64)] for dataset in datasets for row in range(len(dataset))])
     assert len(found[0]) == len(found[1]) == (12 if fraction is None else 8)
     for one, other in zip(*found, strict=True):

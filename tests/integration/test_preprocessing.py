@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 import torch
 
+from rfdetr_hwd.config.augmentation import AugmentSection
 from rfdetr_hwd.data.augmentation import Augmentation
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.detect import find_layout
@@ -28,7 +29,7 @@ def test_all_roads_see_the_same_pixels(trained: Path, shapes_root: Path, resize:
     seen: list[torch.Tensor] = []
     detector.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     detector.predict([PIL.Image.open(data.path(0))])
-    still = Augmentation(seed=0, flip=0.0, crop=0.0, min_crop=1.0)
+    still = Augmentation(0, AugmentSection(flip=0.0, crop=0.0, min_crop=1.0))
     train = DetectionDataset(data, still, resize)[SampleKey(0, 3, side)]
     batches = EvalLoader(DetectionDataset(data, None, resize), side, 2, Workers(0, 60), Partition(), print)
     batches = [batch.to(detector.device) for batch in (train, next(iter(batches)))]

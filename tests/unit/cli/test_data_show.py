@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 
 from rfdetr_hwd.cli.app import app
 from rfdetr_hwd.cli.data import show as show_verb
+from rfdetr_hwd.config.augmentation import AugmentSection
 from rfdetr_hwd.data.augmentation import Augmentation, augment
 from rfdetr_hwd.data.dataset import DetectionDataset, SampleKey
 from rfdetr_hwd.data.detect import find_layout
 from rfdetr_hwd.data.findings import DatasetError, Findings
 from rfdetr_hwd.data.images import read_image
 from rfdetr_hwd.data.read import scan_split
+from rfdetr_hwd.data.scene import Scene
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.report.samples import draw_sample, draw_sheet
 from rfdetr_hwd.report.views import sample_as_seen
@@ -59,7 +61,7 @@ def edit(root: Path, **changes: str) -> None:
 
 def dataset(root: Path, flip: float, crop: float, seed: int = 5) -> DetectionDataset:
     data = scan_split(find_layout(root).split("train"), Findings())
-    return DetectionDataset(data, Augmentation(seed, flip, crop, 0.5))
+    return DetectionDataset(data, Augmentation(seed, AugmentSection(flip=flip, crop=crop, min_crop=0.5)))
 
 
 def test_the_files_and_the_page(shapes_root: Path, tmp_path: Path) -> None:
@@ -89,6 +91,12 @@ def test_the_same_seed_gives_the_same_files(shapes_root: Path, tmp_path: Path) -
     }
 
 
+def test_the_page_names_the_parts_of_a_preset(shapes_root: Path, tmp_path: Path) -> None:
+    page = show(shapes_root, tmp_path / "out", "train", 2, 0, "data.augment.preset=strong", "data.augment.mixup=0")
+    assert "preset strong: mosaic of four images in the first 90 of 100 epochs (probability 0.5); scale by" in page
+    assert "mixup" not in page
+
+
 @pytest.mark.parametrize("row", [0, 7])
 def test_a_flipped_view_by_hand(shapes_root: Path, row: int) -> None:
     images = dataset(shapes_root, flip=1.0, crop=0.0)
@@ -109,8 +117,8 @@ def test_views_are_those_of_training(shapes_root: Path) -> None:
     for row, epoch in ((0, 0), (0, 1), (0, 2), (11, 0), (11, 3)):
         boxes, labels = (torch.from_numpy(array) for array in data.objects(row))
         entropy = (AUGMENT_STREAM, 5, epoch, int(data.image_ids[row]))
-        settings = Augmentation(5, 0.5, 0.8, 0.5)
-        image, boxes, labels = augment(read_image(data.path(row)), boxes, labels, settings, entropy)
+        settings = AugmentSection(flip=0.5, crop=0.8, min_crop=0.5)
+        image, boxes, labels = augment(Scene(read_image(data.path(row)), boxes, labels), settings, entropy)
         sample = sample_as_seen(images, SampleKey(row, epoch, 64))
         scale = np.array([64 / image.width, 64 / image.height] * 2)
         assert np.allclose(sample.boxes_xyxy, boxes.numpy() * scale, atol=1e-4)
@@ -165,11 +173,12 @@ def test_the_model_s_own_resolution_and_a_configuration_file(shapes_root: Path, 
     show_verb.show(shapes_root, tmp_path / "b", ["train.seed=8", "train.multi_scale=false"], count=1, config=config)
     page = (tmp_path / "b" / "index.html").read_text()
     assert "a nano run with train.seed 8" in page
-    assert "flipped with probability 0.25" in page
+    assert "horizontal flip (probability 0.25)" in page
     assert "fitted, with its aspect ratio, into 96 x 96 pixels" in page
     assert "multi_scale" not in page
     images = DetectionDataset(
-        scan_split(find_layout(shapes_root).split("train"), Findings()), Augmentation(8, 0.25, 0.5, 0.6)
+        scan_split(find_layout(shapes_root).split("train"), Findings()),
+        Augmentation(8, AugmentSection(flip=0.25)),
     )
     images.resize = "letterbox"
     row = int(np.random.default_rng(0).permutation(24)[0])

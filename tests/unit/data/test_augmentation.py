@@ -12,7 +12,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from rfdetr_hwd.data.augmentation import Augmentation, augment, draw_crop, draw_seed
+from rfdetr_hwd.config.augmentation import AugmentSection
+from rfdetr_hwd.data.augmentation import augment, draw_crop, draw_seed
+from rfdetr_hwd.data.scene import Scene
 
 
 def image_with_boxes() -> tuple[PIL.Image.Image, torch.Tensor, torch.Tensor]:
@@ -32,8 +34,8 @@ def extent(pixels: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("seed", range(12))
 def test_boxes_follow_their_pixels(seed: int) -> None:
     image, boxes, labels = image_with_boxes()
-    transform = Augmentation(0, flip=0.5, crop=1.0, min_crop=0.5)
-    changed, new_boxes, new_labels = augment(image, boxes, labels, transform, (seed,))
+    transform = AugmentSection(flip=0.5, crop=1.0, min_crop=0.5)
+    changed, new_boxes, new_labels = augment(Scene(image, boxes, labels), transform, (seed,))
     pixels = np.asarray(changed)
     for box, label in zip(new_boxes, new_labels, strict=True):
         assert box.tolist() == extent(pixels[..., label])
@@ -43,18 +45,18 @@ def test_boxes_follow_their_pixels(seed: int) -> None:
 
 def test_a_flip_by_hand() -> None:
     image, boxes, labels = image_with_boxes()
-    _, flipped, _ = augment(image, boxes, labels, Augmentation(0, 1.0, 0.0, 1.0), (0,))
+    _, flipped, _ = augment(Scene(image, boxes, labels), AugmentSection(flip=1.0, crop=0.0, min_crop=1.0), (0,))
     assert flipped.tolist() == [[40, 10, 80, 30], [10, 50, 30, 70]]
 
 
 def test_the_same_entropy_gives_the_same_image_and_leaves_the_generator_alone() -> None:
     image, boxes, labels = image_with_boxes()
-    transform = Augmentation(0, 0.5, 0.5, 0.5)
+    transform = AugmentSection(min_crop=0.5)
     before = torch.get_rng_state()
-    results = [np.asarray(augment(image, boxes, labels, transform, entropy)[0]) for entropy in [(1, 2), (1, 2)]]
+    results = [np.asarray(augment(Scene(image, boxes, labels), transform, entropy)[0]) for entropy in [(1, 2), (1, 2)]]
     assert np.array_equal(*results)
     assert torch.equal(torch.get_rng_state(), before)
-    different = {np.asarray(augment(image, boxes, labels, transform, (0, i))[0]).tobytes() for i in range(20)}
+    different = {np.asarray(augment(Scene(image, boxes, labels), transform, (0, i))[0]).tobytes() for i in range(20)}
     assert len(different) > 5
 
 
@@ -72,7 +74,9 @@ def test_crops_keep_their_bounds() -> None:
 def test_an_image_without_boxes_stays() -> None:
     image = PIL.Image.new("RGB", (50, 40))
     _, boxes, labels = augment(
-        image, torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), Augmentation(0, 1.0, 1.0, 0.5), (3,)
+        Scene(image, torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)),
+        AugmentSection(flip=1.0, crop=1.0, min_crop=0.5),
+        (3,),
     )
     assert boxes.shape == (0, 4)
     assert labels.shape == (0,)
@@ -116,7 +120,7 @@ def test_it_is_torchvisions_to_the_bit(
         torch.manual_seed(draw_seed((seed,)))
         wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
         expected = transform(image, wrapped, labels)
-    changed = augment(image, boxes, labels, Augmentation(0, 0.5, 0.6, 0.4), (seed,))
+    changed = augment(Scene(image, boxes, labels), AugmentSection(flip=0.5, crop=0.6, min_crop=0.4), (seed,))
     assert np.array_equal(changed[0], expected[0])
     assert torch.equal(changed[1], expected[1].as_subclass(torch.Tensor))
     assert torch.equal(changed[2], expected[2])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from rfdetr_hwd.config.augmentation import AugmentSection
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.augmentation import Augmentation
 from rfdetr_hwd.data.batch import BadImage, Batch
@@ -26,7 +27,7 @@ from rfdetr_hwd.errors import Interrupted
 
 WHOLE = Partition()
 NUM_IMAGES, BATCH_SIZE = 24, 7  # three steps of 7, one of 3
-AUGMENTATION = Augmentation(seed=3, flip=0.5, crop=0.5, min_crop=0.5)
+AUGMENTATION = Augmentation(3, AugmentSection(min_crop=0.5))
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_a_split_smaller_than_a_batch_fills_it(num_images: int, batch_size: int)
 
 
 def test_an_image_that_comes_again_is_augmented_otherwise(data: DetectionData) -> None:
-    dataset = DetectionDataset(data, Augmentation(seed=3, flip=0.0, crop=1.0, min_crop=0.5))
+    dataset = DetectionDataset(data, Augmentation(3, AugmentSection(flip=0.0, crop=1.0, min_crop=0.5)))
     first, same, again = (dataset[SampleKey(4, 1, 64, visit=visit)].images for visit in (0, 0, 1))
     assert torch.equal(first, same)
     assert not torch.equal(first, again)
@@ -263,10 +264,10 @@ class Faulty(DetectionDataset):
         super().__init__(data, on_bad_image="quarantine")
         self.fault = fault
 
-    def _load(self, row: int, key: SampleKey) -> Batch:
+    def _load(self, row: int, key: SampleKey, bad: list[BadImage]) -> Batch:
         if row == 5:
             self.fault()
-        return super()._load(row, key)
+        return super()._load(row, key, bad)
 
 
 def test_a_wait_for_a_batch_can_be_ended(data: DetectionData) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rfdetr_hwd.config.augmentation import AugmentSection
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.augmentation import Augmentation
 from rfdetr_hwd.data.batch import Batch
@@ -25,7 +26,7 @@ def data(shapes_root: Path) -> DetectionData:
 
 
 def build_loader(data: DetectionData, workers: int) -> TrainLoader:
-    dataset = DetectionDataset(data, Augmentation(seed=3, flip=0.5, crop=0.5, min_crop=0.5))
+    dataset = DetectionDataset(data, Augmentation(3, AugmentSection(min_crop=0.5)))
     return TrainLoader(dataset, TrainOrder(len(data), 5, 3, [64, 96]), Workers(workers, 60), Partition(), print)
 
 
