@@ -1,6 +1,7 @@
 """A trained detector for inference, rebuilt from its checkpoint alone."""
 
 import itertools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, overload
@@ -55,7 +56,7 @@ class Detector:
         self.postprocess = build_postprocess(model.stock)
 
     @classmethod
-    def load(cls, path: str | Path, which: str = "auto", overrides: Sequence[str] = ()) -> Self:
+    def load(cls, path: str | os.PathLike[str], which: str = "auto", overrides: Sequence[str] = ()) -> Self:
         """Rebuild a detector from a run directory (its best weights) or a checkpoint directory.
 
         Args:
@@ -119,9 +120,10 @@ class Detector:
 
         Args:
             images: One image, or any number of them, also of different kinds: a list, a generator, a batch as an array
-                (N, H, W, 3) or a tensor (N, 3, H, W). An image is a path, a PIL image, a NumPy array or a tensor; RGB,
-                of any size. See `rfdetr_hwd.data.image_input.ImageLike`. Images are processed in small batches and
-                not kept, so a generator may yield more than fit into memory.
+                (N, H, W, 3) or a tensor (N, 3, H, W). An image is a path, a PIL image, a NumPy array (H, W, 3) or a
+                tensor (3, H, W), of any size. Arrays and tensors are RGB (OpenCV reads BGR: reverse its channels) and
+                hold uint8, or floating-point numbers in [0, 1]. See `rfdetr_hwd.data.image_input.ImageLike`. Images
+                are processed in small batches and not kept, so a generator may yield more than fit into memory.
             threshold: Confidence threshold in [0, 1], of all classes or of each by name. `None`: `self.threshold`.
 
         Returns:

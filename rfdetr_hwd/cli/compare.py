@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rfdetr_hwd.comparison.sources import Source
     from rfdetr_hwd.config.experiment import ComparisonSection, Plan
 
-_VARIED = ("downsample.",)
+VARIED = ("downsample.",)
 """What arms may differ in, unless --vary says more: the harness exists to compare downsamplers."""
 
 
@@ -65,7 +65,7 @@ def compare(
     settings = ComparisonSection(
         baseline=next(iter(sources)), margin=margin, weights=weights, split=split, **robustness.model_dump()
     )
-    _compare(sources, settings, [*_VARIED, *(vary or [])], ground_truth, out)
+    _print(compare_sources(sources, settings, [*VARIED, *(vary or [])], ground_truth, out), out)
 
 
 def compare_experiment(plan: "Plan", out: Path) -> None:
@@ -92,17 +92,25 @@ def compare_experiment(plan: "Plan", out: Path) -> None:
         raise ComparisonError(f"there is nothing to compare yet: {len(finished)} of the arms have a finished run")
     varied = sorted({key for changed in experiment.arms.values() for key in dotted(changed)})
     settings = experiment.comparison.model_copy(update={"baseline": experiment.baseline})
-    _compare(finished, settings, varied, None, out)
+    _print(compare_sources(finished, settings, varied, None, out), out)
 
 
-def _compare(
+def compare_sources(
     sources: "Mapping[str, Sequence[Source]]",
     settings: "ComparisonSection",
     varied: Sequence[str],
     ground_truth: Path | None,
     out: Path,
-) -> None:
-    """Measure the sources that are not measured yet, compare them, write and print the result."""
+) -> "Comparison":
+    """Measure the sources that are not measured yet, compare them, and write the result.
+
+    Args:
+        sources: What is compared, by arm.
+        settings: How it is measured and judged.
+        varied: Keys that the arms may differ in.
+        ground_truth: COCO annotation file that result files were made for.
+        out: Directory of the comparison.
+    """
     from rfdetr_hwd.comparison.judgement import compare_measured
     from rfdetr_hwd.comparison.measured import measure
     from rfdetr_hwd.comparison.page import build_comparison_page
@@ -115,7 +123,7 @@ def _compare(
         arm: [measure(source, settings, ground_truth, _evaluate) for source in runs] for arm, runs in sources.items()
     }
 
-    # Compare, write and print.
+    # Compare, and write the files.
     comparison = compare_measured(measured, settings, varied)
     comparison = comparison.with_costs(_measure_costs(measured, settings.weights))
     with writing("--out", out):
@@ -123,7 +131,7 @@ def _compare(
     write_comparison(out, comparison)
     with writing("--out", out):
         replace_text(out / "report.html", build_comparison_page(comparison))
-    _print(comparison, out)
+    return comparison
 
 
 def _evaluate(checkpoint: "Checkpoint", directory: Path, settings: "ComparisonSection") -> None:

@@ -56,7 +56,7 @@ def evaluate(
         # Load the checkpoint, whose model a configuration file does not change
         of_model = [text for text in overrides if text.startswith("model.")]
         detector = Detector.load(weights, which, of_model if config else overrides)
-        directory = out or _default_directory(weights, split)
+        directory = out or default_directory(weights, split)
         check_directory("--out", directory)
         settings = load_config(config, overrides) if config else detector.config
         settings = with_bit_depth(settings, detector.config.data.bit_depth)
@@ -72,9 +72,7 @@ def evaluate(
             return
 
         # Report what limits the metrics, then print them
-        _say_limits(detector, settings, data)
-        if evaluation.unreadable:
-            say(f"unreadable images, whose objects count as missed: {len(evaluation.unreadable)}")
+        say_limits(detector, settings, data, len(evaluation.unreadable))
         title = f"{data.images}, {data.name}\n{detector.weights} weights of {detector.checkpoint.path}"
         _print_metrics(title, metrics)
         print_robustness(robustness)
@@ -83,7 +81,7 @@ def evaluate(
 
         # Write the report
         protocol = {**describe_protocol(evaluation, data), **detector.describe()}
-        run = read_run(_run_directory(weights))
+        run = read_run(run_directory(weights))
         write_report(ReportInputs(data, evaluation.metric.detections, protocol, run, tags), directory)
 
 
@@ -115,13 +113,13 @@ def measure_detector(
     return metrics, evaluation
 
 
-def _default_directory(weights: Path, split: str) -> Path:
+def default_directory(weights: Path, split: str) -> Path:
     """Return `evaluate-SPLIT` in the run directory, or in the checkpoint directory without a run."""
-    run = _run_directory(weights)
+    run = run_directory(weights)
     return (run if (run / "config.yaml").exists() else weights) / f"evaluate-{split}"
 
 
-def _run_directory(weights: Path) -> Path:
+def run_directory(weights: Path) -> Path:
     """Return the directory that is the run's if the weights are those of a run."""
     return weights if (weights / "config.yaml").exists() else weights.resolve().parent.parent
 
@@ -139,7 +137,7 @@ def read_detector_split(detector: "Detector", settings: "Config", split: Literal
     return read_split(found.split(split), settings.data.allow, read_options(settings.data))
 
 
-def _say_limits(detector: "Detector", settings: "Config", data: "DetectionData") -> None:
+def say_limits(detector: "Detector", settings: "Config", data: "DetectionData", num_unreadable: int) -> None:
     """Report properties of the dataset, the preprocessing and the settings that limit the metrics."""
     from rfdetr_hwd.checkpoint.record import recorded_config
     from rfdetr_hwd.data.decoding_threads import measure_split
@@ -159,8 +157,10 @@ def _say_limits(detector: "Detector", settings: "Config", data: "DetectionData")
     if classes.only_dataset:
         say(f"classes only in the dataset, with an AP of 0 in the mean: {', '.join(classes.only_dataset)}")
 
-    # The detections per image
+    # The detections per image, and the images without any
     say_ap_limit(data, settings.evaluation.max_dets)
+    if num_unreadable:
+        say(f"unreadable images, whose objects count as missed: {num_unreadable}")
 
 
 def _print_metrics(title: str, metrics: Mapping[str, float | None]) -> None:

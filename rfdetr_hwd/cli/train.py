@@ -30,10 +30,10 @@ def train(
 
     last = run(config, resume, overrides or [], accept or [], auto_resume)
     if last is not None:
-        _report(last)
+        report_training(last)
 
 
-def _report(last: "LastEvaluation") -> None:
+def report_training(last: "LastEvaluation") -> None:
     """Write the report of a finished run. The run does not fail because of it."""
     import logging
 

@@ -1,6 +1,6 @@
 """What is compared: runs, checkpoints, evaluations and result files, grouped into arms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,11 +52,22 @@ def find_sources(arguments: Sequence[str]) -> dict[str, list[Source]]:
     Raises:
         ComparisonError: A path is none of these, two arms have one name or one path, or there is one arm only.
     """
-    # Read the arguments.
+    return group_sources(_split(argument) for argument in _expanded(arguments))
+
+
+def group_sources(named: Iterable[tuple[str | None, Sequence[Path]]]) -> dict[str, list[Source]]:
+    """Return the arms of paths.
+
+    Args:
+        named: The name of each arm, and its paths; `None`: it is called as its directory.
+
+    Raises:
+        ComparisonError: As `find_sources`.
+    """
+    # Recognise each path.
     arms: dict[str, list[Source]] = {}
     seen: dict[Path, str] = {}
-    for argument in _expanded(arguments):
-        name, paths = _split(argument)
+    for name, paths in named:
         found = [source for path in paths for source in _sources(name, path)]
         _refuse_same(found, seen)
         arm = found[0].arm

@@ -58,6 +58,11 @@ def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origi
         raise ConfigError("\n  ".join([f"{where} is not valid:", *found.values()])) from None
 
 
+def override(config: Config, overrides: Iterable[str]) -> Config:
+    """Return a configuration with `key=value` overrides. Keys that were not set stay so."""
+    return parse_config(config.model_dump(mode="json", exclude_unset=True), overrides)
+
+
 def parse_recorded(values: Mapping[str, Any], overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
     """Validate a recorded configuration. A key that was added later has its former value."""
     return parse_config(_with_former(values), overrides, origin)

@@ -11,7 +11,7 @@ import torch
 from rfdetr_hwd.checkpoint.read import list_checkpoints
 from rfdetr_hwd.checkpoint.record import TRUST_VARIABLE
 from rfdetr_hwd.checkpoint.run_folder import RunFolder
-from rfdetr_hwd.config.load import load_config, override_keys
+from rfdetr_hwd.config.load import load_config, override, override_keys
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.console import say
 from rfdetr_hwd.errors import ConfigError, Interrupted, UserError
@@ -37,7 +37,7 @@ class TrainingError(UserError):
 
 
 def run(
-    config: Path | None,
+    config: Config | Path | None,
     resume: Path | None,
     overrides: list[str],
     accepted: Sequence[str] = (),
@@ -46,7 +46,7 @@ def run(
     """Train a new run from a configuration, or resume one.
 
     Args:
-        config: YAML file of a new run.
+        config: Configuration of a new run, or its YAML file.
         resume: Directory of the run to resume.
         overrides: `key=value` assignments.
         accepted: Keys whose change is accepted when a run is resumed, and `annotations`.
@@ -121,13 +121,13 @@ def _explained(config: Config) -> Iterator[None]:
 
 
 def _find_run(
-    config: Path | None, resume: Path | None, overrides: list[str], auto_resume: bool
+    config: Config | Path | None, resume: Path | None, overrides: list[str], auto_resume: bool
 ) -> tuple[Config, RunFolder | None]:
     """Return the requested configuration, and the directory of the run to resume, if there is one."""
     if resume is not None:
         folder = RunFolder.open(resume)
         return folder.config(overrides), folder
-    settings = load_config(config or Path(), overrides)
+    settings = override(config, overrides) if isinstance(config, Config) else load_config(config or Path(), overrides)
     folder = RunFolder(Path(settings.output.dir))
     if not folder.is_run:
         return settings, None

@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 GROUND_FLOOR = {"console", "errors", "files"}  # every room may use it
 ROOMS = {
+    "api": {"cli", "comparison", "config", "checkpoint", "detector", "evaluation", "report", "runtime", "training"},
     "cli": {
         *("", "checkpoint", "comparison", "config", "curation", "data", "detector", "evaluation", "export", "layers"),
         *("model", "report", "runtime", "training"),
