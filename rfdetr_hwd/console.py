@@ -40,12 +40,22 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
     open_console(sys.stdout).print(table)
 
 
-def watch(what: str, total: int, steps: Iterator[Any]) -> Iterator[Any]:
-    """Yield the items of an iterator, with a progress bar on a terminal."""
-    from rich.progress import track
+def watch(what: str, total: int | None, steps: Iterator[Any]) -> Iterator[Any]:
+    """Yield the items of an iterator, with a progress bar and the time left on a terminal.
+
+    Args:
+        what: What is done, in front of the bar.
+        total: Number of items, if it is known.
+        steps: The iterator.
+    """
+    from rich.progress import Progress
 
     console = open_console(sys.stderr)
-    yield from track(steps, what, total, console=console, transient=True, disable=not console.is_interactive)
+    is_shared = is_terminal(sys.stdout)  # lines for a file must not land on the terminal
+    with Progress(
+        console=console, transient=True, redirect_stdout=is_shared, disable=not console.is_interactive
+    ) as progress:
+        yield from progress.track(steps, total, description=what)
 
 
 def digits(value: float | None, number: int = 4) -> str:

@@ -1,30 +1,50 @@
-"""`rfdetr-hwd predict`: detect objects in an image or a directory of images."""
+"""`rfdetr-hwd predict`: detect objects in images."""
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rfdetr_hwd.cli.options import Overrides, WeightsPath
+from rfdetr_hwd.cli.options import WeightsPath
 from rfdetr_hwd.console import say
-from rfdetr_hwd.errors import ConfigError, UserError, writing
+from rfdetr_hwd.errors import ConfigError, UserError, explaining, writing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rfdetr_hwd.detector import Detector
+    from rfdetr_hwd.prediction.finder import Finder
+    from rfdetr_hwd.prediction.outputs import Outputs
+    from rfdetr_hwd.prediction.sources import Source
 
 
 class PredictionError(UserError):
-    """Some images could not be read or drawn. The results of the others are written."""
+    """Some images could not be read, or results not written. The results of the others are written."""
 
 
 def predict(
-    source: Annotated[Path, typer.Argument(help="An image, or a directory of images.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE... [KEY=VALUE]...",
+            help="Images, directories, globs, URLs of images, or - for a list on stdin; then configuration overrides.",
+        ),
+    ],
     weights: WeightsPath,
-    overrides: Overrides = None,
-    out: Annotated[Path, typer.Option(help="Directory for the drawn images and detections.json.")] = Path(
-        "predictions"
-    ),
+    out: Annotated[Path, typer.Option(help="Directory for the results.")] = Path("predictions"),
+    format: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,NAME...",
+            help="What is written: pictures, json, coco, yolo, csv, crops.",
+            show_default="pictures,json",
+        ),
+    ] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option(metavar="NAME,NAME...", help="Classes to keep.", show_default="all")
+    ] = None,
     threshold: Annotated[
         str | None,
         typer.Option(
@@ -32,49 +52,82 @@ def predict(
             show_default="that of the best F1 on the validation images; 0.5 if it is not recorded",
         ),
     ] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option(help="COCO annotations whose ids coco then has, in a file for `report`.")
+    ] = None,
 ) -> None:
-    """Detect objects in images and draw them.
+    """Detect objects in images, and draw or list them.
 
-    Images that cannot be read or drawn are reported and skipped, and the exit status is 1.
+    Images that cannot be read are reported and skipped, and the exit status is 1.
     """
-    from rfdetr_hwd.data.deep_images import describe_bit_depth
-    from rfdetr_hwd.data.image_batches import find_images, measure_depths, read_batches
-    from rfdetr_hwd.data.images import ImageError
+    from rfdetr_hwd.data.coco.ground_truth import read_annotations
     from rfdetr_hwd.detector import Detector
-    from rfdetr_hwd.report.gallery import Gallery, json_list
-    from rfdetr_hwd.report.legend import write_legend
+    from rfdetr_hwd.prediction.finder import Finder, choose_labels
+    from rfdetr_hwd.prediction.outputs import Outputs, choose_formats
+    from rfdetr_hwd.prediction.sources import find_sources
 
-    # Check the threshold, find the images, and load the model
-    wanted = _read_threshold(threshold)
-    paths = find_images(source, out)
-    detector = Detector.load(weights, overrides=overrides or [])
-    chosen = detector.class_thresholds if wanted == "per-class" else wanted
-    gallery = Gallery(out, detector.class_names)
+    # Check the options, find the images, and load the model
+    wanted, formats = _read_threshold(threshold), choose_formats(format or [])
+    if ground_truth and "coco" not in formats:
+        raise ConfigError("--ground-truth is for the ids of --format coco: add it, or remove --ground-truth")
+    words, overrides = _split_words(sources)
+    found = find_sources(words, out, sys.stdin)
+    detector = Detector.load(weights, overrides=overrides)
+    labels = choose_labels(classes or [], detector.class_names)
+    finder = Finder(detector, detector.class_thresholds if wanted == "per-class" else wanted, labels)
+    data = read_annotations(ground_truth) if ground_truth else None
 
-    # Detect and draw, a few images at a time
+    # Detect and write, a few images at a time
     with writing("--out", out):
-        out.mkdir(parents=True, exist_ok=True)
-        with json_list(out / "detections.json") as write:
-            for batch in read_batches(paths, detector.options, gallery.skip):
-                found = detector.predict([image for _, image in batch], chosen)
-                for (path, image), detections in zip(batch, found, strict=True):
-                    write(gallery.add(image, detections, path, source))
-        gallery.write_overview()
-        write_legend(out, detector.class_names)
+        outputs = Outputs(out, detector.class_names, formats, data)
+    with (
+        explaining(OSError, f"--out: cannot write {out} any further. Earlier results are kept", PredictionError),
+        outputs,
+    ):
+        _find_all(finder, found, outputs)
 
-    # Report how images with more than 8 bits are read
-    for _, reason in describe_bit_depth(measure_depths(paths), detector.options.bit_depth):
-        say(f"{source}: {reason}")
-
-    # Report the detections and the failures
-    if not gallery.images:
-        raise ImageError(f"none of the {len(paths)} images of {source} can be decoded")
-    counts = f"{gallery.detections} detections in {gallery.images} of {len(paths)} images"
+    # Report how images with more than 8 bits are read, the detections and the failures
+    _say_bit_depth(detector, found)
+    if not outputs.frames:
+        raise PredictionError(f"none of the {len(found)} images can be decoded: see the messages above")
+    counts = f"{outputs.detections} detections in {outputs.frames} of {len(found)} images"
     say(f"{counts} with {detector.weights} weights, {_describe_threshold(detector, wanted)}")
-    say(f"pictures: {out}\noverview: {out / 'overview.png'}\ndetections: {out / 'detections.json'}")
-    if gallery.failed:
-        failed = f"{gallery.failed} of {len(paths)} images could not be read or drawn"
+    for name, path in outputs.files.items():
+        say(f"{name}: {path}")
+    if outputs.failed:
+        failed = f"{outputs.failed} of {len(found)} images could not be read or written"
         raise PredictionError(f"{failed}: see the messages above")
+
+
+def _find_all(finder: "Finder", sources: "Sequence[Source]", outputs: "Outputs") -> None:
+    """Find the objects of all sources and write them, with a progress bar on a terminal."""
+    from rfdetr_hwd.console import watch
+    from rfdetr_hwd.prediction.frames import in_batches, read_frames
+
+    frames = read_frames(sources, finder.detector.options, outputs.skip)
+    for batch in in_batches(watch("detecting", len(sources), frames)):
+        for frame, detections in zip(batch, finder.find([frame.image for frame in batch]), strict=True):
+            outputs.add(frame, detections)
+
+
+def _split_words(words: "Sequence[str]") -> "tuple[list[str], list[str]]":
+    """Return the sources and the overrides among the words of the command line."""
+    from rfdetr_hwd.config.schema import Config
+
+    def is_override(word: str) -> bool:
+        key, equals, _ = word.partition("=")
+        return bool(equals) and key.partition(".")[0] in Config.model_fields and not Path(word).exists()
+
+    return [word for word in words if not is_override(word)], [word for word in words if is_override(word)]
+
+
+def _say_bit_depth(detector: "Detector", sources: "Sequence[Source]") -> None:
+    from rfdetr_hwd.data.deep_images import describe_bit_depth
+    from rfdetr_hwd.data.images import measure_depths
+
+    files = [Path(source.address) for source in sources if source.kind == "image" and not source.is_url]
+    for _, reason in describe_bit_depth(measure_depths(files), detector.options.bit_depth):
+        say(f"{sources[0].name if len(sources) == 1 else 'the images'}: {reason}")
 
 
 def _read_threshold(text: str | None) -> float | Literal["per-class"] | None:

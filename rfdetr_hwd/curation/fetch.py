@@ -104,18 +104,27 @@ def _receive(response: Any, file: IO[bytes], where: str, max_bytes: int) -> str:
     return digest.hexdigest()
 
 
+def public_part(url: str) -> str:
+    """Return a URL without user, password and query, which may be secret.
+
+    Raises:
+        DatasetError: It is not valid.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    except ValueError:
+        raise DatasetError("the URL is not valid") from None
+
+
 def _shown(url: str) -> str:
-    """Return a URL without user, password and query.
+    """Return the public part of a URL.
 
     Raises:
         DatasetError: It is not a URL that can be downloaded.
     """
-    try:
-        parts = urllib.parse.urlsplit(url)
-        place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    except ValueError:
-        raise DatasetError("the URL is not valid") from None
-    if parts.scheme not in ("https", "http", "file"):
+    place = public_part(url)
+    if urllib.parse.urlsplit(url).scheme not in ("https", "http", "file"):
         raise DatasetError(f"cannot download {place!r}: the URL must begin with https://, http:// or file://")
     if any(character.isspace() or not character.isprintable() for character in url):
         raise DatasetError(f"cannot download {place!r}: the URL contains a space or a control character")

@@ -1,8 +1,8 @@
 """Read image files as 8-bit RGB, with few decoders and bounded sizes, upright unless they are annotated as stored."""
 
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -14,6 +14,7 @@ from rfdetr_hwd.data.deep_images import (
     decode_values,
     is_deep,
     is_grey_deep,
+    join_values,
     measure_values,
     reopen,
     to_8_bits,
@@ -34,6 +35,8 @@ OTHER_IMAGE_SUFFIXES = (
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 """Pillow's own limit on decompression bombs, in force here whatever another library has set."""
 MAX_FILE_BYTES = 1 << 29
+_MEASURED = 200
+"""Images whose bit depth is looked at."""
 
 
 class ImageError(UserError):
@@ -90,6 +93,15 @@ def measure_depth(path: Path, file: BinaryIO | None = None) -> DeepValues:
     """
     with _opened(path, file) as image:
         return measure_values(image)
+
+
+def measure_depths(paths: Sequence[Path]) -> DeepValues:
+    """Return what the first images with more than 8 bits a channel hold; images that cannot be read are ignored."""
+    found = []
+    for path in paths[:_MEASURED]:
+        with suppress(ImageError):
+            found.append(measure_depth(path))
+    return join_values(found)
 
 
 class Header(NamedTuple):

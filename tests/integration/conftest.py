@@ -40,8 +40,8 @@ def command() -> Run:
 def cli() -> Run:
     """Run `rfdetr-hwd` inside this process, for what ends before or soon after the model is built."""
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)

@@ -10,10 +10,12 @@ import pytest
 import supervision as sv
 import torch
 
-from rfdetr_hwd.data import image_batches
+from rfdetr_hwd.data.coco.ground_truth import read_annotations
 from rfdetr_hwd.data.images import ImageError, read_image
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.evaluation.results import read_results
+from rfdetr_hwd.prediction import frames
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
 
@@ -94,7 +96,7 @@ def test_predict_does_what_can_be_done_and_names_the_rest(cli: Run, trained: Pat
     (source / "notes.txt").write_text("no image")
     arguments = ("predict", source, "--weights", trained, "--threshold", 0.0, "--out")
     result = cli(*arguments, out)
-    refused(result, 1, "1 of 4 images could not be read or drawn")
+    refused(result, 1, "1 of 4 images could not be read or written")
     assert f"skipped: cannot decode {source / 'b.jpg'}" in result.stdout
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert written == {"a.jpg.png", "c.PNG.png", "more/a.jpg.png", "detections.json", "overview.png"}
@@ -108,6 +110,39 @@ def test_predict_does_what_can_be_done_and_names_the_rest(cli: Run, trained: Pat
     refused(cli("predict", tmp_path / "empty", "--weights", trained), 2, "empty contains no images")
 
 
+def test_predict_takes_several_sources_and_writes_several_formats(
+    cli: Run, trained: Path, shapes_root: Path, tmp_path: Path
+) -> None:
+    """With a class filter and ids of a dataset, whose report is then the one of these detections."""
+    first, *_, last = paths(shapes_root)
+    truth = shapes_root / "valid" / "_annotations.coco.json"
+    detector = Detector.load(trained, overrides=["model.num_select=25"])
+    names = detector.class_names[:2]
+    options = ["--threshold", 0, "--classes", ",".join(names), "--out", tmp_path / "out", "--ground-truth", truth]
+    words = [first, "-", shapes_root / "valid" / "*_0000[2-4].jpg", "model.num_select=25"]
+    words += ["--weights", trained, "--format", "json,coco", "--format", "csv", *options]
+    result = cli("predict", *words, stdin=f"{last}\n{tmp_path / 'gone.jpg'}\n")
+    refused(result, 1, "1 of 6 images could not be read or written")
+    assert f"skipped: cannot decode {tmp_path / 'gone.jpg'}: No such file" in result.stdout
+    entries = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [Path(entry["image"]).stem[-1] for entry in entries] == ["0", "7", "2", "3", "4"]
+    found = [detection for entry in entries for detection in entry["detections"]]
+    everything = detector.predict([entry["image"] for entry in entries], 0.0)
+    assert [len(entry["detections"]) for entry in entries] == [(one.class_id < 2).sum() for one in everything]
+    assert 0 < len(found) < sum(map(len, everything))
+    assert len((tmp_path / "out" / "detections.csv").read_text().splitlines()) == 1 + len(found)
+    results = read_results(tmp_path / "out" / "results.json", read_annotations(truth).ground_truth())
+    assert len(results) == len(found)
+    np.testing.assert_array_equal(results.scores, [detection["score"] for detection in found])
+    assert set(results.image_ids) == {0, 2, 3, 4, 7}
+    wrong = cli("predict", first, "--weights", trained, "--classes", "cow")
+    refused(
+        wrong, 2, "--classes: unknown class 'cow'. The model knows: " + ", ".join(Detector.load(trained).class_names)
+    )
+    refused(cli("predict", first, "--weights", trained, "--ground-truth", truth), 2, "--format coco")
+    refused(cli("predict", "model.num_select=25", "--weights", trained), 2, "there is no image")
+
+
 def test_predict_holds_few_images_at_once(
     cli: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,8 +150,8 @@ def test_predict_holds_few_images_at_once(
     for number in range(15):
         PIL.Image.new("RGB", (40, 30)).save(tmp_path / f"{number:02}.png")
     alive = Alive()
-    monkeypatch.setattr(image_batches, "read_image", lambda path, **how: alive.note(read_image(path, **how)))
-    monkeypatch.setattr(image_batches, "_BATCH_PIXELS", 2 * 40 * 30)
+    monkeypatch.setattr(frames, "read_image", lambda path, **how: alive.note(read_image(path, **how)))
+    monkeypatch.setattr(frames, "_BATCH_PIXELS", 2 * 40 * 30)
     result = cli("predict", tmp_path, "--weights", trained, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert alive.most <= 4  # two batches of two

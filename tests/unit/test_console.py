@@ -9,7 +9,7 @@ from typing import TextIO
 import pytest
 from rich.table import Table
 
-from rfdetr_hwd.console import is_terminal, open_console, print_table, watch
+from rfdetr_hwd.console import is_terminal, open_console, print_table, say, watch
 from rfdetr_hwd.training.progress import ConsoleTracker
 from rfdetr_hwd.training.speed import Speed
 
@@ -89,3 +89,14 @@ def test_a_closed_stream_is_no_terminal(tmp_path: Path) -> None:
     file = (tmp_path / "x").open("w")
     file.close()
     assert not is_terminal(file)
+
+
+def test_lines_for_a_file_stay_off_the_terminal_with_the_bar(
+    tmp_path: Path, terminal: TextIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "log.txt").open("w") as file:
+        monkeypatch.setattr("sys.stdout", file)
+        monkeypatch.setattr("sys.stderr", terminal)
+        for number in watch("detecting", None, iter(range(3))):
+            say(f"line {number}")
+    assert (tmp_path / "log.txt").read_text() == "line 0\nline 1\nline 2\n"

@@ -17,8 +17,9 @@ ROOMS = {
     "api": {"cli", "comparison", "config", "checkpoint", "detector", "evaluation", "report", "runtime", "training"},
     "cli": {
         *("", "checkpoint", "comparison", "config", "curation", "data", "detector", "evaluation", "export", "layers"),
-        *("model", "report", "runtime", "training"),
+        *("model", "prediction", "report", "runtime", "training"),
     },
+    "prediction": {"curation", "data", "detector", "report"},
     "comparison": {
         *(
             "analysis",

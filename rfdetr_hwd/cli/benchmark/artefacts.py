@@ -69,10 +69,11 @@ class Artefacts:
 
     def files(self) -> tuple[list[Path], str]:
         """Return image files for the end-to-end times, and what they are."""
-        from rfdetr_hwd.data.image_batches import find_images
+        from rfdetr_hwd.prediction.sources import find_sources
 
         if self.images is not None:
-            found = find_images(self.images, self.scratch)[:_NUM_FILES]
+            sources = find_sources([str(self.images)], self.scratch)
+            found = [Path(source.address) for source in sources if source.kind == "image"][:_NUM_FILES]
             return found, f"{len(found)} files of {self.images}"
         detector, reason = next(iter(self.detectors.values()), None), "no run is given"
         if detector is not None:

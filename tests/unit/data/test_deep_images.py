@@ -12,8 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rfdetr_hwd.data.deep_images import BIT_DEPTHS, DeepValues, describe_bit_depth, is_deep, join_values
-from rfdetr_hwd.data.image_batches import measure_depths
-from rfdetr_hwd.data.images import ReadOptions, measure_depth, read_image, to_rgb
+from rfdetr_hwd.data.images import ReadOptions, measure_depth, measure_depths, read_image, to_rgb
 
 RNG = np.random.default_rng(0)
 Values = NDArray[np.uint16]

@@ -1,0 +1,68 @@
+"""Detections as a JSON list with an entry for each image, and as a CSV table with a row for each detection."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import supervision as sv
+
+from rfdetr_hwd.prediction.frames import Frame
+from rfdetr_hwd.prediction.growing_file import GrowingFile
+from rfdetr_hwd.prediction.pictures import picture_path
+
+_COLUMNS = ("image", "class", "score", "x1", "y1", "x2", "y2")
+
+
+class JsonWriter:
+    """Writes `detections.json`.
+
+    Args:
+        out: Its directory.
+        with_pictures: Whether pictures are written, which the entries then name.
+    """
+
+    def __init__(self, out: Path, with_pictures: bool) -> None:
+        self._out, self._with_pictures = out, with_pictures
+        self._file = GrowingFile(out / "detections.json", b"[", b"\n]\n")
+        self._separator = "\n"
+
+    def add(self, frame: Frame, detections: sv.Detections) -> None:
+        """Write the entry of an image."""
+        entry: dict[str, Any] = {"image": frame.source.name}
+        if self._with_pictures:
+            entry["picture"] = str(picture_path(self._out, frame))
+        rows = zip(detections["class_name"], detections.confidence.tolist(), detections.xyxy.tolist(), strict=True)
+        entry["detections"] = [{"class": str(name), "score": score, "box_xyxy": box} for name, score, box in rows]
+        self._file.append(f"{self._separator}{json.dumps(entry)}".encode())
+        self._separator = ",\n"
+
+    def close(self) -> dict[str, Path]:
+        """Put the file in place."""
+        self._file.close()
+        return {"detections": self._file.path}
+
+
+class CsvWriter:
+    """Writes `detections.csv`. Boxes are in pixels of the image."""
+
+    def __init__(self, out: Path) -> None:
+        self._file = GrowingFile(out / "detections.csv", _to_csv([_COLUMNS]))
+
+    def add(self, frame: Frame, detections: sv.Detections) -> None:
+        """Write a row for each detection of an image."""
+        columns = (detections["class_name"], detections.confidence.tolist(), detections.xyxy.tolist())
+        rows = [(frame.source.name, name, score, *box) for name, score, box in zip(*columns, strict=True)]
+        self._file.append(_to_csv(rows))
+
+    def close(self) -> dict[str, Path]:
+        """Put the file in place."""
+        self._file.close()
+        return {"table": self._file.path}
+
+
+def _to_csv(rows: list[tuple[Any, ...]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "backslashreplace")
