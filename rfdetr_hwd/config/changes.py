@@ -25,6 +25,7 @@ others."""
 
 REORDERING = (
     *("data.train", "data.format", "data.val_fraction", "data.val_seed"),
+    *("data.sampling", "data.repeat_threshold", "data.background_fraction"),
     *("train.batch_size", "train.last_batch", "train.seed", ANNOTATIONS),
 )
 """Changes after which the current epoch holds other images. It is restarted."""

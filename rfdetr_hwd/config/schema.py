@@ -142,6 +142,14 @@ class DataSection(Section):
     worker_timeout: PositiveInt = 300
     """Seconds without a batch after which a data loader worker counts as hung."""
     augment: AugmentSection = AugmentSection()
+    sampling: Literal["uniform", "class_balanced", "repeat_factor"] = "uniform"
+    """How often an epoch draws each training image. `uniform`: once. `repeat_factor`: images with rare classes more
+    than once, by LVIS' formula. `class_balanced`: each class as often, so that images of frequent classes come less
+    than once. The draws depend on seed and epoch alone."""
+    repeat_threshold: Annotated[float, Field(gt=0, le=1)] = 0.001
+    """For `repeat_factor`: a class that a smaller fraction f of the images has is drawn sqrt(threshold / f) times."""
+    background_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Fraction of each batch that is images without objects. `null`: as many as there are."""
 
 
 class TrainSection(Section):

@@ -4,6 +4,7 @@ An epoch can therefore be entered at any step, and the same images come in the s
 """
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ from rfdetr_hwd.data.augmentation import draw_seed
 from rfdetr_hwd.data.batch import BadImage, Batch
 from rfdetr_hwd.data.corruptions import Corruption
 from rfdetr_hwd.data.dataset import FILL, ORDER, SCALE, DetectionDataset, SampleKey
+from rfdetr_hwd.data.sampling import Sampler
 from rfdetr_hwd.data.shared_memory import batch_bytes
 from rfdetr_hwd.data.workers import WorkerPool, Workers
 
@@ -31,12 +33,13 @@ class TrainOrder:
     """Which images make up each step of an epoch.
 
     Attributes:
-        num_images: Images of the training split.
+        num_images: Images of an epoch: those of the training split, or as many as the sampler draws.
         batch_size: Images of a step, over all ranks.
         seed: Seed of order and scale.
         resolutions: Input resolutions to draw from, one for each step.
         last_batch: Treatment of an incomplete last batch: `keep` makes a smaller step of it, `drop` skips it, `fill`
             completes it with other images.
+        sampler: Draws the images of an epoch; `None`: each image once.
     """
 
     num_images: int
@@ -44,6 +47,7 @@ class TrainOrder:
     seed: int
     resolutions: Sequence[int]
     last_batch: Literal["keep", "drop", "fill"] = "fill"
+    sampler: Sampler | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -53,8 +57,11 @@ class TrainOrder:
 
     def steps(self, epoch: int) -> list[list[SampleKey]]:
         """Return the images of each step of an epoch, in order."""
-        order = np.random.default_rng([ORDER, self.seed, epoch]).permutation(self.num_images).tolist()
-        visits = [(image, 0) for image in order] + (self._fill(epoch, order) if self.last_batch == "fill" else [])
+        if self.sampler is not None:
+            visits = _count_visits(self.sampler.draw(epoch))
+        else:
+            order = np.random.default_rng([ORDER, self.seed, epoch]).permutation(self.num_images).tolist()
+            visits = [(image, 0) for image in order] + (self._fill(epoch, order) if self.last_batch == "fill" else [])
         return [
             [
                 SampleKey(image, epoch, resolution, visit=visit)
@@ -79,6 +86,16 @@ class TrainOrder:
 
     def _resolution(self, epoch: int, step: int) -> int:
         return self.resolutions[draw_seed((SCALE, self.seed, epoch, step)) % len(self.resolutions)]
+
+
+def _count_visits(order: Sequence[int]) -> list[tuple[int, int]]:
+    """Return each image of an epoch with how often it came before."""
+    seen: Counter[int] = Counter()
+    visits = []
+    for image in order:
+        visits.append((image, seen[image]))
+        seen[image] += 1
+    return visits
 
 
 class TrainLoader:
@@ -114,6 +131,10 @@ class TrainLoader:
         """Bytes of the images of this process's largest batch."""
         per_rank = -(-self.order.batch_size // self.partition.world_size)
         return batch_bytes(per_rank, max(self.order.resolutions))
+
+    def drawn(self, epoch: int) -> dict[str, float]:
+        """Return what an epoch draws, by name; nothing if it has every image once. See `Sampler.count`."""
+        return self.order.sampler.count(epoch) if self.order.sampler is not None else {}
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the per-rank batch of each step of an epoch, from `first_step` on.

@@ -10,7 +10,7 @@ from rfdetr_hwd.evaluation.bootstrap import Interval
 from rfdetr_hwd.report.errors_gallery import LEGEND
 from rfdetr_hwd.report.evaluation_report import Findings, ReportInputs
 from rfdetr_hwd.report.page import Picture, Section, Table, build_page
-from rfdetr_hwd.report.training_curves import RunRecords, last_bands
+from rfdetr_hwd.report.training_curves import RunRecords, drawn_per_epoch, last_bands
 
 MEANINGS = {
     "AP": "mean over classes and IoU 0.50:0.95: the metric to compare models by",
@@ -40,7 +40,7 @@ _NUM_SHOWN = 8  # worst images that are seen without a click
 _RUN_KEYS = {
     "model": ("variant", "resolution", "resize", "pretrain_weights", "num_queries"),
     "downsample": ("name", "site", "init"),
-    "data": ("root", "format"),
+    "data": ("root", "format", "sampling", "background_fraction"),
     "train": ("epochs", "batch_size", "lr", "lr_encoder", "schedule", "ema", "seed"),
 }
 """Keys of the configuration that say what was trained on what."""
@@ -203,7 +203,18 @@ def _training(run: RunRecords, pictures: Mapping[str, Picture]) -> Section:
     steps = ", ".join(map(str, run.resumes))
     often = f"{len(run.resumes)} times, at steps" if len(run.resumes) > 1 else "once, at step"
     resumed = f"It was resumed {often} {steps}."
-    return Section("Training", resumed if run.resumes else "", [_table(values)] if values else [], shown)
+    tables = [*([_table(values)] if values else []), *_drawn(run)]
+    return Section("Training", resumed if run.resumes else "", tables, shown)
+
+
+def _drawn(run: RunRecords) -> list[Table]:
+    """Return what an epoch drew, if it did not draw every image once."""
+    rows = [
+        (name.removeprefix("objects/") if name.startswith("objects/") else name.replace("_", " "), round(number))
+        for name, number in drawn_per_epoch(run).items()
+    ]
+    header = ("images, and objects of each class", "drawn in an epoch, on average")
+    return [Table(header, rows)] if rows else []
 
 
 def _bands(run: RunRecords, pictures: Mapping[str, Picture]) -> list[Section]:

@@ -117,6 +117,13 @@ def last_bands(run: RunRecords) -> list[tuple[str, list[float]]]:
     return [(path, [float(value) for value in _band_fractions(run, path)[1][:, -1]]) for path in _branches(run)]
 
 
+def drawn_per_epoch(run: RunRecords) -> dict[str, float]:
+    """Return how many images, and objects of each class, an evaluated epoch drew on average; empty if all are drawn."""
+    records = [record for record in run.metrics if _is_number(record.get("drawn/images"))]
+    names = dict.fromkeys(name for record in records for name in record if name.startswith("drawn/"))
+    return {name.removeprefix("drawn/"): float(np.mean([record.get(name, 0) for record in records])) for name in names}
+
+
 def _branches(run: RunRecords) -> list[str]:
     names = (name for record in run.metrics for name in record if name.startswith("bands/"))
     return list(dict.fromkeys(name.removeprefix("bands/").rpartition("/")[0] for name in names))

@@ -22,6 +22,7 @@ from rfdetr_hwd.data.loader import Partition, TrainLoader, TrainOrder, multi_sca
 from rfdetr_hwd.data.quarantine import MAX_FRACTION, Quarantine, probe_images
 from rfdetr_hwd.data.read import scan_split
 from rfdetr_hwd.data.roles import Role
+from rfdetr_hwd.data.sampling import build_sampler
 from rfdetr_hwd.data.workers import Workers
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.build import BuiltModel
@@ -169,14 +170,16 @@ def build_train_loader(
         look: Called while waiting for a batch. An exception from it ends the loading.
 
     Raises:
-        ConfigError: `train.last_batch=drop` leaves no batch.
+        ConfigError: `train.last_batch=drop` leaves no batch, or there are no background images to draw.
     """
     # Settle the order of the images, a pure function of seed and epoch.
     train = config.train
     side = model.stock.resolution
     sides = multi_scale_resolutions(side, model.stock.resolution_step) if train.multi_scale else [side]
     augmentation = Augmentation.of_run(config.data.augment, train.seed, train.epochs)
-    order = TrainOrder(len(data), train.batch_size, train.seed, sides, train.last_batch)
+    sampler = build_sampler(data, config.data, train)
+    num_images = len(data) if sampler is None else sampler.num_drawn
+    order = TrainOrder(num_images, train.batch_size, train.seed, sides, train.last_batch, sampler)
     if not order.steps_per_epoch:
         raise ConfigError(
             f"train.last_batch=drop leaves nothing to train on: {data.name} has {len(data)} images, fewer than "
@@ -188,4 +191,6 @@ def build_train_loader(
     workers = Workers(config.data.workers, config.data.worker_timeout, look)
     if distributed.is_main():
         say(f"data loader: {workers.describe()}")
+        if sampler is not None:
+            say(sampler.describe())
     return TrainLoader(dataset, order, workers, partition, Quarantine(quarantine, len(data)))

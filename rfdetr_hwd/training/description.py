@@ -53,6 +53,7 @@ def describe_run(
         "derived": {
             "resolutions": list(loader.order.resolutions),
             "steps_per_epoch": loader.steps_per_epoch,
+            "drawn_in_first_epoch": loader.drawn(0),
             "total_steps": learner.schedule.total_steps,
             "warmup_steps": learner.schedule.warmup_steps,
             "world_size": distributed.world_size(),

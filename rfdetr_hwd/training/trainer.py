@@ -209,8 +209,7 @@ class Trainer:
             self._halve_micro_batch(largest)
         # Update the state and the EMA.
         self._before = before
-        state.step += 1
-        state.step_in_epoch += 1
+        state.step, state.step_in_epoch = state.step + 1, state.step_in_epoch + 1
         if learner.ema is not None:
             learner.ema.update(learner.network, state.step)
         return result
@@ -238,7 +237,8 @@ class Trainer:
         state = self.state
         networks = self.learner.evaluated_networks(self.config, state.epoch)
         state.record_metrics(self.evaluation.measure_each(networks, self.stop))
-        self.tracker.log(state.step, {"epoch": state.epoch, **state.metrics, **self.learner.band_energies()})
+        extra = {**self.learner.band_energies(), **self.loader.drawn(state.epoch - 1)}
+        self.tracker.log(state.step, {"epoch": state.epoch, **state.metrics, **extra})
         if is_main():
             self.folder.record_metrics(state, self.config.output.keep_last)
         distributed.barrier()

@@ -235,10 +235,11 @@ def test_fifty_killed_runs_go_on_to_the_bit(halfway: Path, trained: Path, seed: 
 
 @pytest.mark.slow
 def test_a_killed_run_with_strong_augmentation_goes_on_to_the_bit(config_file: Path, tmp_path: Path) -> None:
-    """Mosaics and mixup in both epochs: a resumed run draws the same partners."""
+    """Mosaics and mixup in both epochs, of images that are drawn by class: a resumed run draws the same ones."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     parts = ("preset=strong", "mosaic=0.7", "mixup=0.5", "unmixed_epochs=0")
-    train_command.run(config_file, None, [f"output.dir={whole}", *(f"data.augment.{part}" for part in parts)])
+    options = [*(f"data.augment.{part}" for part in parts), "data.sampling=class_balanced"]
+    train_command.run(config_file, None, [f"output.dir={whole}", *options])
     shutil.copytree(whole, run, symlinks=True)
     shutil.rmtree(run / "checkpoints" / f"step-{LAST:08d}")
     kill_and_compare(run, whole, random.Random(1))

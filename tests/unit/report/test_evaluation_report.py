@@ -18,7 +18,14 @@ from rfdetr_hwd.report.evaluation_files import write_evaluation_report
 from rfdetr_hwd.report.evaluation_pictures import draw_worst
 from rfdetr_hwd.report.evaluation_plots import KIND_COLOURS
 from rfdetr_hwd.report.evaluation_report import find
-from rfdetr_hwd.report.training_curves import RunRecords, last_bands, plot_bands, plot_losses, plot_precision
+from rfdetr_hwd.report.training_curves import (
+    RunRecords,
+    drawn_per_epoch,
+    last_bands,
+    plot_bands,
+    plot_losses,
+    plot_precision,
+)
 from tests.unit.report.evaluations import CAT, DOG, FOUND, HOSTILE, OBJECTS, make_inputs
 from tests.unit.report.test_page import Reader
 
@@ -194,6 +201,21 @@ def test_curves_are_the_records(tmp_path: Path) -> None:
     assert set(lines[1].get_xdata()) == {2}  # the resume
     assert precision.axes[0].get_lines()[0].get_xydata() == pytest.approx(np.array([[2, 0.2], [4, 0.4]]))
     assert last_bands(run) == [("p5", pytest.approx([0.6, 0.4, 0, 0, 0]))]
+
+
+def test_a_run_that_drew_by_class_says_what_it_drew(tmp_path: Path) -> None:
+    """The mean of two evaluated epochs."""
+    drawn = [
+        {"step": 2, "drawn/images": 40, "drawn/background_images": 0, "drawn/objects/a_cell": 10},
+        {"step": 4, "drawn/images": 40, "drawn/background_images": 3, "drawn/objects/a_cell": 15},
+    ]
+    run = replace(records(), metrics=[*records().metrics, *drawn])
+    assert drawn_per_epoch(run) == {"images": 40, "background_images": 1.5, "objects/a_cell": 12.5}
+    assert drawn_per_epoch(records()) == {}
+    write_evaluation_report(replace(make_inputs(tmp_path), run=run), tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert '<td>background images</td><td class="number">2</td>' in page
+    assert '<td>a_cell</td><td class="number">12</td>' in page
 
 
 def test_a_run_without_records_has_no_curves() -> None:

@@ -53,6 +53,9 @@ class Loader:
     def __init__(self, size: int) -> None:
         self.size = size
 
+    def drawn(self, epoch: int) -> dict[str, float]:
+        return {"drawn/images": 3 * self.size + epoch}
+
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         for update in range(first_step, 3):
             yield make_batch(self.size, torch.Generator().manual_seed(update))
