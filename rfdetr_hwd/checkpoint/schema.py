@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
 
 from rfdetr_hwd.checkpoint.train_state import TrainState
-from rfdetr_hwd.config.validation import Count
+from rfdetr_hwd.config.validation import Count, Finite
 from rfdetr_hwd.data.holdout import HeldOut
 
 FORMAT = 6
@@ -61,6 +61,8 @@ class Record(_Strict):
     training_data: DataIdentity
     validation_data: DataIdentity
     held_out: HeldOut | None = None
+    class_weights: tuple[Finite, ...] | None = None
+    """Of the classification loss, in label order; `None`: no weights."""
     non_finite: tuple[NonFinitePart, ...] | None = None
     """Of each rank, in the bundle of a failed step."""
 

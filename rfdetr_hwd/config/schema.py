@@ -200,6 +200,9 @@ class TrainSection(Section):
     """Patience of early stopping: evaluations without a better AP. `null` disables it."""
     log_every: PositiveInt = 10
     """Optimizer steps between two log records of the loss."""
+    class_weights: dict[str, PositiveFloat] | Literal["balanced"] | None = None
+    """Weights of classes in the classification loss: factors by class name, such as `{crack: 3}`, others 1. `balanced`:
+    the mean number of objects per class over the class's own number."""
     max_hours: PositiveFloat | None = None
     """Save and stop after this many hours, with exit status 124. `--resume` resumes. Leave time for one save."""
     deterministic: bool = False

@@ -12,7 +12,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from rfdetr_hwd.amp import use_ieee_float32
 from rfdetr_hwd.console import is_terminal
+from rfdetr_hwd.model.weighted_loss import paired_iou, weighting_term
 
 _pixel_limit = PIL.Image.MAX_IMAGE_PIXELS
 with warnings.catch_warnings():
@@ -68,6 +69,11 @@ class StockModel:
     def resolution(self) -> int:
         """Input resolution in pixels (square)."""
         return int(self.config.resolution)
+
+    @property
+    def usual_queries(self) -> int:
+        """Queries of the variant, if the configuration sets none."""
+        return int(type(self.config).model_fields["num_queries"].default)
 
     @property
     def resolution_step(self) -> int:
@@ -138,12 +144,18 @@ class DetectionLoss(nn.Module):
 
     Args:
         model: The stock model whose outputs are scored.
+        class_weights: How often an object of each class counts in the classification loss; `None`: once.
     """
 
-    def __init__(self, model: StockModel) -> None:
+    class_weights: Tensor
+
+    def __init__(self, model: StockModel, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         self.criterion, _ = build_criterion_from_config(model.config, _train_config())
         self.criterion.train()
+        if class_weights is not None:
+            self.register_buffer("class_weights", torch.tensor(class_weights))
+            self.criterion.loss_labels = self._weighted_labels  # called in place of its method
 
     def count_boxes(self, targets: Iterable[dict[str, Tensor]]) -> int:
         """Return the number of matched boxes that the loss of these targets is summed over.
@@ -152,6 +164,19 @@ class DetectionLoss(nn.Module):
         """
         groups = 1 if self.criterion.sum_group_losses else self.criterion.group_detr
         return groups * sum(len(target["labels"]) for target in targets)
+
+    def _weighted_labels(
+        self, outputs: dict[str, Tensor], targets: Any, indices: Any, num_boxes: Tensor, **options: Any
+    ) -> dict[str, Tensor]:
+        """Return upstream's classification loss of one layer, with the class weights."""
+        losses: dict[str, Tensor] = type(self.criterion).loss_labels(
+            self.criterion, outputs, targets, indices, num_boxes, **options
+        )
+        matched = options["matched_targets"]
+        logits, boxes = (outputs[name][matched.source_indices] for name in ("pred_logits", "pred_boxes"))
+        overlaps = paired_iou(boxes.detach(), matched.boxes)
+        term = weighting_term(logits, matched.labels, overlaps, self.class_weights, self.criterion.focal_alpha)
+        return {**losses, "loss_ce": losses["loss_ce"] + term / num_boxes}
 
     def forward(
         self, outputs: dict[str, Any], targets: list[dict[str, Tensor]], num_boxes: float

@@ -13,6 +13,7 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.loader import TrainLoader
 from rfdetr_hwd.runtime import distributed
 from rfdetr_hwd.runtime.environment import describe_start
+from rfdetr_hwd.training.class_weights import find_class_weights
 from rfdetr_hwd.training.data import RunData
 from rfdetr_hwd.training.learner import Learner
 
@@ -26,6 +27,7 @@ def describe_model(config: Config, data: RunData) -> Record:
         training_data=_identity(data.train),
         validation_data=_identity(data.val),
         held_out=data.held_out,
+        class_weights=find_class_weights(config.train.class_weights, data.train),
     )
 
 

@@ -30,6 +30,7 @@ from rfdetr_hwd.runtime.launch import num_local_ranks
 from rfdetr_hwd.runtime.random_state import seed_all
 from rfdetr_hwd.training.assignment import prepare_solver
 from rfdetr_hwd.training.auto_batch import choose_micro_batch
+from rfdetr_hwd.training.class_weights import find_class_weights, say_class_weights
 from rfdetr_hwd.training.data import RunData, build_train_loader, read_data
 from rfdetr_hwd.training.description import describe_model, describe_run
 from rfdetr_hwd.training.first_weights import load_first_weights
@@ -82,17 +83,19 @@ def build(config: Config, held_out: HeldOut | None, device: torch.device, stop: 
     # Read the data.
     data = read_data(config, held_out)
     config = with_bit_depth(config, data.train.options.bit_depth)
+    weights = find_class_weights(config.train.class_weights, data.train)
     # Build the model. Its seed makes it the same on every rank.
     seed_all(config.train.seed)
     model = build_network(config, data.train)
     if distributed.is_main():
         say_limits(model, data.train, data.val, config.evaluation.max_dets)
         say_overlap(data.train, data.val)
+        say_class_weights(weights, data.train)
     # Build the loader, the loss and the evaluation. None of them draws random numbers.
     prepare_solver(device)
     quarantine = RunFolder(Path(config.output.dir)).quarantine_file(distributed.rank())
     loader = build_train_loader(config, model, data.train, quarantine, stop.raise_if_requested_here)
-    criterion = DetectionLoss(model.stock).to(device)
+    criterion = DetectionLoss(model.stock, weights).to(device)
     evaluation = Evaluation.build(model, data.val, config, device)
     return Built(config, data, model, loader, criterion, evaluation, device, stop)
 

@@ -141,6 +141,32 @@ def test_a_finite_update_is_not_reported_as_reproduced(
     refused(cli("checkpoint", "replay", halfway / "non-finite" / "step-00000007"), 1, "the failure was not reproduced")
 
 
+@pytest.mark.slow
+def test_a_replay_has_the_class_weights_of_the_run(
+    cli: Run, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All loss terms are finite here, and the replayed ones are equal to the last digit."""
+    forward = DetectionLoss.forward
+
+    def broken(self: DetectionLoss, *arguments: object, **options: object) -> object:
+        loss, terms = forward(self, *arguments, **options)
+        return loss * float("nan"), terms
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DetectionLoss, "forward", broken)
+        options = [f"output.dir={tmp_path / 'run'}", "train.class_weights=balanced"]
+        refused(cli("train", "--config", config_file, *options), 1, "non-finite")
+    folder = tmp_path / "run" / "non-finite" / "step-00000001"
+    record = open_checkpoint(folder).record
+    assert record.class_weights is not None
+    assert len({*record.class_weights, 1.0}) > 1
+    (found,) = record.non_finite or ()
+    result = cli("checkpoint", "replay", folder)
+    for name, value in found.terms.items():
+        (row,) = [line for line in result.stdout.splitlines() if f" {name} " in line]
+        assert row.count(value) >= 2, row
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "parts"),
     [

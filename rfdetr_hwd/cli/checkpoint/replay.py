@@ -27,7 +27,8 @@ def replay(path: Annotated[Path, typer.Argument(help="Directory in RUN/non-finit
     model = load_model(config.model, config.downsample, class_names, checkpoint.weights("raw"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prepare_solver(device)
-    network, criterion = model.network.to(device).train(), DetectionLoss(model.stock).to(device)
+    network = model.network.to(device).train()
+    criterion = DetectionLoss(model.stock, checkpoint.record.class_weights).to(device)
 
     # Replay the step, without the optimizer
     try:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rfdetr_hwd.model.rfdetr import build_stock_model
+from rfdetr_hwd.model.rfdetr import build_postprocess, build_stock_model
 from rfdetr_hwd.training.limits import say_ap_limit, say_limits
 
 
@@ -23,8 +23,9 @@ def split(name: str, objects: list[list[int]]) -> SimpleNamespace:
 
 
 def model(num_queries: int, num_select: int, num_proposals: int = 500) -> SimpleNamespace:
-    config = SimpleNamespace(num_queries=num_queries, num_select=num_select)
-    return SimpleNamespace(stock=SimpleNamespace(config=config, num_proposals=num_proposals, resolution=64))
+    config = SimpleNamespace(num_queries=num_queries, num_select=num_select, group_detr=13)
+    stock = SimpleNamespace(config=config, num_proposals=num_proposals, resolution=64, usual_queries=300)
+    return SimpleNamespace(stock=stock)
 
 
 def test_too_many_objects_are_told_with_what_to_set(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +40,23 @@ def test_too_many_objects_are_told_with_what_to_set(capsys: pytest.CaptureFixtur
     assert f"(up to 12): 1. {advice}" in capsys.readouterr().out
     say_limits(model(12, 12), train, val, None)
     assert capsys.readouterr().out == ""
+
+
+def test_the_cost_of_more_queries_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    say_limits(model(1000, 1000, num_proposals=2000), split("train", [[0]]), split("valid", [[0]]), None)
+    assert capsys.readouterr().out == (
+        "model.num_queries=1000 instead of 300: in each image a decoder layer compares 1,000,000 pairs of queries "
+        "instead of 90,000, in training 13 times as many (model.group_detr). The loss matches 13,000 queries to the "
+        "objects instead of 3,900. If memory is short, lower model.group_detr or train.micro_batch\n"
+    )
+
+
+def test_a_thousand_queries_find_a_thousand_objects() -> None:
+    stock = build_stock_model("nano", 2, resolution=512, projector_scale=["P4", "P5"], num_queries=1000, group_detr=1)
+    assert stock.usual_queries == 300
+    outputs = stock.network.eval()(torch.zeros(1, 3, 512, 512))
+    (found,) = build_postprocess(stock)(outputs, torch.tensor([[[512.0, 512.0], [512.0, 512.0]]]))
+    assert len(found["scores"]) == 1000
 
 
 def test_queries_without_a_proposal_are_told(capsys: pytest.CaptureFixture[str]) -> None:
