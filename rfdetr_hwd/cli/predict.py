@@ -1,4 +1,4 @@
-"""`rfdetr-hwd predict`: detect objects in images."""
+"""`rfdetr-hwd predict`: detect objects in images and videos."""
 
 import sys
 from contextlib import suppress
@@ -29,7 +29,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="SOURCE... [KEY=VALUE]...",
-            help="Images, directories, globs, URLs of images, or - for a list on stdin; then configuration overrides.",
+            help="Images, videos, directories, globs, URLs, the number of a camera, - for a list on stdin; overrides.",
         ),
     ],
     weights: WeightsPath,
@@ -56,9 +56,9 @@ def predict(
         Path | None, typer.Option(help="COCO annotations whose ids coco then has, in a file for `report`.")
     ] = None,
 ) -> None:
-    """Detect objects in images, and draw or list them.
+    """Detect objects in images and videos, and draw or list them.
 
-    Images that cannot be read are reported and skipped, and the exit status is 1.
+    What cannot be read is reported and skipped, and the exit status is 1.
     """
     from rfdetr_hwd.data.coco.ground_truth import read_annotations
     from rfdetr_hwd.detector import Detector
@@ -88,24 +88,27 @@ def predict(
 
     # Report how images with more than 8 bits are read, the detections and the failures
     _say_bit_depth(detector, found)
+    has_videos = any(source.kind == "video" for source in found)
+    images = "images and videos" if has_videos else "images"
     if not outputs.frames:
-        raise PredictionError(f"none of the {len(found)} images can be decoded: see the messages above")
-    counts = f"{outputs.detections} detections in {outputs.frames} of {len(found)} images"
+        raise PredictionError(f"none of the {len(found)} {images} can be decoded: see the messages above")
+    where = f"{outputs.frames} frames" if has_videos else f"{outputs.frames} of {len(found)} images"
+    counts = f"{outputs.detections} detections in {where}"
     say(f"{counts} with {detector.weights} weights, {_describe_threshold(detector, wanted)}")
     for name, path in outputs.files.items():
         say(f"{name}: {path}")
     if outputs.failed:
-        failed = f"{outputs.failed} of {len(found)} images could not be read or written"
+        failed = f"{len(outputs.failed)} of {len(found)} {images} could not be read or written"
         raise PredictionError(f"{failed}: see the messages above")
 
 
 def _find_all(finder: "Finder", sources: "Sequence[Source]", outputs: "Outputs") -> None:
     """Find the objects of all sources and write them, with a progress bar on a terminal."""
     from rfdetr_hwd.console import watch
-    from rfdetr_hwd.prediction.frames import in_batches, read_frames
+    from rfdetr_hwd.prediction.frames import count_all, in_batches, read_frames
 
     frames = read_frames(sources, finder.detector.options, outputs.skip)
-    for batch in in_batches(watch("detecting", len(sources), frames)):
+    for batch in in_batches(watch("detecting", count_all(sources), frames)):
         for frame, detections in zip(batch, finder.find([frame.image for frame in batch]), strict=True):
             outputs.add(frame, detections)
 

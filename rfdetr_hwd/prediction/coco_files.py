@@ -11,9 +11,8 @@ import supervision as sv
 
 from rfdetr_hwd.console import say
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.prediction.frames import Frame
+from rfdetr_hwd.prediction.frame import Frame
 from rfdetr_hwd.prediction.growing_file import GrowingFile
-from rfdetr_hwd.prediction.sources import Source
 
 _CHUNK = 1 << 20
 
@@ -36,7 +35,7 @@ class CocoWriter:
 
     def add(self, frame: Frame, detections: sv.Detections) -> None:
         """Write an image and its annotations."""
-        entry: dict[str, Any] = {"id": self._num_images + 1, "file_name": frame.source.place.as_posix()}
+        entry: dict[str, Any] = {"id": self._num_images + 1, "file_name": frame.place.as_posix()}
         entry |= {"width": frame.image.width, "height": frame.image.height}
         annotations = [
             {
@@ -91,7 +90,7 @@ class ResultsWriter:
 
     def add(self, frame: Frame, detections: sv.Detections) -> None:
         """Write the results of an image, if it is one of the dataset. Classes that the dataset lacks have none."""
-        image_id = self._find(frame.source)
+        image_id = self._find(frame.place)
         if image_id is None or image_id in self._found:
             self._num_unknown += 1
             return
@@ -113,9 +112,8 @@ class ResultsWriter:
             say(f"images of the ground truth without results: {missing} of {len(self._by_path)}")
         return {"COCO results": self._file.path}
 
-    def _find(self, source: Source) -> int | None:
-        place = source.place.as_posix()
-        return self._by_path.get(place, self._by_name.get(source.place.name))
+    def _find(self, place: Path) -> int | None:
+        return self._by_path.get(place.as_posix(), self._by_name.get(place.name))
 
 
 def _rows(detections: sv.Detections) -> Iterator[tuple[int, list[float], float]]:

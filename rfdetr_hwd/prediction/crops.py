@@ -7,7 +7,7 @@ from pathlib import Path
 
 import supervision as sv
 
-from rfdetr_hwd.prediction.frames import Frame
+from rfdetr_hwd.prediction.frame import Frame
 
 _QUALITY = 95  # of the JPEG files
 
@@ -28,7 +28,7 @@ class CropWriter:
 
     def add(self, frame: Frame, detections: sv.Detections) -> None:
         """Write the crops of an image. A box without a pixel has none."""
-        place, image = frame.source.place, frame.image
+        place, image = frame.place, frame.image
         for number, (box, label) in enumerate(zip(detections.xyxy, detections.class_id, strict=True), 1):
             left, top = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
             right, bottom = min(image.width, math.ceil(box[2])), min(image.height, math.ceil(box[3]))

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import PIL.Image
@@ -10,39 +9,39 @@ import PIL.Image
 from rfdetr_hwd.curation.fetch import fetch
 from rfdetr_hwd.data.images import MAX_FILE_BYTES, ImageError, ReadOptions, read_image
 from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.prediction.frame import Frame
 from rfdetr_hwd.prediction.sources import Source
+from rfdetr_hwd.prediction.video import count_frames, read_video
 
 _BATCH = 8
 _BATCH_PIXELS = 1 << 24
 """Limits of images and pixels that are decoded at once, which bound the memory."""
 
 
-@dataclass(frozen=True)
-class Frame:
-    """An image to find objects in.
-
-    Attributes:
-        source: Where it is from.
-        image: RGB image.
-    """
-
-    source: Source
-    image: PIL.Image.Image
-
-
-def read_frames(sources: Iterable[Source], options: ReadOptions, skip: Callable[[UserError], None]) -> Iterator[Frame]:
-    """Yield the images of the sources, in order, one at a time.
+def read_frames(
+    sources: Iterable[Source], options: ReadOptions, skip: Callable[[Source, UserError], None]
+) -> Iterator[Frame]:
+    """Yield the images of the sources and the frames of videos, in order, one at a time.
 
     Args:
-        sources: Images.
+        sources: Images and videos.
         options: How image files are read.
-        skip: Receives the error of each source that cannot be read.
+        skip: Receives each source, with the error, that cannot be read, or not to its end.
     """
     for source in sources:
         try:
-            yield Frame(source, _read_still(source, options))
+            if source.kind == "video":
+                yield from read_video(source)
+            else:
+                yield Frame(source, _read_still(source, options))
         except UserError as error:
-            skip(error)
+            skip(source, error)
+
+
+def count_all(sources: Iterable[Source]) -> int | None:
+    """Return how many images and frames the sources have; `None` if a video does not say."""
+    counts = [count_frames(source) if source.kind == "video" else 1 for source in sources]
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def in_batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import supervision as sv
 
-from rfdetr_hwd.prediction.frames import Frame
+from rfdetr_hwd.prediction.frame import Frame
 from rfdetr_hwd.prediction.growing_file import GrowingFile
 from rfdetr_hwd.prediction.pictures import picture_path
 
-_COLUMNS = ("image", "class", "score", "x1", "y1", "x2", "y2")
+_COLUMNS = ("image", "frame", "seconds", "class", "score", "x1", "y1", "x2", "y2")
 
 
 class JsonWriter:
@@ -29,8 +29,10 @@ class JsonWriter:
         self._separator = "\n"
 
     def add(self, frame: Frame, detections: sv.Detections) -> None:
-        """Write the entry of an image."""
+        """Write the entry of an image, or of a frame of a video."""
         entry: dict[str, Any] = {"image": frame.source.name}
+        if frame.moment is not None:
+            entry = {"video": frame.source.name, "frame": frame.moment.index, "seconds": round(frame.moment.seconds, 6)}
         if self._with_pictures:
             entry["picture"] = str(picture_path(self._out, frame))
         rows = zip(detections["class_name"], detections.confidence.tolist(), detections.xyxy.tolist(), strict=True)
@@ -53,7 +55,8 @@ class CsvWriter:
     def add(self, frame: Frame, detections: sv.Detections) -> None:
         """Write a row for each detection of an image."""
         columns = (detections["class_name"], detections.confidence.tolist(), detections.xyxy.tolist())
-        rows = [(frame.source.name, name, score, *box) for name, score, box in zip(*columns, strict=True)]
+        when = ("", "") if frame.moment is None else (frame.moment.index, round(frame.moment.seconds, 6))
+        rows = [(frame.source.name, *when, name, score, *box) for name, score, box in zip(*columns, strict=True)]
         self._file.append(_to_csv(rows))
 
     def close(self) -> dict[str, Path]:

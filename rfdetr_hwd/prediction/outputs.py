@@ -13,9 +13,10 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.prediction.coco_files import CocoWriter, ResultsWriter
 from rfdetr_hwd.prediction.crops import CropWriter
-from rfdetr_hwd.prediction.frames import Frame
+from rfdetr_hwd.prediction.frame import Frame
 from rfdetr_hwd.prediction.lists import CsvWriter, JsonWriter
 from rfdetr_hwd.prediction.pictures import PictureWriter
+from rfdetr_hwd.prediction.sources import Source
 from rfdetr_hwd.prediction.yolo_labels import YoloWriter
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -56,7 +57,7 @@ class Outputs(AbstractContextManager["Outputs"]):
     Attributes:
         frames: Images that were added.
         detections: Detections in them.
-        failed: Images that could not be read or written.
+        failed: Names of the sources that could not be read or written, or not as a whole.
         files: After the block, the files by what they are called.
     """
 
@@ -65,7 +66,8 @@ class Outputs(AbstractContextManager["Outputs"]):
     ) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self._writers = [FORMATS[name](out, class_names, formats, data) for name in formats]
-        self.frames = self.detections = self.failed = 0
+        self.frames = self.detections = 0
+        self.failed: set[str] = set()
         self.files: dict[str, Path] = {}
 
     def __enter__(self) -> Self:
@@ -76,13 +78,13 @@ class Outputs(AbstractContextManager["Outputs"]):
             for writer in reversed(self._writers):
                 stack.callback(self._close, writer)
 
-    def skip(self, reason: Exception) -> None:
-        """Report why an image is skipped, and count it."""
+    def skip(self, source: Source, reason: Exception) -> None:
+        """Report why a source, or the rest of it, is skipped."""
         say(f"skipped: {reason}")
-        self.failed += 1
+        self.failed.add(source.name)
 
     def add(self, frame: Frame, detections: sv.Detections) -> None:
-        """Write the detections of an image. A file that cannot be written is reported, and counted once an image.
+        """Write the detections of an image. A file that cannot be written is reported, once a source.
 
         Raises:
             OSError: Nothing can be written any more, as on a full disk.
@@ -95,9 +97,9 @@ class Outputs(AbstractContextManager["Outputs"]):
                 if error.errno in _FULL:
                     raise
                 reasons.append(error.strerror or str(error))
-        if reasons:
-            say(f"not written: {frame.source.name}: {reasons[0]}")
-            self.failed += 1
+        if reasons and frame.source.name not in self.failed:
+            say(f"not written: {frame.name}: {reasons[0]}")
+            self.failed.add(frame.source.name)
         self.frames += 1
         self.detections += len(detections)
 

@@ -7,7 +7,7 @@ import numpy as np
 import supervision as sv
 
 from rfdetr_hwd.files import replace_text
-from rfdetr_hwd.prediction.frames import Frame
+from rfdetr_hwd.prediction.frame import Frame
 
 
 class YoloWriter:
@@ -29,10 +29,11 @@ class YoloWriter:
         Raises:
             FileExistsError: Another image has the same name but for its suffix, and so the same label file.
         """
-        path = self._out / "labels" / frame.source.place.with_suffix(".txt")
+        path = self._out / "labels" / frame.place.with_suffix(".txt")
         if path in self._written:
             raise FileExistsError(f"another image has the YOLO labels {path}")
-        self._written.add(path)
+        if frame.moment is None:  # frames are numbered, and may be too many to remember
+            self._written.add(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         size = np.array([frame.image.width, frame.image.height])
         corners = detections.xyxy.reshape(-1, 2, 2) / size

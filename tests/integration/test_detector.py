@@ -2,8 +2,10 @@
 
 import json
 import weakref
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import PIL.Image
 import pytest
@@ -18,6 +20,7 @@ from rfdetr_hwd.evaluation.results import read_results
 from rfdetr_hwd.prediction import frames
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
+from tests.unit.prediction.videos import write_video
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +144,23 @@ def test_predict_takes_several_sources_and_writes_several_formats(
     )
     refused(cli("predict", first, "--weights", trained, "--ground-truth", truth), 2, "--format coco")
     refused(cli("predict", "model.num_select=25", "--weights", trained), 2, "there is no image")
+
+
+def test_predict_draws_every_frame_of_a_video(cli: Run, trained: Path, tmp_path: Path) -> None:
+    """And names the one that is none."""
+    write_video(tmp_path / "films" / "a.mkv", range(11), Fraction(1, 12))
+    (tmp_path / "films" / "b.mp4").write_bytes(b"broken")
+    PIL.Image.new("RGB", (40, 30)).save(tmp_path / "films" / "c.png")
+    options = ("--weights", trained, "--threshold", 0.0, "--out", tmp_path / "out")
+    result = cli("predict", tmp_path / "films", *options)
+    refused(result, 1, "1 of 3 images and videos could not be read or written")
+    assert f"skipped: cannot open the video {tmp_path / 'films' / 'b.mp4'}: Invalid data" in result.stdout
+    assert f"{12 * 10} detections in 12 frames" in result.stdout
+    entries = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [entry.get("frame") for entry in entries] == [*range(11), None]
+    with av.open(str(tmp_path / "out" / "a.mkv.mp4")) as container:
+        assert container.streams.video[0].average_rate == 12
+        assert sum(1 for _ in container.decode(video=0)) == 11
 
 
 def test_predict_holds_few_images_at_once(

@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import supervision as sv
 
-from rfdetr_hwd.prediction.frames import Frame
+from rfdetr_hwd.prediction.frame import Frame
 from rfdetr_hwd.prediction.sources import Source
 
 CLASS_NAMES = ("cat", "dog/puppy")

@@ -12,7 +12,8 @@ import pytest
 from rfdetr_hwd.data.images import USUAL
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.prediction import frames
-from rfdetr_hwd.prediction.frames import Frame, in_batches, read_frames
+from rfdetr_hwd.prediction.frame import Frame
+from rfdetr_hwd.prediction.frames import in_batches, read_frames
 from rfdetr_hwd.prediction.sources import Source, find_sources
 
 
@@ -36,16 +37,17 @@ def test_images_of_urls_are_read_and_errors_name_them(tmp_path: Path, server: st
     PIL.Image.new("RGB", (5, 4), "blue").save(tmp_path / "blue.png")
     names = ["red.png?key=secret", "page.png", "gone.png?key=secret"]
     sources = find_sources([f"{server}/{name}" for name in names] + [str(tmp_path / "blue.png")], tmp_path / "out")
-    errors: list[UserError] = []
-    read = list(read_frames(sources, USUAL, errors.append))
+    errors: list[tuple[Source, UserError]] = []
+    read = list(read_frames(sources, USUAL, lambda *skipped: errors.append(skipped)))
     assert [(frame.source.name, frame.image.size) for frame in read] == [
         (f"{server}/red.png", (3, 2)),
         (str(tmp_path / "blue.png"), (5, 4)),
     ]
     assert read[0].image.getpixel((0, 0)) == (255, 0, 0)
-    assert str(errors[0]).startswith(f"cannot decode {server}/page.png: it is not an image")
-    assert str(errors[1]) == f"cannot download {server}/gone.png: the server answers 404"
-    assert "secret" not in str(errors)
+    assert str(errors[0][1]).startswith(f"cannot decode {server}/page.png: it is not an image")
+    assert str(errors[1][1]) == f"cannot download {server}/gone.png: the server answers 404"
+    assert "secret" not in str([error for _, error in errors])
+    assert [source for source, _ in errors] == sources[1:3]
 
 
 def still(width: int, height: int) -> Frame:

@@ -35,7 +35,7 @@ def files(out: Path) -> set[str]:
 
 def test_json_and_csv_have_each_detection(tmp_path: Path) -> None:
     outputs = write(tmp_path, "json", "csv")
-    assert (outputs.frames, outputs.detections, outputs.failed) == (3, 3, 0)
+    assert (outputs.frames, outputs.detections, outputs.failed) == (3, 3, set())
     assert files(tmp_path) == {"detections.json", "detections.csv"}
     cat = {"class": "cat", "score": 0.75, "box_xyxy": [10, 5, 30, 15]}
     dog = {"class": "dog/puppy", "score": 0.5, "box_xyxy": [-1, 0, 8.5, 20.5]}
@@ -46,10 +46,10 @@ def test_json_and_csv_have_each_detection(tmp_path: Path) -> None:
     ]
     rows = list(csv.reader((tmp_path / "detections.csv").open()))
     assert rows == [
-        ["image", "class", "score", "x1", "y1", "x2", "y2"],
-        ["photos/a.jpg", "cat", "0.75", "10.0", "5.0", "30.0", "15.0"],
-        ["photos/a.jpg", "dog/puppy", "0.5", "-1.0", "0.0", "8.5", "20.5"],
-        ["photos/more/a.jpg", "cat", "0.75", "10.0", "5.0", "30.0", "15.0"],
+        ["image", "frame", "seconds", "class", "score", "x1", "y1", "x2", "y2"],
+        ["photos/a.jpg", "", "", "cat", "0.75", "10.0", "5.0", "30.0", "15.0"],
+        ["photos/a.jpg", "", "", "dog/puppy", "0.5", "-1.0", "0.0", "8.5", "20.5"],
+        ["photos/more/a.jpg", "", "", "cat", "0.75", "10.0", "5.0", "30.0", "15.0"],
     ]
 
 
@@ -117,7 +117,7 @@ def test_yolo_labels_are_relative_to_the_image(tmp_path: Path, capsys: pytest.Ca
     )
     assert (tmp_path / "labels/more/b.txt").read_text() == ""
     assert (tmp_path / "classes.txt").read_text() == "cat\ndog/puppy\n"
-    assert (outputs.failed, outputs.frames) == (1, 3)
+    assert (outputs.failed, outputs.frames) == ({"photos/a.png"}, 3)
     assert "not written: photos/a.png: another image has the YOLO labels" in capsys.readouterr().out
 
 
@@ -168,7 +168,7 @@ def test_a_full_disk_costs_the_last_image_alone(tmp_path: Path, limit: int) -> N
     coco = json.loads((tmp_path / "coco.json").read_text())
     assert done > 0
     assert {len(entries), len(rows) - 1, len(coco["annotations"])} <= {done, done + 1}
-    assert all(len(row) == 7 for row in rows)
+    assert all(len(row) == 9 for row in rows)
     assert files(tmp_path) == {"detections.json", "detections.csv", "coco.json"}
 
 
