@@ -11,15 +11,13 @@ timed: `evaluate_s`, from there to the metrics (reading the annotations, buildin
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
+
+from beside_upstream import add_options, make_images, run_child, write_record
 
 SETTINGS = ("resolution", "batch", "queries", "workers", "threads")
 
@@ -32,54 +30,31 @@ def main() -> None:
         print(json.dumps(measured))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        arguments.data = arguments.data or make_images(Path(scratch) / "data", arguments.images)
+        arguments.data = arguments.data or make_images(Path(scratch) / "data", valid=arguments.images)
         arguments.weights = Path(scratch) / "weights.pt"
         save_weights(arguments)
         kinds = ["ours", *(["upstream"] if arguments.upstream_python else [])]
         runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
         for _ in range(arguments.rounds):
             for kind in kinds:
-                runs[kind].append(run_child(kind, arguments))
+                options = {name: getattr(arguments, name) for name in (*SETTINGS, "data", "weights")}
+                runs[kind].append(run_child(kind, __file__, options, arguments.upstream_python))
                 print(kind, json.dumps(runs[kind][-1]), flush=True)
-    report(runs, arguments)
+    write_record("evaluation", arguments, ("images", *SETTINGS), runs, compare(runs))
 
 
 def read_arguments() -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="directory of the dated JSON file")
-    parser.add_argument("--upstream-python", help="Python that has rfdetr[train]")
-    parser.add_argument("--data", type=Path, help="Roboflow COCO dataset; default: built-in images of 640x480")
+    add_options(parser)
     parser.add_argument("--images", type=int, default=128, help="validation images of the built-in dataset")
     parser.add_argument("--resolution", type=int, default=384)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="torch's threads; default: its own choice")
-    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def make_images(root: Path, images: int) -> Path:
-    """Write the built-in dataset with images of 640x480."""
-    from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
-
-    write_shapes(root, ShapesSpec(train=8, valid=images, test=8, width=640, height=480, max_objects=6))
-    return root
-
-
-def run_child(kind: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure one kind in a process of its own."""
-    python = arguments.upstream_python if kind == "upstream" else sys.executable
-    options = [f"--child={kind}", f"--data={arguments.data}", f"--weights={arguments.weights}"]
-    options += [f"--{name}={getattr(arguments, name)}" for name in SETTINGS]
-    result = subprocess.run([python, __file__, *options], capture_output=True, text=True)
-    if result.returncode:
-        raise SystemExit(f"{kind} failed:\n{result.stdout[-3000:]}{result.stderr[-3000:]}")
-    measured: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return measured
 
 
 def our_config(arguments: argparse.Namespace) -> Any:
@@ -198,37 +173,18 @@ def measure_upstream(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def report(runs: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace) -> None:
-    """Write the dated file, and print the ratios as the last line."""
-    from rfdetr_hwd.runtime.environment import describe_environment
-
+def compare(runs: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """Return upstream's median seconds over ours."""
     medians = {
         kind: {name: statistics.median(run[name] for run in of_kind) for name in ("evaluate_s", "pass_s")}
         for kind, of_kind in runs.items()
     }
     spans = {"ratio_to_upstream": "evaluate_s", "pass_ratio_to_upstream": "pass_s"}
-    ratios = {
+    return {
         ratio: round(medians["upstream"][name] / medians["ours"][name], 3)
         for ratio, name in spans.items()
         if "upstream" in medians
     }
-    environment = describe_environment()
-    where = "cuda" if environment["devices"] else "cpu"
-    options = " ".join(f"--{name} {getattr(arguments, name)}" for name in ("images", *SETTINGS, "rounds"))
-    content = {
-        "command": f"python scripts/bench_evaluation.py --upstream-python VENV/bin/python {options}",
-        "date": date.today().isoformat(),
-        "machine": environment["devices"][0]["name"] if environment["devices"] else f"{platform.machine()} CPU",
-        "settings": {name: getattr(arguments, name) for name in SETTINGS},
-        "environment": environment,
-        "runs": runs,
-        "ratios": ratios,
-    }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"evaluation-{date.today().isoformat()}-{where}.json"
-    path.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    print(f"written: {path}")
-    print(json.dumps(ratios))
 
 
 if __name__ == "__main__":

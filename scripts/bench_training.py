@@ -2,28 +2,33 @@
 
 python scripts/bench_training.py --upstream-python VENV/bin/python --out benchmarks
 
-Upstream's trainer needs `rfdetr[train]`, which pins other versions, so another Python runs it. Without one it is
-skipped. Every run has its own process, and the kinds alternate. A step is the time from the end of one optimizer step
-to the end of the next, loading included; the median is over the steps after `--warmup`. The last line is the ratios as
-JSON: `step_ratio`, `memory_ratio` and `first_step_ratio` to upstream, for hwd and conv3x3.
+Upstream's trainer needs `rfdetr[train]`, which pins other versions, so another Python runs it, at its defaults and, on
+a GPU, also with what makes it fastest. Every run has its own process, and the kinds alternate. A step is the time from
+the end of one optimizer step to the end of the next, loading included; the median is over the steps after `--warmup`.
+Its parts are those of the host: on a GPU they show where kernels are queued, not where they run. `last_loss` is the
+mean training loss of the last ten steps, after the same number of images. The last line is the ratios as JSON:
+`step_ratio`, `memory_ratio` and `first_step_ratio` to upstream, for hwd and conv3x3.
 
-`rfdetr-hwd benchmark train` shows the parts of a step.
+`rfdetr-hwd benchmark train` shows the parts of a step of this package.
 """
 
 import argparse
 import json
-import platform
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from datetime import date
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from beside_upstream import add_options, make_images, run_child, write_record
+
 OURS = ("hwd", "conv3x3")
+SETTINGS = ("resolution", "batch", "queries", "groups", "workers", "epochs", "warmup")
+PARTS = ("forward", "loss", "backward", "optimizer", "rest")
+"""Parts of a step: `backward` holds clipping, `rest` EMA, logging and the wait for images."""
+LAST_STEPS = 10
 
 
 def main() -> None:
@@ -33,22 +38,24 @@ def main() -> None:
         print(json.dumps(measure(arguments)))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        arguments.data = arguments.data or make_images(Path(scratch) / "data", arguments)
-        kinds = [*OURS, *(["upstream"] if arguments.upstream_python else [])]
+        arguments.data = arguments.data or make_images(Path(scratch) / "data", train=arguments.images)
+        kinds = [*OURS, *upstream_kinds(arguments.upstream_python)]
         runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
         for _ in range(arguments.rounds):
             for kind in kinds:
-                runs[kind].append(run_child(kind, arguments, Path(scratch)))
+                options = {name: getattr(arguments, name) for name in (*SETTINGS, "data")}
+                options["run_dir"] = tempfile.mkdtemp(dir=scratch)
+                started = time.time()
+                child = run_child(kind, __file__, options, arguments.upstream_python)
+                runs[kind].append(summarise(child, started, arguments))
                 print(kind, json.dumps(runs[kind][-1]), flush=True)
-    report(runs, arguments)
+    write_record("training", arguments, ("images", *SETTINGS), runs, compare(runs))
 
 
 def read_arguments() -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="directory of the dated JSON file")
-    parser.add_argument("--upstream-python", help="Python that has rfdetr[train]")
-    parser.add_argument("--data", type=Path, help="Roboflow COCO dataset; default: built-in images of 640x480")
+    add_options(parser)
     parser.add_argument("--images", type=int, default=320, help="training images of the built-in dataset")
     parser.add_argument("--resolution", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8)
@@ -56,33 +63,16 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--groups", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--warmup", type=int, default=5, help="steps that are not counted")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--run-dir", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def make_images(root: Path, arguments: argparse.Namespace) -> Path:
-    """Write the built-in dataset with images of 640x480."""
-    from rfdetr_hwd.curation.shapes import ShapesSpec, write_shapes
+def upstream_kinds(python: str | None) -> list[str]:
+    """Return the kinds of upstream that can be measured. What makes it fastest, `compile`, is for GPUs alone."""
+    import torch
 
-    write_shapes(root, ShapesSpec(train=arguments.images, valid=8, test=8, width=640, height=480, max_objects=6))
-    return root
-
-
-def run_child(kind: str, arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """Measure one kind in a process of its own."""
-    python = arguments.upstream_python if kind == "upstream" else sys.executable
-    run_dir = Path(tempfile.mkdtemp(dir=scratch))
-    options = [f"--child={kind}", f"--run-dir={run_dir}", f"--data={arguments.data}"]
-    for name in ("resolution", "batch", "queries", "groups", "workers", "epochs", "warmup"):
-        options.append(f"--{name}={getattr(arguments, name)}")
-    started = time.time()
-    result = subprocess.run([python, __file__, *options], capture_output=True, text=True)
-    if result.returncode:
-        raise SystemExit(f"{kind} failed:\n{result.stdout[-3000:]}{result.stderr[-3000:]}")
-    return summarise(json.loads(result.stdout.splitlines()[-1]), started, arguments)
+    return [] if not python else ["upstream", *(["upstream-best"] if torch.cuda.is_available() else [])]
 
 
 def summarise(child: dict[str, Any], started: float, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -100,6 +90,8 @@ def summarise(child: dict[str, Any], started: float, arguments: argparse.Namespa
         "images_per_second_mean": round(arguments.batch * len(steps) / sum(steps), 2),
         "peak_bytes": child["peak_bytes"],
         "first_step_s": round(ends[0] - started, 3),
+        "parts_s": {part: round(statistics.median(child["parts"][part][arguments.warmup :]), 5) for part in PARTS},
+        "last_loss": round(statistics.mean(child["losses"][-LAST_STEPS:]), 4),
     }
 
 
@@ -109,14 +101,57 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     It needs nothing of this package: the Python of upstream's trainer may not have it.
     """
     import torch
-    from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    ends: list[float] = []
-    register_optimizer_step_post_hook(lambda *_: ends.append(time.time()))
-    (train_upstream if arguments.child == "upstream" else train_ours)(arguments)
+    watch = watch_steps()
+    (train_upstream if arguments.child.startswith("upstream") else train_ours)(arguments)
     on_gpu = torch.cuda.is_available()
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"ends": ends, "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident}
+    watch["losses"] = [float(loss) for loss in watch["losses"]]
+    return {**watch, "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident}
+
+
+def watch_steps() -> dict[str, Any]:
+    """Return what every step adds to: when it ended, the seconds of its parts, and its loss.
+
+    The network and the criterion are upstream's in all kinds. One micro-batch a step is supposed.
+    """
+    from rfdetr.models.criterion import SetCriterion
+    from rfdetr.models.lwdetr import LWDETR
+    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+    watch: dict[str, Any] = {"ends": [], "parts": defaultdict(list), "losses": []}
+    forward, loss = LWDETR.forward, SetCriterion.forward
+    last = [time.time()]
+
+    def end_part(part: str) -> None:
+        now = time.time()
+        watch["parts"][part].append(now - last[0])
+        last[0] = now
+
+    def timed_forward(network: Any, *inputs: Any, **named: Any) -> Any:
+        if network.training:
+            end_part("rest")
+        outputs = forward(network, *inputs, **named)
+        if network.training:
+            end_part("forward")
+        return outputs
+
+    def timed_loss(criterion: Any, *inputs: Any, **named: Any) -> Any:
+        losses = loss(criterion, *inputs, **named)
+        if criterion.training:
+            weights = criterion.weight_dict
+            watch["losses"].append(sum(losses[name].detach() * weights[name] for name in losses if name in weights))
+            end_part("loss")
+        return losses
+
+    def end_step(*_: Any) -> None:
+        end_part("optimizer")
+        watch["ends"].append(last[0])
+
+    LWDETR.forward, SetCriterion.forward = timed_forward, timed_loss
+    register_optimizer_step_pre_hook(lambda *_: end_part("backward"))
+    register_optimizer_step_post_hook(end_step)
+    return watch
 
 
 def train_ours(arguments: argparse.Namespace) -> None:
@@ -143,10 +178,11 @@ def train_ours(arguments: argparse.Namespace) -> None:
 
 
 def train_upstream(arguments: argparse.Namespace) -> None:
-    """Train with upstream's trainer at its defaults, except for the settings that must be equal."""
+    """Train with upstream's trainer at its defaults, or its fastest, except for the settings that must be equal."""
     from rfdetr import RFDETRNano
 
     model = RFDETRNano(
+        compile=arguments.child == "upstream-best",
         pretrain_weights=None,
         projector_scale=["P4", "P5"],
         num_queries=arguments.queries,
@@ -172,44 +208,21 @@ def train_upstream(arguments: argparse.Namespace) -> None:
     )
 
 
-def report(runs: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace) -> None:
-    """Write the dated file, and print the ratios as the last line."""
-    from rfdetr_hwd.runtime.environment import describe_environment
-
+def compare(runs: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
+    """Return the ratios of our medians to each of upstream's."""
+    names = {"step_ratio": "step_s", "memory_ratio": "peak_bytes", "first_step_ratio": "first_step_s"}
     medians = {
-        kind: {name: statistics.median(run[name] for run in of_kind) for name in of_kind[0]}
+        kind: {name: statistics.median(run[name] for run in of_kind) for name in names.values()}
         for kind, of_kind in runs.items()
     }
-    ratios = {
-        kind: {
-            ratio: round(medians[kind][name] / medians["upstream"][name], 3)
-            for ratio, name in (
-                ("step_ratio", "step_s"),
-                ("memory_ratio", "peak_bytes"),
-                ("first_step_ratio", "first_step_s"),
-            )
+    return {
+        f"{kind}{other.removeprefix('upstream')}": {
+            ratio: round(medians[kind][name] / medians[other][name], 3) for ratio, name in names.items()
         }
+        for other in ("upstream", "upstream-best")
         for kind in OURS
-        if "upstream" in medians
+        if other in medians
     }
-    environment = describe_environment()
-    where = "cuda" if environment["devices"] else "cpu"
-    machine = environment["devices"][0]["name"] if environment["devices"] else f"{platform.machine()} CPU"
-    settings = {name: getattr(arguments, name) for name in ("resolution", "batch", "queries", "groups", "workers")}
-    content = {
-        "command": "python " + " ".join(sys.argv),
-        "date": date.today().isoformat(),
-        "machine": machine,
-        "settings": settings,
-        "environment": environment,
-        "runs": runs,
-        "ratios": ratios,
-    }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"training-{date.today().isoformat()}-{where}.json"
-    path.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    print(f"written: {path}")
-    print(json.dumps(ratios))
 
 
 if __name__ == "__main__":

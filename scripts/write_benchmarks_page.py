@@ -72,18 +72,28 @@ def saving(measured: Mapping[str, Any]) -> Iterator[str]:
 
 
 def training(measured: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the table of training steps beside upstream's trainer."""
-    settings = measured["settings"]
+    """Yield the tables of training steps beside upstream's trainer."""
+    settings, runs = measured["settings"], measured["runs"]
+    ours = runs["hwd"]
     yield (
         f"RF-DETR Nano with P4 and P5 at {settings['resolution']} px, global batch {settings['batch']}, "
-        f"{settings['workers']} data loader workers; medians of {measured['runs']['hwd'][0]['steps']} steps."
+        f"{settings['workers']} data loader workers. Medians; runs of a trainer: {len(ours)}, "
+        f"of {ours[0]['steps']} steps."
     )
     yield from ("", "| trainer | images/s | step | step ratio | memory ratio | first step ratio |", "|---" * 6 + "|")
-    for name, runs in measured["runs"].items():
+    for name, of_kind in runs.items():
         ratios_of = measured["ratios"].get(name, {})
         cells = [f"{ratios_of[key]:.2f}" if key in ratios_of else "1" for key in RATIOS]
-        speed, step = runs[0]["images_per_second"], 1000 * runs[0]["step_s"]
-        yield f"| {name} | {speed:.0f} | {step:.0f} ms | {' | '.join(cells)} |"
+        speed, step = (statistics.median(run[key] for run in of_kind) for key in ("images_per_second", "step_s"))
+        yield f"| {name} | {speed:.1f} | {1000 * step:.0f} ms | {' | '.join(cells)} |"
+    if "parts_s" not in ours[0]:
+        return
+    parts = list(ours[0]["parts_s"])
+    yield from ("", f"| trainer | {' | '.join(parts)} | loss of the last steps |", "|---" * (len(parts) + 2) + "|")
+    for name, of_kind in runs.items():
+        cells = [f"{1000 * statistics.median(run['parts_s'][part] for run in of_kind):.0f} ms" for part in parts]
+        yield f"| {name} | {' | '.join(cells)} | {statistics.median(run['last_loss'] for run in of_kind):.2f} |"
+    yield from ("", "Upstream's backward pass runs within its optimizer step.")
 
 
 def evaluation(measured: Mapping[str, Any]) -> Iterator[str]:

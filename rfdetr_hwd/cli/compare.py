@@ -117,11 +117,11 @@ def compare_sources(
     from rfdetr_hwd.comparison.results import write_comparison
     from rfdetr_hwd.files import replace_text
 
-    # Measure what is not measured yet.
+    # Measure what is not measured yet: first the files, which may be refused, then the runs, which take long.
     check_directory("--out", out)
-    measured = {
-        arm: [measure(source, settings, ground_truth, _evaluate) for source in runs] for arm, runs in sources.items()
-    }
+    files_first = sorted(sources, key=lambda arm: sources[arm][0].kind != "results")
+    found = {arm: [measure(run, settings, ground_truth, _evaluate) for run in sources[arm]] for arm in files_first}
+    measured = {arm: found[arm] for arm in sources}
 
     # Compare, and write the files.
     comparison = compare_measured(measured, settings, varied)

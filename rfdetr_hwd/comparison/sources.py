@@ -121,13 +121,9 @@ def _sources(name: str | None, path: Path) -> list[Source]:
 def _kind(path: Path) -> Kind:
     if path.is_file():
         return "results"
-    for kind, files in (
-        ("run", ("config.yaml",)),
-        ("checkpoint", ("manifest.json",)),
-        ("evaluation", (PREDICTIONS, GROUND_TRUTH)),
-    ):
+    for kind, files in _FILES.items():
         if all((path / file).is_file() for file in files):
-            return kind  # type: ignore[return-value]  # a literal of the tuple
+            return kind
     problem = "is no run, checkpoint, evaluation, arm or experiment" if path.is_dir() else "does not exist"
     raise ComparisonError(f"{path} {problem}")
 

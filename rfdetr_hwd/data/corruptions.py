@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from scipy.signal import oaconvolve
 
 Pixels = NDArray[np.float64]
 """An RGB image (H, W, 3) in [0, 1]."""
@@ -110,6 +109,8 @@ KINDS: dict[str, Callable[[Pixels, int, np.random.Generator], Pixels]] = {
 
 def _convolve(pixels: Pixels, kernel: Pixels) -> Pixels:
     """Convolve every channel with a square kernel, normalised to a sum of 1. The border is extended."""
+    from scipy.signal import oaconvolve  # its import takes a third of a second, which training does not need
+
     radius = kernel.shape[0] // 2
     padded = np.pad(pixels, ((radius, radius), (radius, radius), (0, 0)), mode="edge")
     blurred: Pixels = oaconvolve(padded, kernel[:, :, None] / kernel.sum(), mode="valid", axes=(0, 1))

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 PREFETCHED = 2
 """Batches that each data loader worker makes ahead."""
 
+_IN_USE = 2
+"""Batches that training holds: that of the step, and that of the step before until its loss is known to be finite."""
+
 FOLDER = "/dev/shm"
 """Where Linux keeps shared memory."""
 _USUAL_IMAGES, _USUAL_RESOLUTION, _USUAL_WORKERS = 16, 640, 2
@@ -41,7 +44,7 @@ def describe_room() -> str | None:
         return None
     free, total = room
     batch = batch_bytes(_USUAL_IMAGES, _USUAL_RESOLUTION)
-    workers = max(0, free // batch - 1) // PREFETCHED
+    workers = max(0, free // batch - _IN_USE) // PREFETCHED
     described = (
         f"shared memory ({FOLDER}): {_size(free)} free of {_size(total)}, room for {workers or 'no'} data.workers with "
         f"batches of {_USUAL_IMAGES} images of {_USUAL_RESOLUTION} px ({_size(batch)} each)"
@@ -62,7 +65,7 @@ def foresee_shortage(batches: Mapping[str, int], workers: int, ranks: int) -> No
         workers: Data loader workers of a rank.
         ranks: Ranks on this machine.
     """
-    room, waiting = find_room(), ranks * (PREFETCHED * workers + 1)
+    room, waiting = find_room(), ranks * (PREFETCHED * workers + _IN_USE)
     if room is None or not workers or waiting * max(batches.values()) <= room[0]:
         return
     of = " or ".join(f"{_size(size)} ({what})" for what, size in batches.items() if waiting * size > room[0])

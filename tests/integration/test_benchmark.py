@@ -35,6 +35,10 @@ def test_a_file_in_place_of_the_directory_is_refused_before_anything_is_measured
     refused(cli("benchmark", *verb, "--out", tmp_path / "file" / "new"), 2, "--out", "file is not a directory")
 
 
+def test_one_model_given_twice_is_refused(trained: Path, cli: Run) -> None:
+    refused(cli("benchmark", "model", "--weights", trained, "--weights", trained / "."), 2, "is given twice")
+
+
 def test_the_parts_of_a_step_add_up(trained: Path, cli: Run, tmp_path: Path) -> None:
     """And the larger of two forward passes is measured, because the run accumulates gradients."""
     before = contents(trained)

@@ -105,6 +105,18 @@ def test_result_files_are_compared(experiment: Path, cli: Run, tmp_path: Path) -
     assert "--ground-truth FILE" in without.stderr
 
 
+def test_a_bad_file_is_refused_before_a_run_is_evaluated(trained: Path, cli: Run, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG\r\n")
+    truth = tmp_path / "truth.json"
+    truth.write_text('{"images": [{"id": 1}], "annotations": [], "categories": []}')
+    before = sorted(trained.iterdir())
+    result = cli("compare", trained, picture, "--ground-truth", truth, "--out", tmp_path / "out")
+    assert result.returncode != 0
+    assert "evaluating" not in result.stdout
+    assert sorted(trained.iterdir()) == before
+
+
 @pytest.mark.slow
 def test_robustness_is_compared_and_measured_once(experiment: Path, cli: Run, tmp_path: Path) -> None:
     evaluations = sorted((experiment / "runs").glob("*/seed-*/evaluate-val-step-*-ema/metrics.json"))

@@ -56,6 +56,7 @@ def model(
 
     if out is not None:
         check_directory("--out", out)
+    _refuse_same(weights)
     place = _find_device(device)
     with tempfile.TemporaryDirectory() as scratch:
         # Load the models, and write what is shipped of them
@@ -93,6 +94,14 @@ _AP = {
     False: "of the validation in training, of these weights; --ap evaluates every artefact",
     True: "of every artefact in its own runtime, on the validation split of its run",
 }
+
+
+def _refuse_same(weights: "Sequence[Path]") -> None:
+    """Refuse one model that is given twice."""
+    resolved = [path.resolve() for path in weights]
+    for path in weights:
+        if resolved.count(path.resolve()) > 1:
+            raise ConfigError(f"--weights {path} is given twice")
 
 
 def _find_device(wanted: str | None) -> "torch.device":

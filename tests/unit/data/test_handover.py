@@ -113,12 +113,12 @@ def test_what_may_not_fit_is_said_before_the_run(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(shared_memory, "find_room", lambda: (60 << 20, 64 << 20))
-    shared_memory.foresee_shortage({"training": 10 << 20, "evaluation": 12 << 20}, workers=2, ranks=1)
-    assert not caplog.records  # five batches fit, of either kind
-    shared_memory.foresee_shortage({"training": 10 << 20, "evaluation": 13 << 20}, workers=2, ranks=1)
+    shared_memory.foresee_shortage({"training": 9 << 20, "evaluation": 10 << 20}, workers=2, ranks=1)
+    assert not caplog.records  # six batches fit, of either kind
+    shared_memory.foresee_shortage({"training": 9 << 20, "evaluation": 11 << 20}, workers=2, ranks=1)
     shared_memory.foresee_shortage({"training": 99 << 20}, workers=2, ranks=1)
     (record,) = caplog.records
-    assert "/dev/shm has 60 MiB free of 64 MiB, but up to 5 batches of 13 MiB (evaluation) may wait" in record.message
+    assert "/dev/shm has 60 MiB free of 64 MiB, but up to 6 batches of 11 MiB (evaluation) may wait" in record.message
     assert "(1 x 2 data.workers)" in record.message
 
 
@@ -138,7 +138,7 @@ def test_the_largest_batches_are_known_beforehand(data: DetectionData) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mebibytes", "judgement"), [(16, "room for no data.workers"), (75, "room for 1 "), (256, "room for 6 ")]
+    ("mebibytes", "judgement"), [(16, "room for no data.workers"), (94, "room for 1 "), (256, "room for 5 ")]
 )
 def test_doctor_judges_the_room(monkeypatch: pytest.MonkeyPatch, mebibytes: int, judgement: str) -> None:
     monkeypatch.setattr(shared_memory, "find_room", lambda: (mebibytes << 20, mebibytes << 20))
