@@ -77,7 +77,7 @@ def training(measured: Mapping[str, Any]) -> Iterator[str]:
     ours = runs["hwd"]
     yield (
         f"RF-DETR Nano with P4 and P5 at {settings['resolution']} px, global batch {settings['batch']}, "
-        f"{settings['workers']} data loader workers. Medians; runs of a trainer: {len(ours)}, "
+        f"data loader workers: {settings['workers']}. Medians; runs of each trainer: {len(ours)}, "
         f"of {ours[0]['steps']} steps."
     )
     yield from ("", "| trainer | images/s | step | step ratio | memory ratio | first step ratio |", "|---" * 6 + "|")
