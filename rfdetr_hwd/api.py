@@ -139,7 +139,7 @@ def evaluate(
 
     with process_group() as device:
         detector = Detector.load(run, weights, overrides)
-        directory = Path(out) if out is not None else default_directory(Path(run), split)
+        directory = Path(out) if out is not None else default_directory(Path(run), f"evaluate-{split}")
         check_directory("out", directory)
         data = read_detector_split(detector, detector.config, split)
         metrics, evaluation = measure_detector(detector, data, detector.config, directory, device)

@@ -56,7 +56,7 @@ def evaluate(
         # Load the checkpoint, whose model a configuration file does not change
         of_model = [text for text in overrides if text.startswith("model.")]
         detector = Detector.load(weights, which, of_model if config else overrides)
-        directory = out or default_directory(weights, split)
+        directory = out or default_directory(weights, f"evaluate-{split}")
         check_directory("--out", directory)
         settings = load_config(config, overrides) if config else detector.config
         settings = with_bit_depth(settings, detector.config.data.bit_depth)
@@ -113,10 +113,10 @@ def measure_detector(
     return metrics, evaluation
 
 
-def default_directory(weights: Path, split: str) -> Path:
-    """Return `evaluate-SPLIT` in the run directory, or in the checkpoint directory without a run."""
+def default_directory(weights: Path, name: str) -> Path:
+    """Return the directory of a name in the run directory, or in the checkpoint directory without a run."""
     run = run_directory(weights)
-    return (run if (run / "config.yaml").exists() else weights) / f"evaluate-{split}"
+    return (run if (run / "config.yaml").exists() else weights) / name
 
 
 def run_directory(weights: Path) -> Path:
@@ -127,14 +127,11 @@ def run_directory(weights: Path) -> Path:
 def read_detector_split(detector: "Detector", settings: "Config", split: Literal["val", "test"]) -> "DetectionData":
     """Return a split as the detector's training would read it."""
     from rfdetr_hwd.checkpoint.data_root import locate_data
-    from rfdetr_hwd.data.detect import find_data, read_options
-    from rfdetr_hwd.data.read import read_split
-    from rfdetr_hwd.training.validation_split import read_validation
+    from rfdetr_hwd.data.detect import find_data
+    from rfdetr_hwd.training.validation_split import read_as_trained
 
-    if split == "val":
-        return read_validation(settings.data, detector.checkpoint)
-    found = find_data(locate_data(settings.data, detector.checkpoint.run))
-    return read_split(found.split(split), settings.data.allow, read_options(settings.data))
+    layout = find_data(locate_data(settings.data, detector.checkpoint.run))
+    return read_as_trained(settings.data, detector.checkpoint, layout, split)
 
 
 def say_limits(detector: "Detector", settings: "Config", data: "DetectionData", num_unreadable: int) -> None:

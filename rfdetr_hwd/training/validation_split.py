@@ -13,6 +13,7 @@ from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
 from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.read import read_split
+from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.runtime import distributed
 
@@ -73,16 +74,26 @@ def hold_out(whole: DetectionData, settings: DataSection, recorded: HeldOut | No
 
 
 def read_validation(settings: DataSection, checkpoint: Checkpoint) -> DetectionData:
-    """Read the validation split to evaluate a checkpoint on: the images its training held out, if any.
+    """Read the validation split to evaluate a checkpoint on; see `read_as_trained`."""
+    return read_as_trained(settings, checkpoint, find_data(locate_data(settings, checkpoint.run)), "val")
+
+
+def read_as_trained(settings: DataSection, checkpoint: Checkpoint, layout: Layout, role: Role) -> DetectionData:
+    """Read a split as the training of a checkpoint did: images that it held out, if any, are validation images.
+
+    Args:
+        settings: Settings of the data.
+        checkpoint: The checkpoint.
+        layout: The dataset.
+        role: Role of the split.
 
     Raises:
         ConfigError: Images are to be held out that were not held out in training.
         DatasetError: The split cannot be read, has errors, or is not the split that images were held out of.
     """
-    # Read the validation split of the dataset, if it has one.
-    layout = find_data(locate_data(settings, checkpoint.run))
-    if settings.val_fraction is None:
-        return read_split(layout.split("val"), settings.allow, read_options(settings))
+    # Read the split of the dataset, if it is a whole one.
+    if settings.val_fraction is None or role == "test":
+        return read_split(layout.split(role), settings.allow, read_options(settings))
     refuse_val_split(layout)
     # Check that these images were held out in training.
     recorded = checkpoint.record.held_out
@@ -99,4 +110,4 @@ def read_validation(settings: DataSection, checkpoint: Checkpoint) -> DetectionD
             f"{layout.root} is not the dataset that {checkpoint.path} held its validation images out of. To evaluate "
             "on other data, set data.val_fraction=null and data.val=NAME"
         )
-    return part_held_out(whole, recorded)[1]
+    return part_held_out(whole, recorded)[1 if role == "val" else 0]

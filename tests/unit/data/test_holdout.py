@@ -12,14 +12,14 @@ from rfdetr_hwd.checkpoint.schema import Record
 from rfdetr_hwd.config.load import parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.detect import find_layout
+from rfdetr_hwd.data.detect import find_data, find_layout
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
 from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.training import validation_split as run_data
 from rfdetr_hwd.training.data import read_data
-from rfdetr_hwd.training.validation_split import read_validation
+from rfdetr_hwd.training.validation_split import read_as_trained, read_validation
 from tests.unit.checkpoint.records import RECORD
 from tests.unit.curation.test_split import write
 from tests.unit.data.voc_files import boxes_of
@@ -90,24 +90,27 @@ def test_a_run_finds_the_same_images_again_without_comparing_any(
     assert (len(first.train), len(first.val)) == (18, 6)
     assert first.held_out is not None
     record = Record.model_validate_json(RECORD.model_copy(update={"held_out": first.held_out}).model_dump_json())
-    checkpoint = SimpleNamespace(record=record, path="run")
+    checkpoint = SimpleNamespace(record=record, path="run", run=Path("run"))
     monkeypatch.setattr(run_data, "choose_held_out", lambda *_: pytest.fail("the images are compared again"))
     again = read_data(configure(), first.held_out)
     assert (again.train.fingerprint, again.val.fingerprint) == (first.train.fingerprint, first.val.fingerprint)
     measured = read_validation(configure().data, checkpoint)
     assert measured.fingerprint == first.val.fingerprint
     assert measured.image_ids.tolist() == sorted(first.held_out.image_ids)
+    settings = configure().data
+    trained_on = read_as_trained(settings, checkpoint, find_data(settings), "train")
+    assert trained_on.fingerprint == first.train.fingerprint
 
 
 def test_images_that_were_trained_on_are_not_measured(configure: Configure, shapes_root: Path) -> None:
     config = configure()
     held_out = read_data(config).held_out
     assert held_out is not None
-    run = SimpleNamespace(record=RECORD.model_copy(update={"held_out": held_out}), path="run")
+    run = SimpleNamespace(record=RECORD.model_copy(update={"held_out": held_out}), path="run", run=Path("run"))
     with pytest.raises(ConfigError, match=r"the training of run held out 0.25 with seed 0. It trained on other images"):
         read_validation(configure(val_seed=1).data, run)
     with pytest.raises(ConfigError, match="the training of run held out nothing"):
-        read_validation(config.data, SimpleNamespace(record=RECORD, path="run"))
+        read_validation(config.data, SimpleNamespace(record=RECORD, path="run", run=Path("run")))
     with pytest.raises(ConfigError, match=r"has a validation split, valid. To use it, set data.val_fraction=null"):
         read_validation(configure(root=str(shapes_root)).data, run)
     annotations = Path(config.data.root) / "train/_annotations.coco.json"
