@@ -249,7 +249,19 @@ def ranks(measured: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {number} | {during} | {after} | {row['ratio']:.2f} | {row['small_message_ms']:.2f} ms |"
 
 
+def audit(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the table of suggested label errors: how many of each kind were looked at, and are label errors."""
+    judged = [(one["kind"], one["judgement"]) for one in measured["first"]]
+    yield from (f"{measured['about']}.", "")
+    yield from ("| kind | suggestions | looked at | label errors | none | cannot be told |", "|---" * 6 + "|")
+    for kind, number in measured["suggestions"].items():
+        of_kind = [judgement for other, judgement in judged if other == kind]
+        counts = [of_kind.count(judgement) for judgement in ("error", "none", "unclear")]
+        yield f"| {kind} | {number} | {len(of_kind)} | {' | '.join(map(str, counts))} |"
+
+
 TABLES = {
+    "audit": audit,
     "model": models,
     "step": step,
     "ranks": ranks,
@@ -264,6 +276,7 @@ TABLES = {
     "loader": loader,
 }
 TITLES = {
+    "audit": "Label errors of BCCD",
     "model": "Latency and throughput",
     "step": "Parts of a training step",
     "ranks": "Averaging gradients during the backward pass, and after it",

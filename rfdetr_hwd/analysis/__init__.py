@@ -1,1 +1,1 @@
-"""What detections get wrong: error types, calibration, object sizes, worst images."""
+"""What detections and labels get wrong: error types, calibration, object sizes, worst images, label errors."""

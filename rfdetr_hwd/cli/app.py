@@ -18,6 +18,7 @@ from rfdetr_hwd.cli.checkpoint.replay import replay
 from rfdetr_hwd.cli.checkpoint.show import show as show_checkpoint
 from rfdetr_hwd.cli.checkpoint.verify import verify
 from rfdetr_hwd.cli.compare import compare
+from rfdetr_hwd.cli.data.audit import audit
 from rfdetr_hwd.cli.data.check import check
 from rfdetr_hwd.cli.data.convert import convert
 from rfdetr_hwd.cli.data.demo import demo
@@ -48,8 +49,11 @@ VERBS: Verbs = {
 }
 GROUPS: Mapping[str, tuple[str, Verbs]] = {
     "data": (
-        "Check, show, convert, split, download and make datasets.",
-        {"check": check, "show": show_data, "convert": convert, "split": split, "download": download, "demo": demo},
+        "Check, show, audit, convert, split, download and make datasets.",
+        {
+            **{"check": check, "show": show_data, "audit": audit, "convert": convert, "split": split},
+            **{"download": download, "demo": demo},
+        },
     ),
     "checkpoint": (
         "Show, verify, replay checkpoints.",

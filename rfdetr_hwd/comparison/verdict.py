@@ -1,10 +1,11 @@
 """What the runs of two arms say about one metric: better, worse, equivalent within a margin, or undecided."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rfdetr_hwd.analysis.holm import adjust_by_holm
 from rfdetr_hwd.comparison.interval import Estimate
 from rfdetr_hwd.comparison.noise import TAIL, fewest_seeds, seeds_needed, smallest_difference
 
@@ -96,8 +97,8 @@ def adjust(verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
     The probability of one false "better" or "worse" among all is 5 % at most, and that of one false "equivalent" too.
     Intervals stay those of one comparison.
     """
-    p_values = _holm([judged.p_value for judged in verdicts.values()])
-    p_equivalent = _holm([judged.p_equivalent for judged in verdicts.values()])
+    p_values = adjust_by_holm([judged.p_value for judged in verdicts.values()])
+    p_equivalent = adjust_by_holm([judged.p_equivalent for judged in verdicts.values()])
     adjusted = {}
     for (name, alone), p, q in zip(verdicts.items(), p_values, p_equivalent, strict=True):
         judged = replace(alone, p_value=p, p_equivalent=q, family=len(verdicts), more_seeds=None)
@@ -135,16 +136,6 @@ def _more_seeds(estimate: Estimate, margin: float) -> int | None:
 
     needed = fewest_seeds(is_decided, estimate.num_seeds + 1)
     return None if needed is None else needed - estimate.num_seeds
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted for their number (S. Holm, Scandinavian Journal of Statistics 6, 1979)."""
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
 
 
 def _describe(judged: Verdict) -> str:

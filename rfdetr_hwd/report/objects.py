@@ -81,6 +81,13 @@ class Objects:
         longest = self.image_sizes[self.image_rows].max(axis=1)
         return self.sides * resolution / longest if keeps_aspect else self.relative_sizes * resolution / 100
 
+    def input_extents(self, resolution: int, keeps_aspect: bool) -> NDArray[np.float64]:
+        """Return width and height of the objects in pixels of the model's input, shape (M, 2); see `input_sides`."""
+        widths_heights = self.image_sizes[self.image_rows][:, ::-1].astype(np.float64)
+        scale = resolution / (widths_heights.max(axis=1, keepdims=True) if keeps_aspect else widths_heights)
+        extents: NDArray[np.float64] = (self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]) * scale
+        return extents
+
 
 def collect_objects(data: DetectionData) -> Objects:
     """Gather the objects of a split as training gets them."""

@@ -1,0 +1,107 @@
+"""`rfdetr-hwd data audit`: likely label errors of a dataset, from a trained run's detections."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rfdetr_hwd.cli.evaluate import default_directory
+from rfdetr_hwd.cli.options import Overrides, WeightsKind
+from rfdetr_hwd.console import print_table, say
+from rfdetr_hwd.data.roles import ROLES, Role
+from rfdetr_hwd.files import check_directory
+
+if TYPE_CHECKING:
+    import torch
+
+    from rfdetr_hwd.detector import Detector
+    from rfdetr_hwd.report.audit import AuditedSplit, AuditInputs
+
+
+def audit(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run directory (its best checkpoint) or checkpoint directory.")
+    ],
+    overrides: Overrides = None,
+    split: Annotated[Literal["all", Role], typer.Option(help="Split to audit.")] = "all",
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Confidence threshold.", min=0.01, max=1, show_default="that of the checkpoint, or 0.5"),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Suggestions with a picture on the page.", min=1, max=1000)] = 50,
+    which: WeightsKind = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Directory for the page and the COCO files.", show_default="audit in the run directory"),
+    ] = None,
+) -> None:
+    """Find likely label errors with a trained run.
+
+    Suggests objects that were overlooked, swapped classes, badly placed boxes and duplicates, the most likely first.
+    Also lists objects that are too small for the model, and differences between the splits.
+    """
+    from rfdetr_hwd.detector import Detector
+    from rfdetr_hwd.report.audit import audit as audit_splits
+    from rfdetr_hwd.report.audit import lead, overview
+    from rfdetr_hwd.report.audit_files import PAGE, write_audit
+    from rfdetr_hwd.runtime import distributed
+    from rfdetr_hwd.runtime.process_group import process_group
+
+    directory = out or default_directory(run, "audit")
+    check_directory("--out", directory)
+    with process_group() as device:
+        # Detect in every split
+        detector = Detector.load(run, which, overrides or [])
+        splits = list(_detect(detector, split, device))
+        if not distributed.is_main():
+            return
+
+        # Audit, write, and print
+        inputs = _describe(detector, splits, detector.threshold if threshold is None else threshold)
+        found = audit_splits(inputs)
+        files = write_audit(inputs, found, limit, directory)
+        print_table("suggested label errors", *overview(inputs, found))
+        for sentence in lead(inputs, found):
+            say(sentence)
+        say(f"page: {directory / PAGE}\nsuggestions: {', '.join(map(str, files))}")
+
+
+def _detect(detector: "Detector", wanted: Literal["all", Role], device: "torch.device") -> "Iterator[AuditedSplit]":
+    """Yield the wanted splits as the training would read them, with the detections in them."""
+    from rfdetr_hwd.checkpoint.data_root import locate_data
+    from rfdetr_hwd.data.detect import find_data
+    from rfdetr_hwd.evaluation.measurement import Evaluation
+    from rfdetr_hwd.report.audit import AuditedSplit
+    from rfdetr_hwd.runtime import distributed
+    from rfdetr_hwd.training.validation_split import read_as_trained
+
+    settings = detector.config
+    layout = find_data(locate_data(settings.data, detector.checkpoint.run))
+    held_out: set[Role] = {"val"} if settings.data.val_fraction is not None else set()
+    there = held_out | {split.role for split in layout.splits() if split.role is not None}
+    for role in ROLES if wanted == "all" else (wanted,):
+        if wanted == "all" and role not in there:
+            continue
+        data = read_as_trained(settings.data, detector.checkpoint, layout, role)
+        if distributed.is_main():
+            unknown = data.map_classes(detector.class_names).only_dataset
+            say(f"{role}: detecting in {len(data)} images ...")
+            if unknown:
+                say(f"{role}: classes that the model lacks, whose annotations are not doubted: {', '.join(unknown)}")
+        evaluation = Evaluation.build(detector.model, data, settings, device)
+        metrics = evaluation.measure(detector.network)
+        yield AuditedSplit(role, data, evaluation.metric.detections, metrics["AP"])
+
+
+def _describe(detector: "Detector", splits: "list[AuditedSplit]", threshold: float) -> "AuditInputs":
+    from rfdetr_hwd.report.audit import AuditInputs
+
+    return AuditInputs(
+        splits=splits,
+        class_names=detector.class_names,
+        threshold=threshold,
+        resolution=detector.resolution,
+        keeps_aspect=detector.model.resize == "letterbox",
+        protocol={"data": detector.config.data.root, **detector.describe(), "threshold": threshold},
+    )
