@@ -34,7 +34,6 @@ def test_a_run_audits_a_split(trained: Path, planted: Path, cli: Run, tmp_path: 
     assert f"page: {out / 'report.html'}" in result.stdout
 
 
-@pytest.mark.slow
 def test_a_run_audits_all_splits_into_its_directory(halfway: Path, cli: Run) -> None:
     result = cli("data", "audit", halfway, "--threshold", 0.02)
     assert result.returncode == 0, result.stderr
