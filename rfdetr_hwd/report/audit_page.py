@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def build_audit_page(inputs: AuditInputs, found: Audit, limit: int) -> str:
         "A suggestion is a question, not a finding: look at the picture. A model agrees with the mistakes of its own "
         "training images, so it finds fewer of them there than in images that it was not trained on."
     )
-    return build_page(f"Label audit: {inputs.protocol['data']}", text, sections, lead(inputs, found))
+    return build_page(f"Label audit: {Path(inputs.protocol['data']).name}", text, sections, lead(inputs, found))
 
 
 def describe(ranked: Ranked) -> str:

@@ -18,10 +18,12 @@ from rfdetr_hwd.comparison.judgement import compare_measured
 from rfdetr_hwd.comparison.page import build_comparison_page
 from rfdetr_hwd.comparison.robustness import compare_robustness
 from rfdetr_hwd.config.experiment import ComparisonSection
+from rfdetr_hwd.report.audit import AuditedSplit, AuditInputs, audit
+from rfdetr_hwd.report.audit_files import write_audit
 from rfdetr_hwd.report.evaluation_files import write_evaluation_report
 from tests.unit.comparison.test_compare_robustness import arm
 from tests.unit.comparison.test_judgement import run
-from tests.unit.report.evaluations import make_inputs
+from tests.unit.report.evaluations import CAT, DOG, make_inputs
 from tests.unit.report.test_evaluation_report import records
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -108,8 +110,20 @@ def comparison_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return page
 
 
+@pytest.fixture(scope="module")
+def audit_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of an audit with ten suggestions, each with a picture."""
+    folder = tmp_path_factory.mktemp("audit")
+    objects = [(image, "cow", DOG) for image in range(5)]
+    made = make_inputs(folder, objects, [(image, "=dog", box, 0.9) for image in range(5) for box in (CAT, DOG)], 5)
+    splits = [AuditedSplit("val", made.data, made.detections, 0.5)]
+    inputs = AuditInputs(splits, made.data.class_names, 0.5, 100, False, {"data": "data"})
+    write_audit(inputs, audit(inputs), 50, folder)
+    return folder / "report.html"
+
+
 @pytest.mark.parametrize("is_dark", [False, True])
-@pytest.mark.parametrize("name", ["report_page", "dataset_page", "comparison_page"])
+@pytest.mark.parametrize("name", ["report_page", "audit_page", "dataset_page", "comparison_page"])
 def test_a_page_is_whole_in_a_browser(name: str, is_dark: bool, request: pytest.FixtureRequest) -> None:
     page: Path = request.getfixturevalue(name)
     images = page.read_text().count("<img ")

@@ -15,6 +15,7 @@ from rfdetr_hwd.files import check_directory
 if TYPE_CHECKING:
     import torch
 
+    from rfdetr_hwd.data.layout import Layout
     from rfdetr_hwd.detector import Detector
     from rfdetr_hwd.report.audit import AuditedSplit, AuditInputs
 
@@ -41,6 +42,8 @@ def audit(
     Suggests objects that were overlooked, swapped classes, badly placed boxes and duplicates, the most likely first.
     Also lists objects that are too small for the model, and differences between the splits.
     """
+    from rfdetr_hwd.checkpoint.data_root import locate_data
+    from rfdetr_hwd.data.detect import find_data
     from rfdetr_hwd.detector import Detector
     from rfdetr_hwd.report.audit import audit as audit_splits
     from rfdetr_hwd.report.audit import lead, overview
@@ -53,12 +56,13 @@ def audit(
     with process_group() as device:
         # Detect in every split
         detector = Detector.load(run, which, overrides or [])
-        splits = list(_detect(detector, split, device))
+        layout = find_data(locate_data(detector.config.data, detector.checkpoint.run))
+        splits = list(_detect(detector, layout, split, device))
         if not distributed.is_main():
             return
 
         # Audit, write, and print
-        inputs = _describe(detector, splits, detector.threshold if threshold is None else threshold)
+        inputs = _describe(detector, layout, splits, detector.threshold if threshold is None else threshold)
         found = audit_splits(inputs)
         files = write_audit(inputs, found, limit, directory)
         print_table("suggested label errors", *overview(inputs, found))
@@ -67,17 +71,16 @@ def audit(
         say(f"page: {directory / PAGE}\nsuggestions: {', '.join(map(str, files))}")
 
 
-def _detect(detector: "Detector", wanted: Literal["all", Role], device: "torch.device") -> "Iterator[AuditedSplit]":
+def _detect(
+    detector: "Detector", layout: "Layout", wanted: Literal["all", Role], device: "torch.device"
+) -> "Iterator[AuditedSplit]":
     """Yield the wanted splits as the training would read them, with the detections in them."""
-    from rfdetr_hwd.checkpoint.data_root import locate_data
-    from rfdetr_hwd.data.detect import find_data
     from rfdetr_hwd.evaluation.measurement import Evaluation
     from rfdetr_hwd.report.audit import AuditedSplit
     from rfdetr_hwd.runtime import distributed
     from rfdetr_hwd.training.validation_split import read_as_trained
 
     settings = detector.config
-    layout = find_data(locate_data(settings.data, detector.checkpoint.run))
     held_out: set[Role] = {"val"} if settings.data.val_fraction is not None else set()
     there = held_out | {split.role for split in layout.splits() if split.role is not None}
     for role in ROLES if wanted == "all" else (wanted,):
@@ -94,7 +97,7 @@ def _detect(detector: "Detector", wanted: Literal["all", Role], device: "torch.d
         yield AuditedSplit(role, data, evaluation.metric.detections, metrics["AP"])
 
 
-def _describe(detector: "Detector", splits: "list[AuditedSplit]", threshold: float) -> "AuditInputs":
+def _describe(detector: "Detector", layout: "Layout", splits: "list[AuditedSplit]", threshold: float) -> "AuditInputs":
     from rfdetr_hwd.report.audit import AuditInputs
 
     return AuditInputs(
@@ -103,5 +106,5 @@ def _describe(detector: "Detector", splits: "list[AuditedSplit]", threshold: flo
         threshold=threshold,
         resolution=detector.resolution,
         keeps_aspect=detector.model.resize == "letterbox",
-        protocol={"data": detector.config.data.root, **detector.describe(), "threshold": threshold},
+        protocol={"data": str(layout.root.resolve()), **detector.describe(), "threshold": threshold},
     )

@@ -34,7 +34,9 @@ def inputs(tmp_path: Path) -> AuditInputs:
         (tmp_path / role).mkdir()
         made = make_inputs(tmp_path / role, objects, found)
         splits.append(AuditedSplit(role, replace(made.data, name=HOSTILE), made.detections, 0.5))
-    return AuditInputs(splits, (HOSTILE, "=dog", "cow"), 0.5, 100, False, {"data": HOSTILE, "step": 3})
+    return AuditInputs(
+        splits, (HOSTILE, "=dog", "cow"), 0.5, 100, False, {"data": f"data/{HOSTILE.replace('/', '')}", "step": 3}
+    )
 
 
 def test_all_splits_are_ranked_together(inputs: AuditInputs) -> None:
@@ -93,7 +95,8 @@ def test_the_coco_files_hold_the_annotations_and_the_suggestions(inputs: AuditIn
 def test_the_page_shows_the_first_suggestions_and_escapes_names(inputs: AuditInputs, tmp_path: Path) -> None:
     write_audit(inputs, audit(inputs), 2, tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert HOSTILE not in page
+    assert "<script>" not in page
+    assert "<h1>Label audit: &lt;script&gt;" in page
     assert page.count('class="photo"') == 2
     captions = re.findall("<figcaption>(.*?)</figcaption>", page, re.DOTALL)
     assert unescape(captions[0]).endswith("suggested: remove it")
