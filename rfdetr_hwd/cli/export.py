@@ -7,8 +7,9 @@ import typer
 
 from rfdetr_hwd.cli.options import Overrides, WeightsKind, WeightsPath
 from rfdetr_hwd.console import say
-from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.errors import ConfigError, explaining
 from rfdetr_hwd.export.formats import Format, check_format, make_room
+from rfdetr_hwd.export.quantization import Precision, Quantization
 
 if TYPE_CHECKING:
     from rfdetr_hwd.data.annotations import DetectionData
@@ -31,25 +32,51 @@ def export(
         typer.Option("--dynamic-batch", help="Accept any batch size (onnx, openvino) or up to --batch (tensorrt)."),
     ] = False,
     check_ap: Annotated[bool, typer.Option("--check-ap", help="Also compare AP over the validation split.")] = False,
+    quantize: Annotated[
+        Precision | None,
+        typer.Option(help="Quantize the graph (onnx: fp16, int8; openvino: int8) and measure its AP loss."),
+    ] = None,
+    max_ap_loss: Annotated[float, typer.Option(help="Largest AP loss of a quantized graph.")] = 0.005,
+    calibration_images: Annotated[int, typer.Option(help="Training images that int8 is calibrated on.")] = 128,
+    calibration_seed: Annotated[int, typer.Option(help="Seed of their choice.")] = 0,
 ) -> None:
-    """Export to stock RF-DETR, ONNX, OpenVINO, ... and verify numerical parity."""
+    """Export to stock RF-DETR, ONNX, OpenVINO, ... and verify numerical parity.
+
+    With --quantize, a graph that loses more than --max-ap-loss on the
+    validation split is not written.
+    """
+    import tempfile
+
     from rfdetr_hwd.detector import Detector
     from rfdetr_hwd.export.export import export as export_model
     from rfdetr_hwd.export.export import sample_images
+    from rfdetr_hwd.export.quantized import export_quantized
+    from rfdetr_hwd.export.runtimes import check_device
     from rfdetr_hwd.model.release import BatchSize, loading_line
 
     # Check the options before anything long is done
     size = BatchSize(batch, dynamic_batch)
     check_format(format, size)
+    settings = None if quantize is None else Quantization(quantize, calibration_images, calibration_seed, max_ap_loss)
+    if settings is not None:
+        settings.check(format)
+    check_device(format)
     make_room(format, out)
 
     # Load the model, and the images to compare on
     detector = Detector.load(weights, which, overrides or [])
     sample = sample_images(detector, images or _read_validation(detector))
     measured_on = _read_validation(detector) if check_ap else None
+    splits = None if settings is None else _read_splits(detector, settings)
 
-    # Fold, write and verify
-    export_model(detector, out, sample, format, size, measured_on)
+    # Fold, write and verify; then quantize
+    if settings is None or splits is None:
+        export_model(detector, out, sample, format, size, measured_on)
+    else:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".quantize-") as scratch:
+            graph = Path(scratch) / ("model.xml" if format == "openvino" else "model.onnx")
+            export_model(detector, graph, sample, format, size, measured_on)
+            export_quantized(detector, graph, out, settings, *splits)
 
     # Print how to use the file
     _say_preprocessing(detector)
@@ -68,6 +95,23 @@ def _read_validation(detector: "Detector") -> "DetectionData":
         raise ConfigError(
             f"there are no images to compare on: {error}. Or compare on other images with --images DIRECTORY"
         ) from None
+
+
+def _read_splits(detector: "Detector", settings: Quantization) -> "tuple[DetectionData | None, DetectionData]":
+    """Return the images to calibrate int8 on, and the images to evaluate on."""
+    from rfdetr_hwd.checkpoint.data_root import locate_data
+    from rfdetr_hwd.data.detect import find_data
+    from rfdetr_hwd.data.findings import DatasetError
+    from rfdetr_hwd.training.validation_split import read_as_trained
+
+    data, checkpoint = detector.config.data, detector.checkpoint
+    with explaining(DatasetError, "--quantize evaluates on the validation split", ConfigError):
+        layout = find_data(locate_data(data, checkpoint.run))
+        validation = read_as_trained(data, checkpoint, layout, "val")
+    if settings.precision != "int8":
+        return None, validation
+    with explaining(DatasetError, "--quantize int8 calibrates on the training split", ConfigError):
+        return read_as_trained(data, checkpoint, layout, "train"), validation
 
 
 def _say_preprocessing(detector: "Detector") -> None:

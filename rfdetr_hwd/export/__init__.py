@@ -1,1 +1,1 @@
-"""Export to stock RF-DETR and the formats of its exporter, with verified parity; the speed of what is shipped."""
+"""Export to stock RF-DETR and other formats, with verified parity; quantization with a gate; speed."""

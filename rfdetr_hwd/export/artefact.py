@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from rfdetr_hwd.amp import HasAmp, describe_precision
 from rfdetr_hwd.console import say
+from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.images import ReadOptions
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import UserError, explaining
+from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.export.export import export
 from rfdetr_hwd.export.runtimes import RUNTIMES, Graph
 from rfdetr_hwd.layers.cost import count_multiply_adds
@@ -157,6 +159,17 @@ def open_detector(detector: Detector, source: str, images: Tensor, scratch: Path
     return opened
 
 
+def evaluate_artefact(artefact: Artefact, detector: Detector, data: DetectionData) -> dict[str, float | None]:
+    """Return COCO metrics of an artefact in its own runtime.
+
+    Args:
+        artefact: The artefact.
+        detector: The trained model that it was made from, for its classes and preprocessing.
+        data: The images.
+    """
+    return Evaluation.build(detector.model, data, detector.config, artefact.device).measure(artefact.network)
+
+
 def inputs_of(detector: Detector) -> Inputs:
     """Return the preprocessing of a trained model."""
     select = detector.model.stock.config.num_select
@@ -194,7 +207,7 @@ def open_graph(path: Path) -> Artefact:
         network=GraphNetwork(graph).eval(),
         inputs=inputs,
         device=torch.device("cpu"),
-        precision="float32",
+        precision=graph.facts.get("quantization", "float32"),
         args=_Float32(),
         size=sum(file.stat().st_size for file in _files(path)),
         batch=graph.batch,

@@ -1,6 +1,5 @@
 """Fold a trained model into stock RF-DETR, write it, and verify the numerical parity of the written file."""
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from rfdetr_hwd.data.batch import join, unlabelled
 from rfdetr_hwd.data.images import IMAGE_SUFFIXES, read_image
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError, UserError, explaining, writing
-from rfdetr_hwd.export.formats import Format, make_room
+from rfdetr_hwd.export.formats import Format, make_room, move_graph
 from rfdetr_hwd.export.metadata import describe_graph
 from rfdetr_hwd.export.parity import check_released, check_runtime, compare_ap
-from rfdetr_hwd.export.runtimes import RUNTIMES
+from rfdetr_hwd.export.runtimes import RUNTIMES, check_device
 from rfdetr_hwd.model.fold import fold_model
 from rfdetr_hwd.model.release import BatchSize, ReleasedModel, load_released, save_rfdetr
 
@@ -50,6 +49,7 @@ def export(
             comparison fails.
     """
     make_room(format, out)  # the command does so before it loads the model; a program may not
+    check_device(format)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
         # Fold, write, and load the file as users of rfdetr do
         checkpoint = Path(scratch) / "stock.pth"
@@ -67,11 +67,8 @@ def export(
         if measured_on is not None:
             compare_ap(detector, released, measured_on)
 
-        # Move the file, or the directory of some formats, to its place
         with writing("--out", out):
-            if format == "openvino":  # the weights of the graph NAME.xml are NAME.bin
-                shutil.move(written.with_suffix(".bin"), out.with_suffix(".bin"))
-            shutil.move(written, out)
+            move_graph(format, written, out)
 
 
 def sample_images(detector: Detector, source: Path | DetectionData) -> Tensor:

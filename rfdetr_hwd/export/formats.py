@@ -1,5 +1,6 @@
 """The export formats and the batch sizes that each supports. This module does not import torch."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -44,3 +45,14 @@ def make_room(format: Format, out: Path) -> None:
             raise ConfigError(f"--out {path} already exists: choose a new file")
     with writing("--out", out):
         out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def move_graph(format: str, written: Path, out: Path) -> None:
+    """Move an exported file, or the directory of some formats, to its place.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if format == "openvino":  # the weights of OpenVINO's graph NAME.xml are NAME.bin
+        shutil.move(written.with_suffix(".bin"), out.with_suffix(".bin"))
+    shutil.move(written, out)

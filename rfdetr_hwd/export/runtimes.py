@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.model.release import BatchSize
 
 Array = np.ndarray[Any, Any]
@@ -38,20 +39,26 @@ class Runtime:
         package: The package.
         load: Loads a graph.
         finish: Writes facts about the model into a graph, given with its batch size and resolution; returns its path.
+        note: Replaces the facts of a finished graph.
     """
 
     package: str
     load: Callable[[Path], Graph]
     finish: Callable[[Path, Mapping[str, str], BatchSize, int], Path]
+    note: Callable[[Path, Mapping[str, str]], None]
 
 
 def _finish_onnx(path: Path, facts: Mapping[str, str], size: BatchSize, resolution: int) -> Path:
+    _note_onnx(path, facts)
+    return path
+
+
+def _note_onnx(path: Path, facts: Mapping[str, str]) -> None:
     import onnx
 
     model = onnx.load(path)
     onnx.helper.set_model_props(model, dict(facts))
     onnx.save(model, path)
-    return path
 
 
 def _load_onnx(path: Path) -> Graph:
@@ -77,11 +84,27 @@ def _finish_openvino(path: Path, facts: Mapping[str, str], size: BatchSize, reso
     model.input(0).tensor.set_names({INPUT})
     for output, name in zip(model.outputs, OUTPUTS, strict=True):
         output.tensor.set_names({name})
+    finished = path.with_name(f"finished-{path.name}")
+    _save_openvino(model, facts, finished)
+    return finished
+
+
+def _note_openvino(path: Path, facts: Mapping[str, str]) -> None:
+    import openvino
+
+    # Under another name, because the weights are read from the file until the model is saved
+    noted = path.with_name(f"noted-{path.name}")
+    _save_openvino(openvino.Core().read_model(path), facts, noted)
+    for suffix in (".bin", ".xml"):
+        noted.with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
+def _save_openvino(model: Any, facts: Mapping[str, str], path: Path) -> None:
+    import openvino
+
     for name, fact in facts.items():
         model.set_rt_info(fact, ["model_info", name])
-    finished = path.with_name(f"finished-{path.name}")
-    openvino.save_model(model, str(finished), compress_to_fp16=False)
-    return finished
+    openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
 def _load_openvino(path: Path) -> Graph:
@@ -102,7 +125,20 @@ def _load_openvino(path: Path) -> Graph:
 
 
 RUNTIMES = {
-    "onnx": Runtime("onnxruntime", _load_onnx, _finish_onnx),
-    "openvino": Runtime("openvino", _load_openvino, _finish_openvino),
+    "onnx": Runtime("onnxruntime", _load_onnx, _finish_onnx, _note_onnx),
+    "openvino": Runtime("openvino", _load_openvino, _finish_openvino, _note_openvino),
 }
 """The formats whose graphs are run and verified before they are written."""
+
+
+def check_device(format: str) -> None:
+    """Refuse to build a TensorRT engine without a GPU: it is built for the GPU of the machine.
+
+    Raises:
+        ConfigError: This machine has no CUDA device.
+    """
+    if format == "tensorrt" and not torch.cuda.is_available():
+        raise ConfigError(
+            "--format tensorrt: an engine is built for the GPU of the machine, and this machine has no CUDA device. "
+            "Export where the engine will run, or use --format onnx"
+        )

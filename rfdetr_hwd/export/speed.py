@@ -96,6 +96,19 @@ def measure_speeds(
     ]
 
 
+def measure_latencies(artefacts: Sequence[Artefact], rounds: int) -> list[Spread]:
+    """Return the milliseconds of a pass of each artefact, the model alone, measured in turns.
+
+    Args:
+        artefacts: Artefacts on the CPU. A pass takes one image, or the batch that the artefact takes.
+        rounds: Counted rounds.
+    """
+    with torch.inference_mode():
+        passes = {number: _model_alone(one, one.batch or 1) for number, one in enumerate(artefacts)}
+        times = time_in_turns(passes, torch.device("cpu"), rounds)
+    return [spread(times[number]) for number in passes]
+
+
 def _passes(
     artefacts: Sequence[Artefact], sizes: Sequence[int], files: Sequence[Path]
 ) -> dict[tuple[int, str], Callable[[], Any]]:

@@ -91,7 +91,7 @@ class Artefacts:
 
     def with_ap(self, artefacts: "Sequence[Artefact]") -> "list[Artefact]":
         """Return the artefacts with their AP, evaluated in their own runtime on the validation split of their run."""
-        from rfdetr_hwd.evaluation.measurement import Evaluation
+        from rfdetr_hwd.export.artefact import evaluate_artefact
 
         measured = []
         for one in artefacts:
@@ -101,8 +101,7 @@ class Artefacts:
                 measured.append(one)
                 continue
             say(f"evaluating {one.source}, {one.form}")
-            evaluation = Evaluation.build(detector.model, _read_validation(detector), detector.config, one.device)
-            measured.append(replace(one, ap=evaluation.measure(one.network)["AP"]))
+            measured.append(replace(one, ap=evaluate_artefact(one, detector, _read_validation(detector))["AP"]))
         return measured
 
     def _same_weights(self, graph: "Artefact") -> "Detector | None":

@@ -1,0 +1,54 @@
+"""Settings of a quantized export that cannot work are refused before the model is loaded."""
+
+import importlib.util
+
+import pytest
+
+from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.export.formats import Format
+from rfdetr_hwd.export.quantization import PACKAGES, PRECISIONS, Quantization
+from rfdetr_hwd.export.runtimes import check_device
+
+
+@pytest.mark.parametrize(
+    ("format", "settings", "message"),
+    [
+        ("onnx", Quantization("int8", max_ap_loss=1.5), "--max-ap-loss 1.5 is not between 0 and 1"),
+        ("onnx", Quantization("int8", max_ap_loss=-0.1), "--max-ap-loss -0.1 is not between 0 and 1"),
+        ("onnx", Quantization("int8", max_ap_loss=float("nan")), "--max-ap-loss nan is not between 0 and 1"),
+        ("onnx", Quantization("int8", num_images=0), "--calibration-images 0: calibration needs at least 1 image"),
+        ("onnx", Quantization("int8", seed=-1), "--calibration-seed -1 is negative"),
+        ("openvino", Quantization("fp16"), "--quantize fp16: not for --format openvino. Choose one of onnx"),
+        ("rfdetr", Quantization("int8"), r"not for --format rfdetr. Choose one of onnx \(fp16 or int8\), openvino"),
+        ("tensorrt", Quantization("fp16"), "not for --format tensorrt"),
+    ],
+)
+def test_settings_that_cannot_work(format: Format, settings: Quantization, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings.check(format)
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nncf" else object())
+    Quantization("int8").check("onnx")
+    with pytest.raises(ConfigError, match=r"needs nncf, .* is missing: pip install 'rfdetr-hwd\[quantize\]'"):
+        Quantization("int8").check("openvino")
+
+
+def test_every_precision_has_its_packages() -> None:
+    assert {(format, precision) for format, kinds in PRECISIONS.items() for precision in kinds} == PACKAGES.keys()
+
+
+def test_the_metadata_has_no_calibration_where_there_was_none() -> None:
+    assert Quantization("fp16").describe() == {"quantization": "fp16", "max_ap_loss": "0.005"}
+    assert Quantization("int8", 40, 7).describe() == {
+        **{"quantization": "int8", "max_ap_loss": "0.005"},
+        **{"calibration_images": "40", "calibration_seed": "7"},
+    }
+
+
+def test_an_engine_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    check_device("onnx")
+    with pytest.raises(ConfigError, match="this machine has no CUDA device"):
+        check_device("tensorrt")
