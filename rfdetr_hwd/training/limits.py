@@ -55,11 +55,17 @@ def _of_queries(model: BuiltModel) -> Iterator[str]:
     num_queries, num_proposals = model.stock.config.num_queries, model.stock.num_proposals
     usual, groups = model.stock.usual_queries, model.stock.config.group_detr
     if num_queries > usual:
+        in_training, keys = "", "train.micro_batch"
+        if groups > 1:
+            in_training, keys = (
+                f", in training {groups} times as many (model.group_detr)",
+                f"model.group_detr or {keys}",
+            )
         yield (
             f"model.num_queries={num_queries} instead of {usual}: in each image a decoder layer compares "
-            f"{num_queries**2:,} pairs of queries instead of {usual**2:,}, in training {groups} times as many "
-            f"(model.group_detr). The loss matches {groups * num_queries:,} queries to the objects instead of "
-            f"{groups * usual:,}. If memory is short, lower model.group_detr or train.micro_batch"
+            f"{num_queries**2:,} pairs of queries instead of {usual**2:,}{in_training}. The loss matches "
+            f"{groups * num_queries:,} queries to the objects instead of {groups * usual:,}. If memory is short, lower "
+            f"{keys}"
         )
     if num_queries > num_proposals:
         yield (
