@@ -164,4 +164,5 @@ def _is_cut(container: Any, seconds: float) -> bool:
     """Return whether a file was read to an earlier time than its header says."""
     if container.duration is None or not container.format.name.startswith(_TELLING):
         return False
-    return (container.duration + (container.start_time or 0)) / 1e6 - seconds > _CUT
+    missing = (container.duration + (container.start_time or 0)) / 1e6 - seconds
+    return bool(missing > _CUT)
