@@ -23,6 +23,8 @@ _PROTOCOLS = "http,https,rtsp,rtsps,rtmp,rtmps,rtp,srtp,udp,tcp,tls,crypto"
 """What a stream may be fetched with: a playlist of a server must not name files of this machine."""
 _USUAL_RATE = Fraction(25)
 """Frames per second of a stream that does not know."""
+_TICKS_PER_FRAME = 1000
+"""Precision of the times of frames."""
 _TELLING = ("mov", "matroska", "avi")
 """Formats whose header has the duration, which is estimated for others."""
 _CUT = 0.5
@@ -58,17 +60,19 @@ def read_video(source: Source) -> Iterator[Frame]:
     Raises:
         VideoError: The video cannot be opened or decoded, or ends too early. The frames before were yielded.
     """
-    index, first, last = 0, 0, -1
+    index, last = 0, -1
+    first: Fraction | None = None
     with _opened(import_av(), source) as container:
         stream = container.streams.video[0]
-        rate = stream.average_rate or stream.guessed_rate or _USUAL_RATE
-        tick = stream.time_base or 1 / rate
+        rate = Fraction(stream.average_rate or stream.guessed_rate or _USUAL_RATE).limit_denominator(1001)
+        precision, tick = stream.time_base or 1 / rate, 1 / (rate * _TICKS_PER_FRAME)
         progress = _Progress()
         for decoded in _decode(container, stream, progress):
-            # Times ascend, as a file needs them, whatever the stream says
-            ticks = decoded.pts if decoded.pts is not None else first + round(index / rate / tick)
-            first = ticks if index == 0 else first
-            last = max(ticks - first, last + 1)
+            time = index / rate if decoded.pts is None else decoded.pts * precision
+            first = time if first is None else first
+            # Frames at even times stay so where the file rounds them, and times ascend, whatever the stream says
+            is_even = abs(time - first - index / rate) <= precision
+            last = max(index * _TICKS_PER_FRAME if is_even else round((time - first) / tick), last + 1)
             yield Frame(source, _upright(decoded), Moment(index, last, tick, rate))
             index += 1
         if progress.problem:
@@ -164,5 +168,5 @@ def _is_cut(container: Any, seconds: float) -> bool:
     """Return whether a file was read to an earlier time than its header says."""
     if container.duration is None or not container.format.name.startswith(_TELLING):
         return False
-    missing = (container.duration + (container.start_time or 0)) / 1e6 - seconds
-    return bool(missing > _CUT)
+    end = float(container.duration + (container.start_time or 0)) / 1e6
+    return end - seconds > _CUT

@@ -53,11 +53,11 @@ def write_video(
     return path
 
 
-def read_times(path: Path) -> tuple[list[int], list[float], float, int]:
+def read_times(path: Path) -> tuple[list[int], list[float], Fraction | None, int]:
     """Return the numbers and seconds of a video's frames, its frames per second, and how many it says it has."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = [
             (read_number(frame.to_ndarray(format="rgb24")), float(frame.time)) for frame in container.decode(stream)
         ]
-        return [n for n, _ in frames], [time for _, time in frames], float(stream.average_rate), stream.frames
+        return [n for n, _ in frames], [time for _, time in frames], stream.average_rate, stream.frames
