@@ -6,20 +6,31 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rfdetr_hwd.cli.options import Corruptions, Overrides, Severities, Shifts, WeightsKind, WeightsPath
+from rfdetr_hwd.cli.options import (
+    Corruptions,
+    Overrides,
+    Severities,
+    Shifts,
+    TileOverlap,
+    TileSize,
+    WeightsKind,
+    WeightsPath,
+)
 from rfdetr_hwd.cli.report import TagsFile, read_run, say_tags, write_report
 from rfdetr_hwd.cli.robustness import add_robustness, print_robustness
 from rfdetr_hwd.console import digits, print_table, say
-from rfdetr_hwd.errors import writing
+from rfdetr_hwd.errors import ConfigError, writing
 from rfdetr_hwd.files import check_directory
 
 if TYPE_CHECKING:
     import torch
 
+    from rfdetr_hwd.config.robustness import Robustness
     from rfdetr_hwd.config.schema import Config
     from rfdetr_hwd.data.annotations import DetectionData
     from rfdetr_hwd.detector import Detector
     from rfdetr_hwd.evaluation.measurement import Evaluation
+    from rfdetr_hwd.prediction.tiles import Tiles
 
 
 def evaluate(
@@ -34,6 +45,8 @@ def evaluate(
     shifts: Shifts = 0,
     corruptions: Corruptions = False,
     severities: Severities = None,
+    tiles: TileSize = None,
+    overlap: TileOverlap = 0.2,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -56,7 +69,9 @@ def evaluate(
         # Load the checkpoint, whose model a configuration file does not change
         of_model = [text for text in overrides if text.startswith("model.")]
         detector = Detector.load(weights, which, of_model if config else overrides)
-        directory = out or default_directory(weights, f"evaluate-{split}")
+        in_tiles = _build_tiles(detector, tiles, overlap, wanted) if tiles is not None else None
+        name = f"evaluate-{split}" if tiles is None else f"evaluate-{split}-tiles-{tiles}"
+        directory = out or default_directory(weights, name)
         check_directory("--out", directory)
         settings = load_config(config, overrides) if config else detector.config
         settings = with_bit_depth(settings, detector.config.data.bit_depth)
@@ -66,7 +81,7 @@ def evaluate(
         say_tags(tags, data)
 
         # Evaluate
-        metrics, evaluation = measure_detector(detector, data, settings, directory, device)
+        metrics, evaluation = measure_detector(detector, data, settings, directory, device, in_tiles)
         robustness = add_robustness(detector, evaluation, metrics, wanted, directory)
         if not distributed.is_main():
             return
@@ -80,15 +95,28 @@ def evaluate(
         say(f"ground truth: {directory / 'ground_truth.json'}")
 
         # Write the report
-        protocol = {**describe_protocol(evaluation, data), **detector.describe()}
+        protocol = {**describe_protocol(evaluation, data), **(in_tiles or detector).describe()}
         run = read_run(run_directory(weights))
         write_report(ReportInputs(data, evaluation.metric.detections, protocol, run, tags), directory)
 
 
 def measure_detector(
-    detector: "Detector", data: "DetectionData", settings: "Config", directory: Path, device: "torch.device"
+    detector: "Detector",
+    data: "DetectionData",
+    settings: "Config",
+    directory: Path,
+    device: "torch.device",
+    tiles: "Tiles | None" = None,
 ) -> "tuple[dict[str, float | None], Evaluation]":
     """Evaluate a detector on a split. Rank 0 writes metrics, detections and ground truth into the directory.
+
+    Args:
+        detector: The detector.
+        data: The split.
+        settings: Settings of data, evaluation and precision.
+        directory: Directory of the files. It is made.
+        device: Where the networks are.
+        tiles: Detects in tiles of the images instead.
 
     Returns:
         The metrics, and the finished evaluation.
@@ -96,6 +124,7 @@ def measure_detector(
     from rfdetr_hwd.data.shared_memory import foresee_shortage
     from rfdetr_hwd.evaluation.measurement import Evaluation
     from rfdetr_hwd.evaluation.results import describe_protocol, write_results
+    from rfdetr_hwd.prediction.tiled_evaluation import measure_in_tiles
     from rfdetr_hwd.runtime import distributed
     from rfdetr_hwd.runtime.launch import num_local_ranks
 
@@ -106,11 +135,27 @@ def measure_detector(
     if distributed.is_main():
         foresee_shortage({"evaluation": evaluation.loader.largest_batch}, settings.data.workers, num_local_ranks())
     # Evaluate, and write the files.
-    metrics = evaluation.measure(detector.network)
+    metrics = measure_in_tiles(tiles, evaluation, data) if tiles else evaluation.measure(detector.network)
     if distributed.is_main():
-        protocol = {**describe_protocol(evaluation, data), **detector.describe()}
+        protocol = {**describe_protocol(evaluation, data), **(tiles or detector).describe()}
         write_results(directory, metrics, protocol, evaluation.metric.detections, data)
     return metrics, evaluation
+
+
+def _build_tiles(detector: "Detector", size: int, overlap: float, robustness: "Robustness") -> "Tiles":
+    """Return what detects in tiles.
+
+    Raises:
+        ConfigError: The tiles do not fit the model, or another option.
+    """
+    from rfdetr_hwd.prediction.tiles import Tiles
+    from rfdetr_hwd.runtime import distributed
+
+    if distributed.world_size() > 1:
+        raise ConfigError("--tiles evaluates in one process: start it without torchrun")
+    if robustness.shifts or robustness.corruptions:
+        raise ConfigError("--tiles cannot be measured with --shifts or --corruptions: remove them")
+    return Tiles(detector, size, overlap)
 
 
 def default_directory(weights: Path, name: str) -> Path:

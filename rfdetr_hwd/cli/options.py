@@ -22,3 +22,10 @@ Corruptions = Annotated[bool, typer.Option("--corruptions", help="Also measure c
 Severities = Annotated[
     str | None, typer.Option(metavar="N,N...", help="Severities of the corruptions, from 1 to 5.", show_default="all")
 ]
+TileSize = Annotated[
+    int | None,
+    typer.Option(
+        "--tiles", help="Detect in tiles of this many pixels, for small objects.", show_default="whole images"
+    ),
+]
+TileOverlap = Annotated[float, typer.Option("--overlap", help="Overlap of tiles, as a fraction of their size.")]

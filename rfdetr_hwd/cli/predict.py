@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rfdetr_hwd.cli.options import WeightsPath
+from rfdetr_hwd.cli.options import TileOverlap, TileSize, WeightsPath
 from rfdetr_hwd.console import say
 from rfdetr_hwd.errors import ConfigError, UserError, explaining, writing
 
@@ -52,6 +52,8 @@ def predict(
             show_default="that of the best F1 on the validation images; 0.5 if it is not recorded",
         ),
     ] = None,
+    tiles: TileSize = None,
+    overlap: TileOverlap = 0.2,
     ground_truth: Annotated[
         Path | None, typer.Option(help="COCO annotations whose ids coco then has, in a file for `report`.")
     ] = None,
@@ -65,6 +67,7 @@ def predict(
     from rfdetr_hwd.prediction.finder import Finder, choose_labels
     from rfdetr_hwd.prediction.outputs import Outputs, choose_formats
     from rfdetr_hwd.prediction.sources import find_sources
+    from rfdetr_hwd.prediction.tiles import Tiles
 
     # Check the options, find the images, and load the model
     wanted, formats = _read_threshold(threshold), choose_formats(format or [])
@@ -74,7 +77,8 @@ def predict(
     found = find_sources(words, out, sys.stdin)
     detector = Detector.load(weights, overrides=overrides)
     labels = choose_labels(classes or [], detector.class_names)
-    finder = Finder(detector, detector.class_thresholds if wanted == "per-class" else wanted, labels)
+    in_tiles = Tiles(detector, tiles, overlap) if tiles is not None else None
+    finder = Finder(detector, detector.class_thresholds if wanted == "per-class" else wanted, labels, in_tiles)
     data = read_annotations(ground_truth) if ground_truth else None
 
     # Detect and write, a few images at a time

@@ -9,6 +9,7 @@ import supervision as sv
 
 from rfdetr_hwd.detector import Detector, Threshold
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.prediction.tiles import Tiles
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,18 @@ class Finder:
         detector: The model.
         threshold: Its confidence threshold; see `Detector.predict`.
         labels: Labels that are kept; `None`: all.
+        tiles: Detects in tiles; `None`: in whole images.
     """
 
     detector: Detector
     threshold: Threshold = None
     labels: frozenset[int] | None = None
+    tiles: Tiles | None = None
 
     def find(self, images: Sequence[PIL.Image.Image]) -> list[sv.Detections]:
         """Return the detections of each image; see `Detector.predict`."""
-        return [self._keep(found) for found in self.detector.predict(images, self.threshold)]
+        found = (self.tiles or self.detector).predict(images, self.threshold)
+        return [self._keep(one) for one in found]
 
     def _keep(self, found: sv.Detections) -> sv.Detections:
         if self.labels is None:

@@ -193,6 +193,29 @@ def test_num_select_reaches_every_road(cli: Run, trained: Path, shapes_root: Pat
     refused(cli("evaluate", "--weights", trained, "model.num_select=41"), 2, too_many)
 
 
+def test_tiles_are_scored_as_they_are_predicted(cli: Run, trained: Path, shapes_root: Path, tmp_path: Path) -> None:
+    """The evaluation of tiles measures exactly what `predict` finds in them."""
+    truth = shapes_root / "valid" / "_annotations.coco.json"
+    tiles = ("--weights", trained, "--tiles", 64, "--overlap", 0.5, "--out")
+    result = cli("evaluate", *tiles, tmp_path / "e")
+    assert result.returncode == 0, result.stderr
+    protocol = json.loads((tmp_path / "e" / "metrics.json").read_text())["protocol"]
+    assert protocol["tiles"] == {"size": 64, "overlap": 0.5, "merge": "NMS per class, IoS 0.5"}
+    options = ("--threshold", 0, "--format", "coco", "--ground-truth", truth)
+    assert cli("predict", shapes_root / "valid", *tiles, tmp_path / "p", *options).returncode == 0
+    files = (tmp_path / "e" / "predictions.json", tmp_path / "p" / "results.json")
+    measured, predicted = (
+        sorted((r["image_id"], r["category_id"], r["score"], *r["bbox"]) for r in json.loads(file.read_text()))
+        for file in files
+    )
+    assert len(measured) > 8
+    np.testing.assert_allclose(measured, predicted, rtol=1e-5, atol=1e-4)
+    smaller = "--tiles 32 is smaller than the model's input of 64 pixels"
+    refused(cli("evaluate", "--weights", trained, "--tiles", 32), 2, smaller)
+    refused(cli("predict", shapes_root / "valid", "--weights", trained, "--tiles", 32), 2, smaller)
+    refused(cli("evaluate", *tiles, tmp_path / "s", "--shifts", 1), 2, "--tiles cannot be measured with --shifts")
+
+
 def test_the_default_threshold_is_the_recorded_one(trained: Path, shapes_root: Path) -> None:
     detector = Detector.load(trained)
     recorded = detector.checkpoint.state.current_metrics[f"{detector.weights}/threshold"]

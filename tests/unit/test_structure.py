@@ -19,7 +19,7 @@ ROOMS = {
         *("", "checkpoint", "comparison", "config", "curation", "data", "detector", "evaluation", "export", "layers"),
         *("model", "prediction", "report", "runtime", "training"),
     },
-    "prediction": {"curation", "data", "detector", "report"},
+    "prediction": {"curation", "data", "detector", "evaluation", "report"},
     "comparison": {
         *(
             "analysis",
