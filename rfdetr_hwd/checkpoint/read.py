@@ -37,6 +37,7 @@ from rfdetr_hwd.files import UntrustedFileError, load_tensors, read_json_object
 
 MANIFEST, RECORD, TRAINING = "manifest.json", "record.json", "training.pt"
 WEIGHTS = {"raw": "weights.safetensors", "ema": "ema.safetensors"}
+HUB_WEIGHTS = "model.safetensors"  # raw weights, by the name that a model hub expects
 INPUTS = "inputs.safetensors"
 _NAME = re.compile(r"step-\d{8,}")
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -79,7 +80,7 @@ class Checkpoint:
     @property
     def weights_kinds(self) -> list[str]:
         """Return the weights it holds: `ema` and `raw`, or one of them."""
-        return [kind for kind in ("ema", "raw") if WEIGHTS[kind] in self.files]
+        return [kind for kind in ("ema", "raw") if self._weights_file(kind) in self.files]
 
     @property
     def better_weights(self) -> str:
@@ -96,7 +97,7 @@ class Checkpoint:
         """
         if kind not in self.weights_kinds:
             raise CheckpointError(f"{self.path} holds no {kind} weights; it holds {self.weights_kinds}")
-        return self._tensors(WEIGHTS[kind])
+        return self._tensors(self._weights_file(kind))
 
     def inputs(self) -> dict[str, Tensor]:
         """Return the inputs that `save_checkpoint` was given.
@@ -110,11 +111,11 @@ class Checkpoint:
 
     def weights_sha256(self, kind: str) -> str:
         """Return the sha256 of a weights file."""
-        return self.files[WEIGHTS[kind]].sha256
+        return self.files[self._weights_file(kind)].sha256
 
     def weights_bytes(self, kind: str) -> int:
         """Return the size of a weights file."""
-        return self.files[WEIGHTS[kind]].bytes
+        return self.files[self._weights_file(kind)].bytes
 
     def training(self) -> dict[str, Any]:
         """Return the training state that `save_checkpoint` was given.
@@ -130,6 +131,9 @@ class Checkpoint:
         if not isinstance(content, dict):
             raise CheckpointError(f"{path} holds no training state")
         return content
+
+    def _weights_file(self, kind: str) -> str:
+        return HUB_WEIGHTS if kind == "raw" and HUB_WEIGHTS in self.files else WEIGHTS[kind]
 
     def _tensors(self, name: str) -> dict[str, Tensor]:
         kinds = (OSError, SafetensorError, ValueError, RuntimeError, KeyError)

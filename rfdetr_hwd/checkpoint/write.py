@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rfdetr_hwd.checkpoint.read import (
+    HUB_WEIGHTS,
     INPUTS,
     MANIFEST,
     RECORD,
@@ -95,6 +96,27 @@ def save_checkpoint(
     return folder
 
 
+def write_hub_files(folder: Path, state: TrainState, record: Record, weights: Mapping[str, Tensor]) -> None:
+    """Write the files of a checkpoint that holds one state dict alone, by the names that a model hub expects.
+
+    Args:
+        folder: An existing directory. Its other files are not listed in the manifest.
+        state: Position in the run, with the metrics of these weights as those of `raw`.
+        record: Values to rebuild the model.
+        weights: The state dict.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    _write_files(folder, record, {}, None)
+    safetensors.torch.save_file(
+        {key: value.detach().cpu().contiguous() for key, value in weights.items()},
+        folder / HUB_WEIGHTS,
+        {"format": "pt"},
+    )
+    _write_manifest(folder / MANIFEST, state, _flush_files(folder, (RECORD, HUB_WEIGHTS)))
+
+
 def _write_files(
     folder: Path,
     record: Record,
@@ -123,13 +145,12 @@ def record_in_manifest(folder: Path, state: TrainState) -> None:
         flush(folder)
 
 
-def _flush_files(folder: Path) -> dict[str, FileEntry]:
-    """Flush every file to the disk and return its hash and size."""
-    for path in sorted(folder.iterdir()):
+def _flush_files(folder: Path, names: Sequence[str] | None = None) -> dict[str, FileEntry]:
+    """Flush files to the disk, by default all of a directory, and return the hash and size of each."""
+    paths = sorted(folder.iterdir() if names is None else (folder / name for name in names))
+    for path in paths:
         flush(path)
-    return {
-        path.name: FileEntry(sha256=sha256_of(path), bytes=path.stat().st_size) for path in sorted(folder.iterdir())
-    }
+    return {path.name: FileEntry(sha256=sha256_of(path), bytes=path.stat().st_size) for path in paths}
 
 
 def _write_manifest(path: Path, state: TrainState, files: Mapping[str, FileEntry]) -> None:

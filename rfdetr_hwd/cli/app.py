@@ -31,6 +31,7 @@ from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.cli.experiment import experiment
 from rfdetr_hwd.cli.export import export
 from rfdetr_hwd.cli.predict import predict
+from rfdetr_hwd.cli.push import push
 from rfdetr_hwd.cli.report import report
 from rfdetr_hwd.cli.train import train
 from rfdetr_hwd.errors import STOP_SIGNALS, Interrupted, UserError, answered_signals
@@ -45,6 +46,7 @@ VERBS: Verbs = {
     "report": report,
     "predict": predict,
     "export": export,
+    "push": push,
     "doctor": doctor,
 }
 GROUPS: Mapping[str, tuple[str, Verbs]] = {

@@ -1,5 +1,6 @@
 """`rfdetr-hwd export`: export to stock RF-DETR, ONNX, OpenVINO, ... and verify numerical parity."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,9 @@ def export(
     weights: WeightsPath,
     out: Annotated[Path, typer.Option(help="Output file.")],
     overrides: Overrides = None,
-    format: Annotated[Format, typer.Option(help="Format: a checkpoint of rfdetr, or a graph.")] = "rfdetr",
+    format: Annotated[
+        Format, typer.Option(help="Format: a checkpoint of rfdetr, a hub directory, or a graph.")
+    ] = "rfdetr",
     which: WeightsKind = "auto",
     images: Annotated[
         Path | None,
@@ -31,6 +34,9 @@ def export(
         bool,
         typer.Option("--dynamic-batch", help="Accept any batch size (onnx, openvino) or up to --batch (tensorrt)."),
     ] = False,
+    license: Annotated[
+        str | None, typer.Option(help="Licence of the weights in the card of --format hub, such as apache-2.0.")
+    ] = None,
     check_ap: Annotated[bool, typer.Option("--check-ap", help="Also compare AP over the validation split.")] = False,
     quantize: Annotated[
         Precision | None,
@@ -50,6 +56,7 @@ def export(
     from rfdetr_hwd.detector import Detector
     from rfdetr_hwd.export.export import export as export_model
     from rfdetr_hwd.export.export import sample_images
+    from rfdetr_hwd.export.hub import export_hub
     from rfdetr_hwd.export.quantized import export_quantized
     from rfdetr_hwd.export.runtimes import check_device
     from rfdetr_hwd.model.release import BatchSize, loading_line
@@ -61,6 +68,10 @@ def export(
     if settings is not None:
         settings.check(format)
     check_device(format)
+    if license is not None and format != "hub":
+        raise ConfigError("--license goes with --format hub")
+    if check_ap and format == "hub":
+        raise ConfigError("--check-ap: evaluate the directory instead: rfdetr-hwd evaluate --weights DIR")
     make_room(format, out)
 
     # Load the model, and the images to compare on
@@ -70,7 +81,9 @@ def export(
     splits = None if settings is None else _read_splits(detector, settings)
 
     # Fold, write and verify; then quantize
-    if settings is None or splits is None:
+    if format == "hub":
+        export_hub(detector, out, sample, license or "unknown")
+    elif settings is None or splits is None:
         export_model(detector, out, sample, format, size, measured_on)
     else:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".quantize-") as scratch:
@@ -83,6 +96,8 @@ def export(
     say(f"written: {out} ({detector.weights} weights of {detector.checkpoint.path})")
     if format == "rfdetr":
         say(f"load it with:\n{loading_line(out)}")
+    if format == "hub":
+        say(f"check {out / 'README.md'}, then publish it with: rfdetr-hwd push {shlex.quote(str(out))} USER/NAME")
 
 
 def _read_validation(detector: "Detector") -> "DetectionData":

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rfdetr_hwd.errors import ConfigError, writing
+from rfdetr_hwd.files import check_new_directory
 
 if TYPE_CHECKING:
     from rfdetr_hwd.model.release import BatchSize
 
-Format = Literal["rfdetr", "onnx", "openvino", "tensorrt", "tflite", "litert", "executorch", "coreml", "coreai"]
-"""A checkpoint of `rfdetr`, and the formats of upstream's exporter."""
+Format = Literal["rfdetr", "hub", "onnx", "openvino", "tensorrt", "tflite", "litert", "executorch", "coreml", "coreai"]
+"""A checkpoint of `rfdetr`, a directory for a model hub, and the formats of upstream's exporter."""
 DYNAMIC_FORMATS: tuple[Format, ...] = ("onnx", "openvino", "tensorrt")
 """Formats whose graphs can take any batch size."""
 
@@ -21,7 +22,7 @@ def check_format(format: Format, size: "BatchSize") -> None:
     Raises:
         ConfigError: The format does not support it.
     """
-    if format == "rfdetr" and (size.images != 1 or size.is_dynamic):
+    if format in ("rfdetr", "hub") and (size.images != 1 or size.is_dynamic):
         raise ConfigError("a checkpoint of rfdetr takes any batch size: remove --batch and --dynamic-batch")
     if size.is_dynamic and format not in DYNAMIC_FORMATS:
         raise ConfigError(
@@ -38,10 +39,12 @@ def make_room(format: Format, out: Path) -> None:
     Raises:
         ConfigError: The file exists or has the wrong suffix, or the directory cannot be written.
     """
+    if format == "hub":
+        check_new_directory("--out", out)
     if format == "openvino" and out.suffix != ".xml":
         raise ConfigError(f"--out {out}: OpenVINO graphs are named NAME.xml: choose a name that ends in .xml")
     for path in (out, out.with_suffix(".bin")) if format == "openvino" else (out,):
-        if path.exists():
+        if path.exists() and format != "hub":
             raise ConfigError(f"--out {path} already exists: choose a new file")
     with writing("--out", out):
         out.parent.mkdir(parents=True, exist_ok=True)

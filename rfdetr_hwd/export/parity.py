@@ -52,6 +52,20 @@ def check_released(detector: Detector, released: ReleasedModel, stock: nn.Module
 
 
 @torch.inference_mode()
+def check_reloaded(detector: Detector, loaded: Detector, batch: Tensor) -> None:
+    """Compare a model as `Detector.load` reads it from a hub directory with the trained one: names and raw outputs."""
+    if loaded.class_names != detector.class_names or loaded.options != detector.options:
+        raise ParityError("the directory is read with other class names or preprocessing. Please report this bug")
+    trained, found = (one.network.float().cpu().eval()(batch) for one in (detector, loaded))
+    difference = _relative_difference(found, trained)
+    say(f"hub: loaded again, raw outputs on {len(batch)} images differ by {difference:.1e}")
+    if not difference <= RELATIVE_TOLERANCE:  # NaN, too
+        raise ParityError(
+            f"the outputs of the directory differ by {difference:.1e}, more than {RELATIVE_TOLERANCE:.0e}"
+        )
+
+
+@torch.inference_mode()
 def check_runtime(format: str, path: Path, released: ReleasedModel, images: Tensor, size: BatchSize) -> None:
     """Run the written graph in its own runtime on the same images and compare.
 

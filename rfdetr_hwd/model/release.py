@@ -23,16 +23,21 @@ def save_rfdetr(model: StockModel, class_names: Sequence[str], path: Path) -> No
     Raises:
         OSError: It cannot be written.
     """
+    state = {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()}
+    content = {"model": state, **describe_rfdetr(model, class_names)}
+    partial = path.with_name(f".{path.name}.partial")
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def describe_rfdetr(model: StockModel, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return what a checkpoint of `rfdetr` holds beside its tensors, as plain values."""
     names = list(class_names)
-    content = {
-        "model": {key: value.detach().cpu().contiguous() for key, value in model.network.state_dict().items()},
+    return {
         "args": {"num_classes": len(names), "class_names": names, "pretrain_weights": None},
         "model_name": type(model.config).__name__.removesuffix("Config"),
         "model_config": model.config.model_dump(exclude={"device", "pretrain_weights"}),
     }
-    partial = path.with_name(f".{path.name}.partial")
-    torch.save(content, partial)
-    partial.replace(path)
 
 
 def loading_line(path: Path) -> str:

@@ -20,6 +20,9 @@ from rfdetr_hwd.model.rfdetr import PATCH_EMBEDDING
 STOCK = "conv3x3"
 """The downsampler that stock RF-DETR has; swapping the projector to it leaves the network as it is."""
 
+FOLDED = "folded"
+"""A downsampler that an export has folded into the convolution in its place; it replaces nothing, at no site."""
+
 Site = Literal["projector", "stem"]
 
 
@@ -82,7 +85,7 @@ def swap_downsample(
         SwapError: The network has no such convolution, or the downsampler has no equal start.
         DownsampleError: The downsampler is unknown, refuses its options or breaks the contract.
     """
-    if name == STOCK and site == "projector":
+    if name == FOLDED or (name == STOCK and site == "projector"):
         return []
     # Find the convolutions.
     sites = find_sites(network, site)

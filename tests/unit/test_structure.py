@@ -35,7 +35,7 @@ ROOMS = {
             "runtime",
         ),
     },
-    "export": {"amp", "data", "detector", "evaluation", "layers", "model", "runtime"},
+    "export": {"amp", "checkpoint", "config", "data", "detector", "evaluation", "layers", "model", "runtime"},
     "detector": {"amp", "checkpoint", "config", "data", "model"},
     "training": {"amp", "checkpoint", "config", "data", "evaluation", "layers", "model", "runtime"},
     "curation": {"data"},

@@ -12,7 +12,7 @@ from rfdetr_hwd.model.build import BuiltModel, build_model
 from rfdetr_hwd.model.fold import FoldError, fold_model
 from rfdetr_hwd.model.rfdetr import PATCH_EMBEDDING, POSITION_EMBEDDINGS, build_stock_model
 from rfdetr_hwd.model.source_weights import SourceWeights
-from rfdetr_hwd.model.swap import SwapError, find_sites
+from rfdetr_hwd.model.swap import FOLDED, SwapError, find_sites
 from rfdetr_hwd.model.weights import load_weights
 
 SETTINGS = {"resolution": 64, "pretrain_weights": None, "num_queries": 10, "group_detr": 1}
@@ -130,6 +130,10 @@ def test_the_stem_folds_into_the_stock_patch_embedding(name: str) -> None:
     assert kernel.shape == (384, 3, 32, 32)
     assert stock.config.patch_size == 32
     assert_same_outputs(model.network, stock.network, torch.randn(1, 3, 128, 128), 1e-4)
+    # What an export has folded is rebuilt without the downsampler
+    rebuilt = build(FOLDED, "stem", levels=("P4",), resolution=128)
+    rebuilt.network.load_state_dict(stock.network.state_dict())
+    assert rebuilt.replacements == []
 
 
 @pytest.mark.parametrize(
