@@ -5,6 +5,7 @@ RUN/
     run.json            one entry per start: environment, git, derived numbers, dataset, end; see run_log.py
     metrics.jsonl       one record per logged step and evaluation
     speed.jsonl         time, images per second and memory at each logged step
+    trackers.json       ids of the run in experiment trackers, if there are any
     quarantine.jsonl    unreadable images, if any, and the reasons
     checkpoints/        step-00000190/ ...; see rfdetr_hwd.checkpoint.read
     best                link to the checkpoint with the highest AP

@@ -249,8 +249,8 @@ class OutputSection(Section):
     """Optimizer steps between two checkpoints within an epoch. `null` disables them."""
     keep_last: PositiveInt = 2
     """Newest checkpoints to keep, in addition to the best one."""
-    trackers: tuple[Literal["tensorboard"], ...] = ()
-    """Experiment trackers, in addition to metrics.jsonl and the console."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    """Experiment trackers beside metrics.jsonl and the console. By default they write into the run directory alone."""
     report: bool = True
     """At the end, write the detections of the last evaluation and its report to `evaluation` in the run directory."""
 

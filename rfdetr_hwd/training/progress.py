@@ -7,7 +7,7 @@ from datetime import timedelta
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from rfdetr_hwd.console import digits, open_console, say, silence
-from rfdetr_hwd.training.trackers import Values
+from rfdetr_hwd.training.trackers import Pictures, Values
 
 _SPEED = ("images_per_second", "memory_gib", "seconds_per_step")
 
@@ -55,6 +55,9 @@ class ConsoleTracker:
             self._live.update(self._task, completed=step, description=text)
         else:
             self._print(f"step {step}/{self.total_steps}  {text}")
+
+    def show(self, step: int, pictures: Pictures) -> None:
+        """Do nothing: a terminal shows text."""
 
     def close(self) -> None:
         """End the live line."""

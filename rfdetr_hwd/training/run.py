@@ -1,6 +1,5 @@
 """Train a new run, or resume one: find the run, build it, fit, and report how it ended."""
 
-import importlib.util
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,6 +28,7 @@ from rfdetr_hwd.training.last_evaluation import LastEvaluation, last_evaluation
 from rfdetr_hwd.training.non_finite import NonFiniteError
 from rfdetr_hwd.training.resume import settle_config
 from rfdetr_hwd.training.setup import build, claim, create, find_newest, restore
+from rfdetr_hwd.training.tracking.build import check_trackers
 from rfdetr_hwd.training.trainer import Trainer
 
 
@@ -69,8 +69,7 @@ def run(
     settings, folder = _find_run(config, resume, overrides, auto_resume)
     if accepted and folder is None:
         raise ConfigError("--accept goes with a run to resume: there is none yet")
-    if "tensorboard" in settings.output.trackers and importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError("output.trackers: run `pip install tensorboard` first, or remove tensorboard")
+    check_trackers(settings.output.trackers)
     check_downsample(settings.downsample.name, **downsample_options(settings.downsample))
     if folder is None:
         check_first_weights(settings.model)

@@ -38,7 +38,9 @@ from rfdetr_hwd.training.learner import Learner, build_learner
 from rfdetr_hwd.training.limits import say_limits, say_overlap
 from rfdetr_hwd.training.progress import ConsoleTracker
 from rfdetr_hwd.training.resume import carry_over, check_data, load_learner, number_of_ranks
-from rfdetr_hwd.training.trackers import JsonLinesTracker, TensorBoardTracker, Tracker, Trackers
+from rfdetr_hwd.training.trackers import JsonLinesTracker, Tracker, Trackers
+from rfdetr_hwd.training.tracking.build import open_trackers
+from rfdetr_hwd.training.tracking.series import Series
 from rfdetr_hwd.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -217,21 +219,22 @@ def _start(built: Built, folder: RunFolder, learner: Learner, state: TrainState,
         folder.write_config(config)
         add_start(folder.log_file, describe_run(config, learner, loader, data, state))
         # Open the trackers, on rank 0 alone.
-        trainer.tracker = _build_tracker(config, folder, state, learner.schedule.total_steps)
+        trainer.tracker = _build_tracker(config, folder, state, learner.schedule.total_steps, evaluation)
     return trainer
 
 
-def _build_tracker(config: Config, folder: RunFolder, state: TrainState, total_steps: int) -> Tracker:
-    """Return the trackers: files and console."""
+def _build_tracker(
+    config: Config, folder: RunFolder, state: TrainState, total_steps: int, evaluation: Evaluation
+) -> Tracker:
+    """Return the trackers: files, console, and those of the configuration."""
     measured = [ap for kind in ("ema", "raw") if (ap := state.metrics.get(f"{kind}/AP")) is not None]
     trackers: list[Tracker] = [
         JsonLinesTracker(folder.metrics_file, state.step, state.is_evaluation_due),
         JsonLinesTracker(folder.speed_file, state.step, is_speed=True),
         ConsoleTracker(state.step, total_steps, config.train.epochs, max(measured, default=None)),
     ]
-    if "tensorboard" in config.output.trackers:
-        trackers.append(TensorBoardTracker(folder.path / "tensorboard", state.step))
-    return Trackers(trackers)
+    series = Series(folder.path, state.step, config.model_dump(mode="json"))
+    return Trackers([*trackers, *open_trackers(config.output.trackers, series, evaluation)])
 
 
 def claim(config: Config, folder: RunFolder | None, stack: ExitStack) -> None:

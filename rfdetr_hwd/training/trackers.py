@@ -1,4 +1,4 @@
-"""Trackers of a run's metrics behind one protocol: metrics.jsonl, TensorBoard, the console."""
+"""Trackers of a run's metrics behind one protocol: metrics.jsonl here; see also `progress` and `tracking`."""
 
 import json
 import logging
@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+import PIL.Image
+
 from rfdetr_hwd.files import open_without_links, replace_text
 from rfdetr_hwd.training.speed import PREFIX
 
@@ -18,10 +20,15 @@ Values = Mapping[str, float | None]
 """Values by name; `None`: nothing to measure."""
 
 
+Pictures = Mapping[str, PIL.Image.Image]
+"""RGB pictures by name."""
+
+
 class Tracker(Protocol):
-    """Receives the values of a step."""
+    """Receives the values of a step, and pictures of predictions after an evaluation."""
 
     def log(self, step: int, values: Values) -> None: ...
+    def show(self, step: int, pictures: Pictures) -> None: ...
     def close(self) -> None: ...
 
 
@@ -29,6 +36,9 @@ class NullTracker:
     """Tracks nothing. Ranks other than 0 use it."""
 
     def log(self, step: int, values: Values) -> None:
+        """Do nothing."""
+
+    def show(self, step: int, pictures: Pictures) -> None:
         """Do nothing."""
 
     def close(self) -> None:
@@ -83,33 +93,12 @@ class JsonLinesTracker:
         self._file.write(json.dumps({"step": step, **own}) + "\n")
         self._file.flush()
 
+    def show(self, step: int, pictures: Pictures) -> None:
+        """Do nothing: the file holds numbers."""
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-class TensorBoardTracker:
-    """Writes scalars for TensorBoard (the `tensorboard` extra).
-
-    Args:
-        folder: Log directory.
-        last_step: Later steps are hidden. A resumed run repeats them.
-    """
-
-    def __init__(self, folder: Path, last_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder), purge_step=last_step + 1)
-
-    def log(self, step: int, values: Values) -> None:
-        """Add one scalar per value, except for `None`."""
-        for name, value in values.items():
-            if value is not None:
-                self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Write pending values."""
-        self._writer.close()
 
 
 class Trackers:
@@ -122,6 +111,11 @@ class Trackers:
         """Pass the values on to each."""
         for tracker in self._trackers:
             tracker.log(step, values)
+
+    def show(self, step: int, pictures: Pictures) -> None:
+        """Pass the pictures on to each."""
+        for tracker in self._trackers:
+            tracker.show(step, pictures)
 
     def close(self) -> None:
         """Close each."""

@@ -1,5 +1,6 @@
 """Train, evaluate, predict and resume through the installed command, on a tiny real model."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -157,12 +158,16 @@ def test_predict_draws_and_lists(trained: Path, command: Run, shapes_root: Path,
 
 @pytest.mark.slow
 def test_two_runs_with_one_seed_are_one_run(trained: Path, command: Run, config_file: Path, tmp_path: Path) -> None:
-    run, options = tmp_path / "run", ["data.workers=2", "output.trackers=[tensorboard]"]
+    trackers = [name for name in ("tensorboard", "wandb", "mlflow") if importlib.util.find_spec(name)]
+    run, options = tmp_path / "run", ["data.workers=2", f"output.trackers=[{','.join(trackers)}]"]
     result = command("train", "--config", config_file, f"output.dir={run}", *options)
     assert result.returncode == 0, result.stderr
     assert read_metrics(tmp_path / "run" / "metrics.jsonl") == read_metrics(trained / "metrics.jsonl")
     assert "AP" in result.stdout
+    assert "the tracker" not in result.stderr  # none has failed
     assert len(list((run / "tensorboard").glob("events.*"))) == 1
+    pictures = [path.name for path in run.glob("mlruns/*/*/artifacts/predictions/0/*.png")]
+    assert sorted(pictures) == (["step-00000006.png", "step-00000012.png"] if "mlflow" in trackers else [])
 
 
 def test_fine_tuning_starts_from_a_run_with_other_classes(trained: Path, command: Run, tmp_path: Path) -> None:

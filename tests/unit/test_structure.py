@@ -37,7 +37,7 @@ ROOMS = {
     },
     "export": {"amp", "checkpoint", "config", "data", "detector", "evaluation", "layers", "model", "runtime"},
     "detector": {"amp", "checkpoint", "config", "data", "model"},
-    "training": {"amp", "checkpoint", "config", "data", "evaluation", "layers", "model", "runtime"},
+    "training": {"amp", "checkpoint", "config", "data", "evaluation", "layers", "model", "report", "runtime"},
     "curation": {"data"},
     "report": {"analysis", "config", "data", "evaluation"},
     "analysis": {"evaluation"},

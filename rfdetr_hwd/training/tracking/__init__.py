@@ -1,0 +1,1 @@
+"""Experiment trackers of others behind the protocol of `rfdetr_hwd.training.trackers`."""
