@@ -127,7 +127,8 @@ class _OneImage:
 def replay() -> None:
     """`checkpoint replay` makes a step again that was not finite, in one layer of several."""
     model = steps.build()
-    bundle = mock.MagicMock(step=7, record=mock.Mock(non_finite=[mock.MagicMock()]))
+    record = mock.Mock(non_finite=[mock.MagicMock()], class_weights=[2.0] * len(model.class_names))
+    bundle = mock.MagicMock(step=7, record=record)
     bundle.training.return_value = {"random": [random_state()]}
 
     def forward(network: Any, batch: torch.Tensor, args: Any) -> Any:

@@ -38,6 +38,9 @@ class Loader:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
 
+    def drawn(self, epoch: int) -> dict[str, float]:
+        return {}
+
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         for batch in (make_batch(8), make_batch(2), replace(make_batch(8), is_padding=True)):
             self.clock.passes(LOAD)
