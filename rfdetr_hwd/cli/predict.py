@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rfdetr_hwd.prediction.finder import Finder
     from rfdetr_hwd.prediction.outputs import Outputs
     from rfdetr_hwd.prediction.sources import Source
+    from rfdetr_hwd.prediction.tracking import Tracking
 
 
 class PredictionError(UserError):
@@ -54,6 +55,7 @@ def predict(
     ] = None,
     tiles: TileSize = None,
     overlap: TileOverlap = 0.2,
+    track: Annotated[bool, typer.Option("--track", help="Follow objects through videos, with ByteTrack.")] = False,
     ground_truth: Annotated[
         Path | None, typer.Option(help="COCO annotations whose ids coco then has, in a file for `report`.")
     ] = None,
@@ -68,6 +70,7 @@ def predict(
     from rfdetr_hwd.prediction.outputs import Outputs, choose_formats
     from rfdetr_hwd.prediction.sources import find_sources
     from rfdetr_hwd.prediction.tiles import Tiles
+    from rfdetr_hwd.prediction.tracking import Tracking, candidate_thresholds
 
     # Check the options, find the images, and load the model
     wanted, formats = _read_threshold(threshold), choose_formats(format or [])
@@ -78,7 +81,9 @@ def predict(
     detector = Detector.load(weights, overrides=overrides)
     labels = choose_labels(classes or [], detector.class_names)
     in_tiles = Tiles(detector, tiles, overlap) if tiles is not None else None
-    finder = Finder(detector, detector.class_thresholds if wanted == "per-class" else wanted, labels, in_tiles)
+    thresholds = _thresholds(detector, wanted)
+    tracking = Tracking(thresholds, detector.class_names) if track else None
+    finder = Finder(detector, candidate_thresholds(thresholds) if track else thresholds, labels, in_tiles)
     data = read_annotations(ground_truth) if ground_truth else None
 
     # Detect and write, a few images at a time
@@ -88,7 +93,7 @@ def predict(
         explaining(OSError, f"--out: cannot write {out} any further. Earlier results are kept", PredictionError),
         outputs,
     ):
-        _find_all(finder, found, outputs)
+        _find_all(finder, tracking, found, outputs)
 
     # Report how images with more than 8 bits are read, the detections and the failures
     _say_bit_depth(detector, found)
@@ -106,15 +111,15 @@ def predict(
         raise PredictionError(f"{failed}: see the messages above")
 
 
-def _find_all(finder: "Finder", sources: "Sequence[Source]", outputs: "Outputs") -> None:
-    """Find the objects of all sources and write them, with a progress bar on a terminal."""
+def _find_all(finder: "Finder", tracking: "Tracking | None", sources: "Sequence[Source]", outputs: "Outputs") -> None:
+    """Find the objects of all sources, follow and write them, with a progress bar on a terminal."""
     from rfdetr_hwd.console import watch
     from rfdetr_hwd.prediction.frames import count_all, in_batches, read_frames
 
     frames = read_frames(sources, finder.detector.options, outputs.skip)
     for batch in in_batches(watch("detecting", count_all(sources), frames)):
         for frame, detections in zip(batch, finder.find([frame.image for frame in batch]), strict=True):
-            outputs.add(frame, detections)
+            outputs.add(frame, tracking.update(frame, detections) if tracking else detections)
 
 
 def _split_words(words: "Sequence[str]") -> "tuple[list[str], list[str]]":
@@ -152,6 +157,13 @@ def _read_threshold(text: str | None) -> float | Literal["per-class"] | None:
         if 0 <= value <= 1:
             return value
     raise ConfigError(f"--threshold {text}: give a number between 0 and 1, or per-class")
+
+
+def _thresholds(detector: "Detector", wanted: float | Literal["per-class"] | None) -> dict[str, float]:
+    """Return the confidence threshold of each class by name."""
+    if wanted == "per-class":
+        return detector.class_thresholds
+    return dict.fromkeys(detector.class_names, detector.threshold if wanted is None else wanted)
 
 
 def _describe_threshold(detector: "Detector", wanted: float | str | None) -> str:

@@ -11,8 +11,9 @@ import supervision as sv
 from rfdetr_hwd.prediction.frame import Frame
 from rfdetr_hwd.prediction.growing_file import GrowingFile
 from rfdetr_hwd.prediction.pictures import picture_path
+from rfdetr_hwd.prediction.tracking import UNTRACKED
 
-_COLUMNS = ("image", "frame", "seconds", "class", "score", "x1", "y1", "x2", "y2")
+_COLUMNS = ("image", "frame", "seconds", "class", "score", "x1", "y1", "x2", "y2", "track")
 
 
 class JsonWriter:
@@ -37,6 +38,9 @@ class JsonWriter:
             entry["picture"] = str(picture_path(self._out, frame))
         rows = zip(detections["class_name"], detections.confidence.tolist(), detections.xyxy.tolist(), strict=True)
         entry["detections"] = [{"class": str(name), "score": score, "box_xyxy": box} for name, score, box in rows]
+        if detections.tracker_id is not None:
+            for found, track in zip(entry["detections"], _tracks(detections), strict=True):
+                found["track"] = track
         self._file.append(f"{self._separator}{json.dumps(entry)}".encode())
         self._separator = ",\n"
 
@@ -54,15 +58,30 @@ class CsvWriter:
 
     def add(self, frame: Frame, detections: sv.Detections) -> None:
         """Write a row for each detection of an image."""
-        columns = (detections["class_name"], detections.confidence.tolist(), detections.xyxy.tolist())
+        columns = (
+            detections["class_name"],
+            detections.confidence.tolist(),
+            detections.xyxy.tolist(),
+            _tracks(detections),
+        )
         when = ("", "") if frame.moment is None else (frame.moment.index, round(frame.moment.seconds, 6))
-        rows = [(frame.source.name, *when, name, score, *box) for name, score, box in zip(*columns, strict=True)]
+        rows = [
+            (frame.source.name, *when, name, score, *box, track)
+            for name, score, box, track in zip(*columns, strict=True)
+        ]
         self._file.append(_to_csv(rows))
 
     def close(self) -> dict[str, Path]:
         """Put the file in place."""
         self._file.close()
         return {"table": self._file.path}
+
+
+def _tracks(detections: sv.Detections) -> list[int | None]:
+    """Return the identity of each detection's track; `None` without one."""
+    if detections.tracker_id is None:
+        return [None] * len(detections)
+    return [track if track != UNTRACKED else None for track in detections.tracker_id.tolist()]
 
 
 def _to_csv(rows: list[tuple[Any, ...]]) -> bytes:

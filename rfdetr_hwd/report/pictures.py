@@ -15,17 +15,20 @@ _FONT_PIXELS = 30  # of letters at supervision's scale 1
 
 
 def draw_detections(image: PIL.Image.Image, detections: sv.Detections, names: Sequence[str]) -> PIL.Image.Image:
-    """Return a copy of an image with boxes, class names and scores.
+    """Return a copy of an image with boxes, class names and scores, and the numbers of tracks if there are any.
 
     Args:
         image: RGB image.
-        detections: With `data["class_name"]`, as `Detector.predict` returns them.
+        detections: With `data["class_name"]`, as `Detector.predict` returns them. A negative `tracker_id` is no track.
         names: Class names in label order, as they are drawn; see `rfdetr_hwd.report.lettering.drawable_names`.
     """
     thickness = sv.calculate_optimal_line_thickness(image.size)
     size = max(1, round(_FONT_PIXELS * sv.calculate_optimal_text_scale(image.size)))
-    pairs = zip(detections.class_id, detections.confidence, strict=True)
-    labels = [f"{plain(names[label], 40)} {score:.2f}" for label, score in pairs]
+    tracks = detections.tracker_id if detections.tracker_id is not None else np.full(len(detections), -1)
+    rows = zip(detections.class_id, detections.confidence, tracks, strict=True)
+    labels = [
+        f"{plain(names[label], 40)} {score:.2f}{f' #{track}' if track >= 0 else ''}" for label, score, track in rows
+    ]
     boxed: PIL.Image.Image = sv.BoxAnnotator(thickness=thickness).annotate(image.copy(), detections)
     return annotate_labels(boxed, detections, labels, size)
 

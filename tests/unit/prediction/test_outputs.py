@@ -16,6 +16,7 @@ from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.evaluation.results import read_results
 from rfdetr_hwd.prediction.growing_file import GrowingFile
 from rfdetr_hwd.prediction.outputs import FORMATS, Outputs, choose_formats
+from rfdetr_hwd.report.pictures import draw_detections
 from tests.unit.prediction.frames import CAT, CLASS_NAMES, DOG, found, frame
 
 
@@ -46,11 +47,25 @@ def test_json_and_csv_have_each_detection(tmp_path: Path) -> None:
     ]
     rows = list(csv.reader((tmp_path / "detections.csv").open()))
     assert rows == [
-        ["image", "frame", "seconds", "class", "score", "x1", "y1", "x2", "y2"],
-        ["photos/a.jpg", "", "", "cat", "0.75", "10.0", "5.0", "30.0", "15.0"],
-        ["photos/a.jpg", "", "", "dog/puppy", "0.5", "-1.0", "0.0", "8.5", "20.5"],
-        ["photos/more/a.jpg", "", "", "cat", "0.75", "10.0", "5.0", "30.0", "15.0"],
+        ["image", "frame", "seconds", "class", "score", "x1", "y1", "x2", "y2", "track"],
+        ["photos/a.jpg", "", "", "cat", "0.75", "10.0", "5.0", "30.0", "15.0", ""],
+        ["photos/a.jpg", "", "", "dog/puppy", "0.5", "-1.0", "0.0", "8.5", "20.5", ""],
+        ["photos/more/a.jpg", "", "", "cat", "0.75", "10.0", "5.0", "30.0", "15.0", ""],
     ]
+
+
+def test_tracks_are_numbered_in_the_lists_and_pictures(tmp_path: Path) -> None:
+    """A detection without a track has none."""
+    tracked = found(CAT, DOG)
+    tracked.tracker_id = np.array([7, -1])
+    plain = draw_detections(frame("a.jpg", (200, 100)).image, found(CAT, DOG), CLASS_NAMES)
+    numbered = draw_detections(frame("a.jpg", (200, 100)).image, tracked, CLASS_NAMES)
+    assert (np.asarray(plain) != np.asarray(numbered)).any()
+    with Outputs(tmp_path, CLASS_NAMES, ["json", "csv"]) as outputs:
+        outputs.add(frame("a.jpg"), tracked)
+    (entry,) = json.loads((tmp_path / "detections.json").read_text())
+    assert [detection["track"] for detection in entry["detections"]] == [7, None]
+    assert [row[-1] for row in csv.reader((tmp_path / "detections.csv").open())] == ["track", "7", ""]
 
 
 def test_pictures_are_named_in_the_json(tmp_path: Path) -> None:
@@ -168,7 +183,7 @@ def test_a_full_disk_costs_the_last_image_alone(tmp_path: Path, limit: int) -> N
     coco = json.loads((tmp_path / "coco.json").read_text())
     assert done > 0
     assert {len(entries), len(rows) - 1, len(coco["annotations"])} <= {done, done + 1}
-    assert all(len(row) == 9 for row in rows)
+    assert all(len(row) == 10 for row in rows)
     assert files(tmp_path) == {"detections.json", "detections.csv", "coco.json"}
 
 

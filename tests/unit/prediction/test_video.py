@@ -116,7 +116,7 @@ def test_results_of_frames_are_named_after_them(tmp_path: Path) -> None:
     images = json.loads((tmp_path / "out" / "coco.json").read_text())["images"]
     assert [image["file_name"] for image in images] == ["clip.mov-000000.jpg", "clip.mov-000001.jpg"]
     row = (tmp_path / "out" / "detections.csv").read_text().splitlines()[2]
-    assert row == f"{path},1,0.033333,cat,0.75,10.0,5.0,30.0,15.0"
+    assert row == f"{path},1,0.033333,cat,0.75,10.0,5.0,30.0,15.0,"
 
 
 @pytest.mark.parametrize(
