@@ -42,6 +42,7 @@ def parts(downsamplers: Iterable[str]) -> list[Part]:
         Part("workers of an experiment", "patched", of_the_machine.workers),
         Part("latency", "patched", of_the_machine.latency),
         Part("device and clock of benchmark model", "patched", of_the_machine.benchmark_device),
+        Part("device of a TensorRT engine", "patched", of_the_machine.export_device),
         Part("memory of benchmarks", "patched", of_the_machine.benchmark_memory),
         Part("what is said of the precision", "patched", of_the_machine.precision),
         Part("assignment solver", "patched", of_the_machine.solver),
