@@ -181,9 +181,11 @@ def compare(
     from rfdetr_hwd.config.experiment import ComparisonSection
     from rfdetr_hwd.config.validation import first_problem
 
-    if len(arms) < 2:
+    if not isinstance(arms, Mapping) or len(arms) < 2:
         raise ConfigError("give two arms or more, as a mapping of names to paths")
     paths = {name: [one] if isinstance(one, str | os.PathLike) else list(one) for name, one in arms.items()}
+    if empty := [name for name, found in paths.items() if not found]:
+        raise ConfigError(f"the arm {empty[0]!r} has no path")
     sources = group_sources((name, [Path(path) for path in found]) for name, found in paths.items())
     try:
         settings = ComparisonSection(baseline=next(iter(sources)), margin=margin, weights=weights, split=split)

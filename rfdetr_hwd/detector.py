@@ -151,8 +151,8 @@ class Detector:
         if missing:
             raise ConfigError(f"there is no threshold of the class {missing[0]!r}")
         for name in self.class_names:
-            if not 0 <= by_class[name] <= 1:
-                raise ConfigError(f"the threshold {by_class[name]} is not between 0 and 1")
+            if isinstance(by_class[name], str) or not 0 <= by_class[name] <= 1:
+                raise ConfigError(f"the threshold {by_class[name]!r} is not a number between 0 and 1")
         return torch.tensor([*(by_class[name] for name in self.class_names), float("inf")], device=self.device)
 
     def _prepare(self, image: object, name: str) -> Batch:

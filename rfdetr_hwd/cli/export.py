@@ -10,7 +10,7 @@ from rfdetr_hwd.cli.options import Overrides, WeightsKind, WeightsPath
 from rfdetr_hwd.console import say
 from rfdetr_hwd.errors import ConfigError, explaining
 from rfdetr_hwd.export.formats import Format, check_format, make_room
-from rfdetr_hwd.export.quantization import Precision, Quantization
+from rfdetr_hwd.export.quantization import Precision, Quantization, choose_quantization
 
 if TYPE_CHECKING:
     from rfdetr_hwd.data.annotations import DetectionData
@@ -42,9 +42,13 @@ def export(
         Precision | None,
         typer.Option(help="Quantize the graph (onnx: fp16, int8; openvino: int8) and measure its AP loss."),
     ] = None,
-    max_ap_loss: Annotated[float, typer.Option(help="Largest AP loss of a quantized graph.")] = 0.005,
-    calibration_images: Annotated[int, typer.Option(help="Training images that int8 is calibrated on.")] = 128,
-    calibration_seed: Annotated[int, typer.Option(help="Seed of their choice.")] = 0,
+    max_ap_loss: Annotated[
+        float | None, typer.Option(help="Largest AP loss of a quantized graph.", show_default="0.005")
+    ] = None,
+    calibration_images: Annotated[
+        int | None, typer.Option(help="Training images that int8 is calibrated on.", show_default="128")
+    ] = None,
+    calibration_seed: Annotated[int | None, typer.Option(help="Seed of their choice.", show_default="0")] = None,
 ) -> None:
     """Export to stock RF-DETR, ONNX, OpenVINO, ... and verify numerical parity.
 
@@ -64,7 +68,7 @@ def export(
     # Check the options before anything long is done
     size = BatchSize(batch, dynamic_batch)
     check_format(format, size)
-    settings = None if quantize is None else Quantization(quantize, calibration_images, calibration_seed, max_ap_loss)
+    settings = choose_quantization(quantize, calibration_images, calibration_seed, max_ap_loss)
     if settings is not None:
         settings.check(format)
     check_device(format)

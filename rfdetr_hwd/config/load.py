@@ -44,6 +44,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
     """Validate nested values after applying `key=value` overrides; see `load_config`."""
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides are a list: write [{overrides!r}], not {overrides!r}")
     overrides = list(overrides)
     merged = _merge_overrides(values, overrides)
     try:
@@ -161,7 +163,10 @@ def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
 
 def _key(detail: ErrorDetails) -> str:
     """Return the dotted key, without the type that pydantic adds where a value may have one of several types."""
-    *parents, last = map(str, detail["loc"] or ("",))
+    parts = list(map(str, detail["loc"] or ("",)))
+    if len(named := [part for part in parts if not part.startswith("dict[")]) < len(parts):
+        return ".".join(named)
+    *parents, last = parts
     return key if (key := ".".join(parents)) in set(known_keys()) and not last.isdigit() else ".".join([*parents, last])
 
 

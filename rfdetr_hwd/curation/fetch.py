@@ -59,7 +59,11 @@ def fetch(url: str, target: Path, sha256: str | None = None, max_bytes: int = 1 
         # The text of HTTP errors may repeat a URL with its query.
         is_plain = isinstance(error, OSError) and not isinstance(error, urllib.error.HTTPError)
         reason = f"the server answers {error.code}" if hasattr(error, "code") else type(error).__name__
-        raise DatasetError(f"cannot download {where}: {error if is_plain else reason}") from None
+        if isinstance(error, urllib.error.URLError) and is_plain:
+            reason = getattr(error.reason, "strerror", None) or str(error.reason)
+        elif is_plain:
+            reason = str(error)
+        raise DatasetError(f"cannot download {where}: {reason}") from None
     finally:
         partial.unlink(missing_ok=True)
     return found

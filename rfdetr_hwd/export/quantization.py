@@ -61,3 +61,25 @@ class Quantization:
         if self.precision == "int8":
             facts |= {"calibration_images": str(self.num_images), "calibration_seed": str(self.seed)}
         return facts
+
+
+def choose_quantization(
+    precision: Precision | None, num_images: int | None, seed: int | None, max_ap_loss: float | None
+) -> Quantization | None:
+    """Return the settings that options ask for, with the usual ones for `None`. Without a precision there are none.
+
+    Raises:
+        ConfigError: An option goes with a precision, and there is none.
+    """
+    options = {"--calibration-images": num_images, "--calibration-seed": seed, "--max-ap-loss": max_ap_loss}
+    if precision is not None:
+        usual = Quantization(precision)
+        return Quantization(
+            precision,
+            usual.num_images if num_images is None else num_images,
+            usual.seed if seed is None else seed,
+            usual.max_ap_loss if max_ap_loss is None else max_ap_loss,
+        )
+    if given := [option for option, value in options.items() if value is not None]:
+        raise ConfigError(f"{given[0]} goes with --quantize")
+    return None

@@ -13,7 +13,7 @@ _QUALITY = 95  # of the JPEG files
 
 
 class CropWriter:
-    """Writes `crops/CLASS/IMAGE-NUMBER.jpg`, numbered from 1 by descending confidence.
+    """Writes `crops/LABEL-CLASS/IMAGE-NUMBER.jpg`, numbered from 1 by descending confidence.
 
     Args:
         out: Directory above `crops`.

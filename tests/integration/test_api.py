@@ -51,6 +51,8 @@ def test_the_judgement_is_that_of_the_file(evaluated: dict[str, Path], tmp_path:
         compare(evaluated, margin=2, out=tmp_path)
     with pytest.raises(ConfigError, match="two arms"):
         compare({"a": tmp_path}, out=tmp_path)
+    with pytest.raises(ConfigError, match="the arm 'b' has no path"):
+        compare({"a": tmp_path, "b": []}, out=tmp_path)
     with pytest.raises(ComparisonError, match="same artefact"):
         compare({"a": evaluated["ema"], "b": evaluated["ema"]}, out=tmp_path)
 

@@ -88,6 +88,8 @@ def test_what_cannot_be_used_is_named_by_its_place(detector: Detector, shapes_ro
         detector.predict(7)  # type: ignore[call-overload]
     with pytest.raises(ConfigError, match="threshold 1.5"):
         detector.predict(path, threshold=1.5)
+    with pytest.raises(ConfigError, match="threshold '0.5' is not a number"):
+        detector.predict(path, threshold="0.5")  # type: ignore[arg-type]
 
 
 def test_predict_does_what_can_be_done_and_names_the_rest(cli: Run, trained: Path, tmp_path: Path) -> None:

@@ -79,6 +79,16 @@ def test_bad_overrides_are_named(override: str, message: str) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_overrides_are_a_list() -> None:
+    with pytest.raises(ConfigError, match="overrides are a list"):
+        parse_config({}, "train.epochs=2")
+
+
+def test_a_value_in_a_mapping_is_named_without_its_type() -> None:
+    with pytest.raises(ConfigError, match=r"  train\.class_weights\.crack = 0: input should be greater than 0"):
+        parse_config({"train": {"class_weights": {"crack": 0}}})
+
+
 def test_missing_sections_name_the_keys() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config({})

@@ -6,7 +6,7 @@ import pytest
 
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.export.formats import Format
-from rfdetr_hwd.export.quantization import PACKAGES, PRECISIONS, Quantization
+from rfdetr_hwd.export.quantization import PACKAGES, PRECISIONS, Quantization, choose_quantization
 from rfdetr_hwd.export.runtimes import check_device
 
 
@@ -26,6 +26,14 @@ from rfdetr_hwd.export.runtimes import check_device
 def test_settings_that_cannot_work(format: Format, settings: Quantization, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         settings.check(format)
+
+
+def test_options_of_a_quantization_go_with_a_precision() -> None:
+    assert choose_quantization(None, None, None, None) is None
+    assert choose_quantization("int8", None, 3, None) == Quantization("int8", seed=3)
+    assert choose_quantization("fp16", 5, None, 0.0) == Quantization("fp16", num_images=5, max_ap_loss=0.0)
+    with pytest.raises(ConfigError, match="--max-ap-loss goes with --quantize"):
+        choose_quantization(None, None, None, 0.1)
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
