@@ -79,6 +79,8 @@ def train(
     from rfdetr_hwd.training.run import run
 
     # Settle the configuration, whose directory is the run's
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides are a list: write [{overrides!r}], not {overrides!r}")
     settings: Config | None = None
     if isinstance(config, Mapping):
         settings = parse_config(config, overrides)
@@ -137,6 +139,8 @@ def evaluate(
     from rfdetr_hwd.report.evaluation_report import ReportInputs
     from rfdetr_hwd.runtime.process_group import process_group
 
+    if split not in ("val", "test"):
+        raise ConfigError(f"split {split!r} is not val or test")
     with process_group() as device:
         detector = Detector.load(run, weights, overrides)
         directory = Path(out) if out is not None else default_directory(Path(run), f"evaluate-{split}")

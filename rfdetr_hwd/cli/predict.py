@@ -10,6 +10,7 @@ import typer
 from rfdetr_hwd.cli.options import TileOverlap, TileSize, WeightsPath
 from rfdetr_hwd.console import say
 from rfdetr_hwd.errors import ConfigError, UserError, explaining, writing
+from rfdetr_hwd.files import check_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +78,7 @@ def predict(
     if ground_truth and "coco" not in formats:
         raise ConfigError("--ground-truth is for the ids of --format coco: add it, or remove --ground-truth")
     words, overrides = _split_words(sources)
+    check_directory("--out", out)
     found = find_sources(words, out, sys.stdin)
     detector = Detector.load(weights, overrides=overrides)
     labels = choose_labels(classes or [], detector.class_names)
@@ -97,13 +99,22 @@ def predict(
 
     # Report how images with more than 8 bits are read, the detections and the failures
     _say_bit_depth(detector, found)
+    _report(outputs, found, f"with {detector.weights} weights, {_describe_threshold(detector, wanted)}")
+
+
+def _report(outputs: "Outputs", found: "Sequence[Source]", how: str) -> None:
+    """Print what was detected and written, and how.
+
+    Raises:
+        PredictionError: A source could not be read or written.
+    """
     has_videos = any(source.kind == "video" for source in found)
     images = "images and videos" if has_videos else "images"
     if not outputs.frames:
         raise PredictionError(f"none of the {len(found)} {images} can be decoded: see the messages above")
     where = f"{outputs.frames} frames" if has_videos else f"{outputs.frames} of {len(found)} images"
     counts = f"{outputs.detections} detections in {where}"
-    say(f"{counts} with {detector.weights} weights, {_describe_threshold(detector, wanted)}")
+    say(f"{counts} {how}")
     for name, path in outputs.files.items():
         say(f"{name}: {path}")
     if outputs.failed:

@@ -136,7 +136,7 @@ def _opened(av: Any, source: Source) -> Iterator[Any]:
         container = av.open(file, timeout=_TIMEOUT, **options)
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise VideoError(f"cannot open the video {source.name}: {reason}") from None
+        raise VideoError(f"cannot open {source.name}: {reason}") from None
     with container:
         if not container.streams.video:
             raise VideoError(f"{source.name} has no video stream")

@@ -156,7 +156,7 @@ def test_predict_draws_every_frame_of_a_video(cli: Run, trained: Path, tmp_path:
     options = ("--weights", trained, "--threshold", 0.0, "--out", tmp_path / "out")
     result = cli("predict", tmp_path / "films", *options)
     refused(result, 1, "1 of 3 images and videos could not be read or written")
-    assert f"skipped: cannot open the video {tmp_path / 'films' / 'b.mp4'}: Invalid data" in result.stdout
+    assert f"skipped: cannot open {tmp_path / 'films' / 'b.mp4'}: Invalid data" in result.stdout
     assert f"{12 * 10} detections in 12 frames" in result.stdout
     entries = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert [entry.get("frame") for entry in entries] == [*range(11), None]

@@ -154,7 +154,7 @@ def test_what_cannot_be_exported_says_why(trained: Path, cli: Run, config_file: 
     refused(cli("export", "--weights", run, "--out", tmp_path / "x.pth"), 1, "MaxPool", "does not fold into the stock")
     unknown = cli("export", "--weights", trained, "--out", tmp_path / "x", "--format", "bogus")
     assert unknown.returncode == 2
-    assert "'bogus' is not one of 'rfdetr', 'onnx'" in unknown.stderr
+    assert "'bogus' is not one of 'rfdetr', 'hub', 'onnx'" in unknown.stderr
     refused(cli("export", "--weights", trained, "--out", tmp_path / "x", "data.root=nowhere"), 2, "--images DIRECTORY")
     refused(cli("export", "--weights", trained, "--out", tmp_path), 2, "already exists: choose a new file")
     assert not (tmp_path / "x.pth").exists()

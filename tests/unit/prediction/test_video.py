@@ -160,14 +160,14 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     unknown = write_video(tmp_path / "unknown.mp4", range(3))
     unknown.write_bytes(unknown.read_bytes().replace(b"avc1", b"zzzz"))
     for path, reason in {
-        tmp_path / "text.mp4": "cannot open the video .*text.mp4: Invalid data found",
-        tmp_path / "list.m3u8": "cannot open the video .*list.m3u8: Invalid",
+        tmp_path / "text.mp4": "cannot open .*text.mp4: Invalid data found",
+        tmp_path / "list.m3u8": "cannot open .*list.m3u8: Invalid",
         unknown: "cannot decode .*unknown.mp4: this PyAV has no decoder for its codec",
     }.items():
         with pytest.raises(VideoError, match=reason):
             list(read_video(source(path)))
         assert count_frames(source(path)) in (None, 3)
-    with pytest.raises(VideoError, match="cannot open the video camera 97: No such file or directory"):
+    with pytest.raises(VideoError, match="cannot open camera 97: No such file or directory"):
         list(read_video(Source("camera 97", "97", Path("camera-97.mp4"), "video")))
 
 
@@ -233,7 +233,7 @@ def test_a_video_of_a_server_is_read(tmp_path: Path) -> None:
         (there,) = find_sources([f"{url}/clip.mkv?key=secret"], tmp_path / "out")
         assert numbers(read_video(there)) == list(range(20))
         (gone,) = find_sources([f"{url}/gone.mkv?key=secret"], tmp_path / "out")
-        with pytest.raises(VideoError, match=f"^cannot open the video {url}/gone.mkv: .*404 Not Found") as caught:
+        with pytest.raises(VideoError, match=f"^cannot open {url}/gone.mkv: .*404 Not Found") as caught:
             list(read_video(gone))
         assert "secret" not in str(caught.value)
         server.shutdown()
