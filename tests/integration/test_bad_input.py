@@ -183,6 +183,7 @@ def test_two_processes_do_not_train_in_one_folder(cli: Run, trained: Path, tmp_p
         refused(cli("train", "--resume", run), 2, "is in use")
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_starts_anew(cli: Run, trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run, symlinks=True)

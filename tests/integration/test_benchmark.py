@@ -81,6 +81,7 @@ def test_a_step_that_cannot_be_profiled_says_why(
     refused(cli("benchmark", "train", "--weights", trained), 1, "a step with 2 images per forward pass does not fit")
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_as_trained_and_as_shipped(trained: Path, cli: Run, tmp_path: Path) -> None:
     """With --ap, the evaluation of training is repeated to the last digit, and the folded model has the same AP."""
     before = contents(trained)

@@ -89,6 +89,7 @@ def test_the_same_images_are_the_same_run(
     assert read_metrics(run / "metrics.jsonl") == read_metrics(trained_on_deep / "metrics.jsonl")
 
 
+@pytest.mark.slow
 def test_a_run_records_the_bits_and_uses_them(
     cli: Run,
     config_file: Path,

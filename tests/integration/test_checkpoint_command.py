@@ -126,6 +126,7 @@ def test_a_loss_that_is_not_finite_leaves_a_bundle(cli: Run, halfway: Path, monk
     refused(cli("checkpoint", "replay", checkpoint.path), 1, "not a bundle")
 
 
+@pytest.mark.slow
 def test_a_finite_update_is_not_reported_as_reproduced(
     cli: Run, halfway: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

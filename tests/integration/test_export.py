@@ -181,6 +181,7 @@ def test_a_users_downsampler_is_trained_and_loaded_only_when_trusted(
     assert cli("evaluate", "--weights", run).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_stem_trains_evaluates_and_ships(cli: Run, config_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = ["downsample.site=stem", "model.levels=[P4]", "model.resolution=128", "train.multi_scale=false"]

@@ -95,6 +95,7 @@ def test_the_gate_starts_open() -> None:
     assert not torch.allclose(gated(x), hwd(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [HWD, DWT, Blur], ids=["hwd", "dwt", "blur"])
 def test_compiles_whole_and_exports(kind: type[nn.Module]) -> None:
     """Before any pass in Python, which could prepare what a compiler must not see."""

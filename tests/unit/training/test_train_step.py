@@ -62,7 +62,15 @@ def update(
     return result, torch.cat(given)
 
 
-@pytest.mark.parametrize("sizes", [[4, 4, 4, 4], [8, 8], [1, 15], [3, 5, 8]])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [4, 4, 4, 4],
+        [1, 15],
+        pytest.param([8, 8], marks=pytest.mark.slow),
+        pytest.param([3, 5, 8], marks=pytest.mark.slow),
+    ],
+)
 def test_accumulation_does_not_change_the_update(model: BuiltModel, sizes: list[int]) -> None:
     whole, expected = update(model, batches([16]))
     parts, gradient = update(model, batches(sizes))
