@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -133,7 +134,7 @@ class Detector:
 
         Raises:
             ImageError: An image cannot be read, or has an unsupported kind, type, shape or range. The message names it.
-            ConfigError: A threshold is not in [0, 1], or a class has none.
+            ConfigError: A threshold is not in [0, 1], a class has none, or there is no such class.
         """
         thresholds = self._thresholds(self.threshold if threshold is None else threshold)
         if is_image(images):
@@ -150,8 +151,11 @@ class Detector:
         missing = [name for name in self.class_names if name not in by_class]
         if missing:
             raise ConfigError(f"there is no threshold of the class {missing[0]!r}")
+        unknown = [name for name in by_class if name not in self.class_names]
+        if unknown:
+            raise ConfigError(f"there is no class {unknown[0]!r}. The classes are {', '.join(self.class_names)}")
         for name in self.class_names:
-            if isinstance(by_class[name], str) or not 0 <= by_class[name] <= 1:
+            if not isinstance(by_class[name], Real) or not 0 <= by_class[name] <= 1:
                 raise ConfigError(f"the threshold {by_class[name]!r} is not a number between 0 and 1")
         return torch.tensor([*(by_class[name] for name in self.class_names), float("inf")], device=self.device)
 

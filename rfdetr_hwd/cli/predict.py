@@ -9,7 +9,7 @@ import typer
 
 from rfdetr_hwd.cli.options import TileOverlap, TileSize, WeightsPath
 from rfdetr_hwd.console import say
-from rfdetr_hwd.errors import ConfigError, UserError, explaining, writing
+from rfdetr_hwd.errors import ConfigError, Interrupted, UserError, explaining, writing
 from rfdetr_hwd.files import check_directory
 
 if TYPE_CHECKING:
@@ -95,7 +95,11 @@ def predict(
         explaining(OSError, f"--out: cannot write {out} any further. Earlier results are kept", PredictionError),
         outputs,
     ):
-        _find_all(finder, tracking, found, outputs)
+        try:
+            _find_all(finder, tracking, found, outputs)
+        except Interrupted as interruption:
+            interruption.advice = f"Stopped. {out} holds what was detected in {outputs.frames} images or frames"
+            raise
 
     # Report how images with more than 8 bits are read, the detections and the failures
     _say_bit_depth(detector, found)
@@ -111,7 +115,8 @@ def _report(outputs: "Outputs", found: "Sequence[Source]", how: str) -> None:
     has_videos = any(source.kind == "video" for source in found)
     images = "images and videos" if has_videos else "images"
     if not outputs.frames:
-        raise PredictionError(f"none of the {len(found)} {images} can be decoded: see the messages above")
+        none = f"none of the {len(found)} {images}" if len(found) > 1 else f"no image of {found[0].name}"
+        raise PredictionError(f"{none} can be decoded: see the messages above")
     where = f"{outputs.frames} frames" if has_videos else f"{outputs.frames} of {len(found)} images"
     counts = f"{outputs.detections} detections in {where}"
     say(f"{counts} {how}")

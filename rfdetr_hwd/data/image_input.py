@@ -54,6 +54,8 @@ def as_rgb(image: object, name: str, options: ReadOptions = USUAL) -> PIL.Image.
         ImageError: It is of another kind, type, shape or range, or cannot be decoded.
     """
     try:
+        if isinstance(image, str) and image.startswith(("http://", "https://")):
+            raise ImageError("it is a URL, which `rfdetr-hwd predict` reads: download it first")
         if isinstance(image, str | os.PathLike):
             return read_image(Path(image), options=options)
         if isinstance(image, PIL.Image.Image):

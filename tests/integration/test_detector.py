@@ -15,9 +15,10 @@ import torch
 from rfdetr_hwd.data.coco.ground_truth import read_annotations
 from rfdetr_hwd.data.images import ImageError, read_image
 from rfdetr_hwd.detector import Detector
-from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.errors import ConfigError, Interrupted
 from rfdetr_hwd.evaluation.results import read_results
 from rfdetr_hwd.prediction import frames
+from rfdetr_hwd.prediction.outputs import Outputs
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
 from tests.unit.prediction.videos import write_video
@@ -231,3 +232,27 @@ def test_the_default_threshold_is_the_recorded_one(trained: Path, shapes_root: P
     assert len(of_first) == (everything.data["class_name"] == first).sum()
     with pytest.raises(ConfigError, match=f"no threshold of the class '{first}'"):
         detector.predict(image, threshold={})
+    with pytest.raises(ConfigError, match="there is no class 'dog'. The classes are "):
+        detector.predict(image, threshold={**detector.class_thresholds, "dog": 0.5})
+
+
+def test_a_stopped_prediction_says_what_is_kept(
+    trained: Path, shapes_root: Path, cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Outputs.add
+
+    def stopped(outputs: Outputs, *arguments: object) -> None:
+        if outputs.frames == 2:
+            raise Interrupted(130)
+        add(outputs, *arguments)
+
+    monkeypatch.setattr(Outputs, "add", stopped)
+    result = cli("predict", shapes_root / "valid", "--weights", trained, "--out", tmp_path / "out")
+    assert result.returncode == 130
+    assert f"Stopped. {tmp_path / 'out'} holds what was detected in 2 images or frames" in result.stdout
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 2
+
+
+def test_a_url_is_for_the_command(detector: Detector) -> None:
+    with pytest.raises(ImageError, match="it is a URL, which `rfdetr-hwd predict` reads"):
+        detector.predict("https://example.org/a.jpg")
