@@ -81,6 +81,8 @@ def train(
     # Settle the configuration, whose directory is the run's
     if isinstance(overrides, str):
         raise ConfigError(f"overrides are a list: write [{overrides!r}], not {overrides!r}")
+    if not isinstance(config, Config | Mapping | str | os.PathLike | None):
+        raise ConfigError(f"a configuration is a Config, nested values or the path of a YAML file, not {config!r}")
     settings: Config | None = None
     if isinstance(config, Mapping):
         settings = parse_config(config, overrides)

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -22,7 +22,11 @@ def export(
     out: Annotated[Path, typer.Option(help="Output file.")],
     overrides: Overrides = None,
     format: Annotated[
-        Format, typer.Option(help="Format: a checkpoint of rfdetr, a hub directory, or a graph.")
+        Format,
+        typer.Option(
+            metavar="FORMAT",
+            help="A checkpoint of rfdetr, a hub directory, or a graph: " + ", ".join(get_args(Format)) + ".",
+        ),
     ] = "rfdetr",
     which: WeightsKind = "auto",
     images: Annotated[

@@ -56,8 +56,10 @@ def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origi
         for detail in error.errors(include_url=False):
             key = _key(detail)
             found[key] = f"{found[key]}, or {reason(detail)}" if key in found else _explain(detail)
+        # A reason within a key says more than that the whole value could have been of another type.
+        exact = [text for key, text in found.items() if not any(other.startswith(f"{key}.") for other in found)]
         where = f"{origin} with the command-line overrides" if overrides else origin
-        raise ConfigError("\n  ".join([f"{where} is not valid:", *found.values()])) from None
+        raise ConfigError("\n  ".join([f"{where} is not valid:", *exact])) from None
 
 
 def override(config: Config, overrides: Iterable[str]) -> Config:

@@ -78,6 +78,12 @@ def test_an_interrupted_run_says_how_to_resume(tiny_config: Config, monkeypatch:
         assert seen[-1].model_fields_set == tiny_config.model_fields_set  # a resumed run keeps what is not set
     with pytest.raises(ConfigError, match="resume=DIRECTORY"):
         train()
+    with pytest.raises(ConfigError, match="the path of a YAML file, not 3"):
+        train(3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="overrides are a list"):
+        train(resume=directory, overrides="train.epochs=7")
+    with pytest.raises(ConfigError, match="split 'train' is not val or test"):
+        evaluate(directory, split="train")  # type: ignore[arg-type]
 
 
 def test_a_run_is_a_path(tmp_path: Path) -> None:
