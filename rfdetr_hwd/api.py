@@ -74,13 +74,12 @@ def train(
         >>> run.metrics["AP"]  # doctest: +SKIP
     """
     from rfdetr_hwd.cli.train import report_training
-    from rfdetr_hwd.config.load import load_config, override, parse_config
+    from rfdetr_hwd.config.load import as_overrides, load_config, override, parse_config
     from rfdetr_hwd.runtime.interrupt import TIME_LIMIT_CODE
     from rfdetr_hwd.training.run import run
 
     # Settle the configuration, whose directory is the run's
-    if isinstance(overrides, str):
-        raise ConfigError(f"overrides are a list: write [{overrides!r}], not {overrides!r}")
+    overrides = as_overrides(overrides)
     if not isinstance(config, Config | Mapping | str | os.PathLike | None):
         raise ConfigError(f"a configuration is a Config, nested values or the path of a YAML file, not {config!r}")
     settings: Config | None = None
@@ -94,7 +93,7 @@ def train(
 
     # Train. A run that was stopped is saved
     try:
-        last = run(settings, Path(resume) if resume else None, [] if settings else list(overrides), accept)
+        last = run(settings, Path(resume) if resume else None, [] if settings else overrides, accept)
         if last is not None:
             report_training(last)
     except Interrupted as interruption:

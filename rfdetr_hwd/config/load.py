@@ -44,9 +44,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origin: str = "configuration") -> Config:
     """Validate nested values after applying `key=value` overrides; see `load_config`."""
-    if isinstance(overrides, str):
-        raise ConfigError(f"overrides are a list: write [{overrides!r}], not {overrides!r}")
-    overrides = list(overrides)
+    overrides = as_overrides(overrides)
     merged = _merge_overrides(values, overrides)
     try:
         return Config.model_validate(merged)
@@ -60,6 +58,17 @@ def parse_config(values: Mapping[str, Any], overrides: Iterable[str] = (), origi
         exact = [text for key, text in found.items() if not any(other.startswith(f"{key}.") for other in found)]
         where = f"{origin} with the command-line overrides" if overrides else origin
         raise ConfigError("\n  ".join([f"{where} is not valid:", *exact])) from None
+
+
+def as_overrides(overrides: Iterable[str]) -> list[str]:
+    """Return overrides as a list.
+
+    Raises:
+        ConfigError: They are one string, whose letters would be taken for overrides.
+    """
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides are a list: write [{overrides!r}], not {overrides!r}")
+    return list(overrides)
 
 
 def override(config: Config, overrides: Iterable[str]) -> Config:

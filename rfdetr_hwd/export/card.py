@@ -1,6 +1,7 @@
 """The model card of a hub directory: front matter that a hub reads, then Markdown for people."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,24 +13,8 @@ from rfdetr_hwd.export.card_facts import CardFacts
 
 _SHOWN_CLASSES = 20
 
-_USE = """```python
-from rfdetr_hwd import Detector
-
-detector = Detector.load("DIR")  # this directory
-detections = detector.predict("photo.jpg")  # supervision.Detections
-```
-
-Without rfdetr-hwd, write a checkpoint of `rfdetr` once:
-
-```python
-import json
-import torch
-from rfdetr import RFDETR
-from safetensors.torch import load_file
-
-torch.save({"model": load_file("model.safetensors"), **json.load(open("config.json"))["rfdetr"]}, "stock.pth")
-model = RFDETR.from_checkpoint("./stock.pth")
-```"""
+_USE = Path(__file__).with_name("card_use.md")
+"""How to use a hub directory, as the card says it."""
 
 
 def build_card(facts: CardFacts, license: str) -> str:
@@ -41,7 +26,7 @@ def build_card(facts: CardFacts, license: str) -> str:
     """
     front = yaml.safe_dump(_front_matter(facts, license), sort_keys=False, allow_unicode=True)
     sections = {
-        "Use": _USE,
+        "Use": _USE.read_text(encoding="utf-8").strip(),
         "Metrics": "\n".join(_metrics(facts)),
         "Data": "\n".join(_data(facts)),
         "Training": _table(("setting", "value"), _training(facts)),

@@ -39,7 +39,7 @@ def push(folder: Path, repository: str, is_private: bool = False) -> str:
     """
     # Check everything that can be checked here.
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise ConfigError("push needs huggingface_hub: pip install 'rfdetr_hwd[hub]'")
+        raise ConfigError("push needs huggingface_hub: pip install 'rfdetr-hwd[hub]'")
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise ConfigError(

@@ -126,18 +126,23 @@ def test_a_loss_that_is_not_finite_leaves_a_bundle(cli: Run, halfway: Path, monk
     refused(cli("checkpoint", "replay", checkpoint.path), 1, "not a bundle")
 
 
-@pytest.mark.slow
-def test_a_finite_update_is_not_reported_as_reproduced(
-    cli: Run, halfway: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def break_the_loss(patched: pytest.MonkeyPatch) -> None:
+    """Let the loss be NaN, while its terms are finite."""
     forward = DetectionLoss.forward
 
     def broken(self: DetectionLoss, *arguments: object, **options: object) -> object:
         loss, terms = forward(self, *arguments, **options)
         return loss * float("nan"), terms
 
+    patched.setattr(DetectionLoss, "forward", broken)
+
+
+@pytest.mark.slow
+def test_a_finite_update_is_not_reported_as_reproduced(
+    cli: Run, halfway: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(DetectionLoss, "forward", broken)
+        break_the_loss(patched)
         refused(cli("train", "--resume", halfway), 1, "non-finite")
     refused(cli("checkpoint", "replay", halfway / "non-finite" / "step-00000007"), 1, "the failure was not reproduced")
 
@@ -147,14 +152,8 @@ def test_a_replay_has_the_class_weights_of_the_run(
     cli: Run, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All loss terms are finite here, and the replayed ones are equal to the last digit."""
-    forward = DetectionLoss.forward
-
-    def broken(self: DetectionLoss, *arguments: object, **options: object) -> object:
-        loss, terms = forward(self, *arguments, **options)
-        return loss * float("nan"), terms
-
     with monkeypatch.context() as patched:
-        patched.setattr(DetectionLoss, "forward", broken)
+        break_the_loss(patched)
         options = [f"output.dir={tmp_path / 'run'}", "train.class_weights=balanced"]
         refused(cli("train", "--config", config_file, *options), 1, "non-finite")
     folder = tmp_path / "run" / "non-finite" / "step-00000001"

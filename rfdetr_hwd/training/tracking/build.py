@@ -32,7 +32,7 @@ def check_trackers(names: Sequence[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ConfigError(
-                f"output.trackers: {name} is not installed. Run pip install 'rfdetr_hwd[{name}]', or remove {name}"
+                f"output.trackers: {name} is not installed. Run pip install 'rfdetr-hwd[{name}]', or remove {name}"
             )
 
 

@@ -86,7 +86,7 @@ def test_what_is_missing_is_said_before_anything_is_sent(
     with pytest.raises(ConfigError, match="'cells' is not the name of a repository: give USER/NAME"):
         push(folder, "cells")
     monkeypatch.setattr(pushing.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"pip install 'rfdetr_hwd\[hub\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'rfdetr-hwd\[hub\]'"):
         push(folder, "me/cells")
     monkeypatch.undo()
     monkeypatch.delenv("HF_TOKEN", raising=False)

@@ -1,6 +1,7 @@
 """Experiment trackers in their real offline modes: values, pictures, one series over a resume; failing ones."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ def log_twice(name: str, folder: Path) -> None:
             tracker.log(step, {"loss": step / 2, "loss/box": 0.5, "ema/AP/a <b>": 0.25, "ema/AP": None})
             tracker.show(step, {"predictions/0": PICTURE})
         tracker.close()
+        if name == "wandb":  # it names the files of a start by the second
+            time.sleep(1 - time.time() % 1)
 
 
 def test_tensorboard(tmp_path: Path) -> None:
@@ -144,7 +147,7 @@ def test_a_tracker_that_does_not_open_is_skipped(
 def test_a_missing_package_is_named_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.importlib.util, "find_spec", lambda name: None if name == "trackio" else name)
     check_trackers(["tensorboard"])
-    with pytest.raises(ConfigError, match=r"trackio is not installed. Run pip install 'rfdetr_hwd\[trackio\]'"):
+    with pytest.raises(ConfigError, match=r"trackio is not installed. Run pip install 'rfdetr-hwd\[trackio\]'"):
         check_trackers(["tensorboard", "trackio"])
 
 
