@@ -54,7 +54,7 @@ def experiment(
 
     # Train what is not finished.
     try:
-        outcomes = train_runs(left, workers, _devices(workers), say)
+        outcomes = train_runs(left, workers, find_devices(workers), say)
     except Interrupted as interruption:
         interruption.advice = f"Stopped. Continue with:\nrfdetr-hwd experiment {file}"
         raise
@@ -100,7 +100,7 @@ def _report_cost(left: "list[PlannedRun]", workers: int) -> list[str]:
     return broken
 
 
-def _devices(workers: int) -> list[str]:
+def find_devices(workers: int) -> list[str]:
     """Return the CUDA devices to spread several workers over."""
     import os
 

@@ -1,6 +1,6 @@
-"""Train the runs of an experiment, each in a process of its own, several at once if wanted.
+"""Train planned runs, each in a process of its own, several at once if wanted.
 
-Several processes may work on the same experiment: a lock decides which of them trains a run.
+Several processes may work on the same runs: a lock decides which of them trains a run.
 """
 
 import os
@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 from rfdetr_hwd.checkpoint.lock import locked
-from rfdetr_hwd.comparison.status import log_file
-from rfdetr_hwd.config.experiment import PlannedRun
+from rfdetr_hwd.comparison.status import AnyRun, log_file
 from rfdetr_hwd.errors import ConfigError, Interrupted, writing
 from rfdetr_hwd.files import replace_text
 from rfdetr_hwd.runtime.interrupt import TIME_LIMIT_CODE
@@ -34,13 +33,13 @@ class Outcome(NamedTuple):
         reason: Why it failed or stopped, in one line.
     """
 
-    run: PlannedRun
+    run: AnyRun
     result: Literal["finished", "failed", "stopped", "elsewhere"]
     reason: str = ""
 
 
 def train_runs(
-    runs: Sequence[PlannedRun], workers: int, devices: Sequence[str], report: Callable[[str], None]
+    runs: Sequence[AnyRun], workers: int, devices: Sequence[str], report: Callable[[str], None]
 ) -> list[Outcome]:
     """Train runs, or resume them. A run that fails does not keep the others from being trained.
 
@@ -103,14 +102,14 @@ class _Training:
         claim: Holds the lock that keeps other processes from the run.
     """
 
-    run: PlannedRun
+    run: AnyRun
     process: subprocess.Popen[bytes]
     log: IO[str]
     claim: ExitStack
     reported_at: float = 0.0
 
     @classmethod
-    def start(cls, run: PlannedRun, device: str | None) -> "_Training | None":
+    def start(cls, run: AnyRun, device: str | None) -> "_Training | None":
         """Start to train a run, or return `None` if another process trains it."""
         folder = run.path.parent
         with writing("output", folder):
@@ -163,7 +162,7 @@ class _Training:
         if status == 0:
             return Outcome(self.run, "finished")
         if status >= TIME_LIMIT_CODE:
-            return Outcome(self.run, "stopped", f"exit status {status}; it resumes when the experiment is run again")
+            return Outcome(self.run, "stopped", f"exit status {status}; it resumes when the command is run again")
         return Outcome(self.run, "failed", f"{last_error(log_file(self.run))} (exit status {status})")
 
 
@@ -172,7 +171,7 @@ def training_command(config: Path) -> list[str]:
     return [sys.executable, "-m", "rfdetr_hwd", "train", "--config", str(config), "--auto-resume"]
 
 
-def _claim_directory(run: PlannedRun) -> Path:
+def _claim_directory(run: AnyRun) -> Path:
     return run.path.parent / ".claims" / run.path.name
 
 

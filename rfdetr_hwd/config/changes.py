@@ -24,7 +24,7 @@ ANNOTATIONS = "annotations"
 others."""
 
 REORDERING = (
-    *("data.train", "data.format", "data.val_fraction", "data.val_seed"),
+    *("data.train", "data.format", "data.val_fraction", "data.val_seed", "data.val_part"),
     *("data.sampling", "data.repeat_threshold", "data.background_fraction"),
     *("train.batch_size", "train.last_batch", "train.seed", ANNOTATIONS),
 )

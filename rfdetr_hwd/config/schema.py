@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from rfdetr_hwd.config.augmentation import AugmentSection
+from rfdetr_hwd.config.parts import check_part
 from rfdetr_hwd.config.section import Probability, Section
 
 Variant = Literal["nano", "small", "medium", "base", "large"]
@@ -122,6 +123,9 @@ class DataSection(Section):
     starts. `null`: the dataset has a validation split."""
     val_seed: NonNegativeInt = 0
     """Seed of the held-out images. It is independent of `train.seed`, so that runs with other seeds share the split."""
+    val_part: PositiveInt | None = None
+    """Cross-validation: divide the training images into 1 / `val_fraction` equal parts, and hold out the part of this
+    number, from 1. The dataset may then have a validation split, which is not used."""
     allow: tuple[str, ...] = ()
     """Kinds of error in the annotations to accept, as `rfdetr-hwd data check` names them."""
     bit_depth: Literal["auto", 8, 10, 12, 14, 16] = "auto"
@@ -150,6 +154,12 @@ class DataSection(Section):
     """For `repeat_factor`: a class that a smaller fraction f of the images has is drawn sqrt(threshold / f) times."""
     background_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Fraction of each batch that is images without objects. `null`: as many as there are."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.val_part is not None:
+            check_part(self.val_fraction, self.val_part)
+        return self
 
 
 class TrainSection(Section):

@@ -101,10 +101,10 @@ def _metrics(facts: CardFacts) -> Iterator[str]:
 def _data(facts: CardFacts) -> Iterator[str]:
     rows = [(name, f"{data.images:,}", f"{data.boxes:,}", f"`{data.sha256}`") for name, data in _splits(facts)]
     yield _table(("split", "images", "boxes", "sha256 of the annotations"), rows)
-    if facts.config.data.val_fraction is not None:
-        held = (
-            f"{facts.config.data.val_fraction:g} of the training images, drawn with seed {facts.config.data.val_seed}"
-        )
+    data = facts.config.data
+    if data.val_fraction is not None:
+        part = f", part {data.val_part}" if data.val_part is not None else ""
+        held = f"{data.val_fraction:g} of the training images, drawn with seed {data.val_seed}{part}"
         yield f"\nThe validation images were held out of the training split: {held}."
 
 

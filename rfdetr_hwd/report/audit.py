@@ -11,6 +11,7 @@ from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.roles import Role
 from rfdetr_hwd.errors import UserError
 from rfdetr_hwd.evaluation.detections import Detections
+from rfdetr_hwd.report.judges import Judge, mean_ap
 from rfdetr_hwd.report.objects import Objects, collect_objects
 from rfdetr_hwd.report.small_objects import SMALLEST_SIDE, SmallObjects, count_small_objects
 from rfdetr_hwd.report.split_differences import SplitDifference, compare_splits
@@ -22,19 +23,28 @@ class AuditError(UserError):
 
 @dataclass(frozen=True)
 class AuditedSplit:
-    """A split with what a model detects in it.
+    """A split with what was detected in it.
 
     Attributes:
         role: What it is for, by which it is called here.
         data: The split.
         detections: Detections in it.
-        ap: AP of the model.
+        judges: The models that made them, at least one, each in other images.
     """
 
     role: Role
     data: DetectionData
     detections: Detections
-    ap: float | None
+    judges: Sequence[Judge]
+
+    @property
+    def ap(self) -> float | None:
+        """AP of the model, the mean AP of several ones."""
+        return mean_ap(self.judges)
+
+    def judge_of(self, image_id: int) -> Judge:
+        """Return the model that judged an image."""
+        return next(judge for judge in self.judges if image_id in judge.image_ids)
 
 
 @dataclass(frozen=True)

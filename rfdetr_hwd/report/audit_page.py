@@ -9,6 +9,7 @@ import numpy as np
 
 from rfdetr_hwd.analysis.audit import BADLY_PLACED, DUPLICATE, OVERLOOKED, SUGGESTION_KINDS, SWAPPED, Suggestion
 from rfdetr_hwd.analysis.split_distance import LEAST_DISTANCE, LEVEL, PERMUTATIONS
+from rfdetr_hwd.console import digits
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.images import ImageError
 from rfdetr_hwd.report.audit import Audit, AuditInputs, Ranked, lead, overview
@@ -46,12 +47,17 @@ def build_audit_page(inputs: AuditInputs, found: Audit, limit: int) -> str:
         _scores(),
         _small_objects(inputs, found),
         _differences(found),
-        Section("Protocol", "How the detections were made.", [_table(inputs.protocol)]),
+        _protocol(inputs),
     ]
-    text = (
-        "A suggestion is a question, not a finding: look at the picture. A model agrees with the mistakes of its own "
-        "training images, so it finds fewer of them there than in images that it was not trained on."
-    )
+    text = "A suggestion is a question, not a finding: look at the picture. "
+    if any(judge.has_trained for split in inputs.splits for judge in split.judges):
+        text += (
+            "A model agrees with the mistakes of its own training images, so it finds fewer of them there than in "
+            "images that it was not trained on. To judge these images by models that were not trained on them, repeat "
+            "the audit with --folds 5."
+        )
+    else:
+        text += "Each image was judged by a model that was not trained on it."
     return build_page(f"Label audit: {Path(inputs.protocol['data']).name}", text, sections, lead(inputs, found))
 
 
@@ -60,9 +66,10 @@ def describe(ranked: Ranked) -> str:
     one, data = ranked.suggestion, ranked.split.data
     row = int(np.flatnonzero(data.image_ids == one.image_id)[0])
     names = dict(zip(data.category_ids, data.class_names, strict=True))
+    judge = f", judged by {ranked.split.judge_of(one.image_id).name}" if len(ranked.split.judges) > 1 else ""
     lines = [
         f"{ranked.rank}. {_name(one, names)}, score {one.score:.2f}",
-        f"{ranked.split.role}: {data.file_names[row]}",
+        f"{ranked.split.role}: {data.file_names[row]}{judge}",
     ]
     for label, what in ((one.old, "annotated"), (one.new, "suggested")):
         if label is not None:
@@ -168,6 +175,26 @@ def _differences(found: Audit) -> Section:
     numeric = ("distance", "p-value")
     header = ("splits", "property", "verdict", "of the first", "of the second", *numeric)
     return Section("Splits", text, [Table(header, rows, numeric=numeric)])
+
+
+def _protocol(inputs: AuditInputs) -> Section:
+    rows = [
+        (
+            split.role,
+            judge.name,
+            len(judge.image_ids),
+            "yes" if judge.has_trained else "no",
+            digits(judge.ap, 3),
+            judge.weights,
+            judge.step,
+            judge.checkpoint,
+        )
+        for split in inputs.splits
+        for judge in split.judges
+    ]
+    header = ("split", "model", "images", "trained on them", "AP", "weights", "step", "checkpoint")
+    text = "Which model judged which images, and how. The AP of a split with several models is the mean of theirs."
+    return Section("Protocol", text, [Table(header, rows, numeric=("AP",)), _table(inputs.protocol)])
 
 
 def _table(values: Mapping[str, Any]) -> Table:

@@ -74,7 +74,7 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
         train_split, val_split = layout.split("train"), layout.split("val")
         data = RunData(_read_split(train_split, config), _read_split(val_split, config), layout.root)
     else:
-        refuse_val_split(layout)
+        refuse_val_split(layout, settings)
         parts = hold_out(_read_split(layout.split("train"), config), settings, recorded)
         data = RunData(parts.train, parts.val, layout.root, parts.held_out)
     # Compare the classes of the splits.
@@ -92,8 +92,8 @@ def read_data(config: Config, recorded: HeldOut | None = None) -> RunData:
         needed: tuple[Role, ...] = ("train", "val") if data.held_out is None else ("train",)
         say_remarks(layout, needed)
         if data.held_out is not None:
-            how = f"data.val_fraction={data.held_out.fraction:g}, data.val_seed={data.held_out.seed}"
-            say(f"held out for validation: {len(val_data)} of {len(train_data) + len(val_data)} images ({how})")
+            num_images = len(train_data) + len(val_data)
+            say(f"held out for validation: {len(val_data)} of {num_images} images ({data.held_out.describe()})")
         say(f"classes: {len(train_data.class_names)} ({names})")
         if classes.only_model:
             say(f"classes without ground truth in {val_data.name}: {', '.join(classes.only_model)}")

@@ -33,7 +33,7 @@ def scan_as_run(config: Config, layout: Layout, role: Role, findings: Findings) 
     if config.data.val_fraction is None or role == "test":
         data = scan_split(layout.split(role), findings, read_options(config.data))
     else:
-        refuse_val_split(layout)
+        refuse_val_split(layout, config.data)
         parts = hold_out(scan_split(layout.split("train"), findings, read_options(config.data)), config.data, None)
         data = parts.train if role == "train" else parts.val
     return replace(data, options=_find_options(config, layout, data, role))

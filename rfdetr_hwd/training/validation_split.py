@@ -10,7 +10,7 @@ from rfdetr_hwd.console import say, watch
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.detect import find_data, read_options
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
+from rfdetr_hwd.data.holdout import HeldOut, Watch, choose_held_out, part_held_out
 from rfdetr_hwd.data.layout import Layout
 from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.data.roles import Role
@@ -26,12 +26,14 @@ class Parts(NamedTuple):
     held_out: HeldOut
 
 
-def refuse_val_split(layout: Layout) -> None:
-    """Refuse to hold images out where the dataset has a validation split.
+def refuse_val_split(layout: Layout, settings: DataSection) -> None:
+    """Refuse to hold images out where the dataset has a validation split, unless it is one of several parts.
 
     Raises:
         ConfigError: It has one, or one is named.
     """
+    if settings.val_part is not None:  # cross-validation uses the training images alone
+        return
     own = layout.names.get("val") is not None or any(split.role == "val" for split in layout.found)
     if own:
         name = layout.split("val").name
@@ -55,7 +57,7 @@ def hold_out(whole: DetectionData, settings: DataSection, recorded: HeldOut | No
     # A recorded choice stands, also for changed annotations: an image that was validated on is not trained on later.
     if (
         recorded is not None
-        and (recorded.fraction, recorded.seed) == (fraction, seed)
+        and recorded.is_chosen_by(settings)
         and set(recorded.image_ids) <= set(whole.image_ids.tolist())
     ):
         kept = replace(recorded, sha256=whole.fingerprint)
@@ -64,13 +66,18 @@ def hold_out(whole: DetectionData, settings: DataSection, recorded: HeldOut | No
     if distributed.is_main():
         say(f"data.val_fraction: comparing {len(whole)} images, to keep near-duplicates in one split ...")
         try:
-            found = choose_held_out(whole, fraction, seed, lambda images: watch("comparing images", len(whole), images))
+            found = choose_held_out(whole, fraction, seed, watch_comparison(whole), settings.val_part)
         except DatasetError as error:
             found = str(error)
     found = distributed.broadcast_object(found)
     if isinstance(found, str):
         raise DatasetError(found)
     return Parts(*part_held_out(whole, found), found)
+
+
+def watch_comparison(data: DetectionData) -> Watch:
+    """Return what shows the progress of comparing the images of a split."""
+    return lambda images: watch("comparing images", len(data), images)
 
 
 def read_validation(settings: DataSection, checkpoint: Checkpoint) -> DetectionData:
@@ -94,20 +101,21 @@ def read_as_trained(settings: DataSection, checkpoint: Checkpoint, layout: Layou
     # Read the split of the dataset, if it is a whole one.
     if settings.val_fraction is None or role == "test":
         return read_split(layout.split(role), settings.allow, read_options(settings))
-    refuse_val_split(layout)
+    refuse_val_split(layout, settings)
     # Check that these images were held out in training.
     recorded = checkpoint.record.held_out
-    if recorded is None or (recorded.fraction, recorded.seed) != (settings.val_fraction, settings.val_seed):
-        did = f"held out {recorded.fraction:g} with seed {recorded.seed}" if recorded else "held out nothing"
+    if recorded is None or not recorded.is_chosen_by(settings):
+        did = f"held images out with {recorded.describe()}" if recorded else "held out nothing"
         raise ConfigError(
             f"data.val_fraction: the training of {checkpoint.path} {did}. It trained on other images. Leave "
-            "data.val_fraction and data.val_seed as they were, or set data.val_fraction=null and data.val=NAME"
+            "data.val_fraction, data.val_seed and data.val_part as they were, or set data.val_fraction=null, "
+            "data.val_part=null and data.val=NAME"
         )
     # Hold the same images out again.
     whole = read_split(layout.split("train"), settings.allow, read_options(settings))
     if recorded.sha256 != whole.fingerprint:
         raise DatasetError(
             f"{layout.root} is not the dataset that {checkpoint.path} held its validation images out of. To evaluate "
-            "on other data, set data.val_fraction=null and data.val=NAME"
+            "on other data, set data.val_fraction=null, data.val_part=null and data.val=NAME"
         )
     return part_held_out(whole, recorded)[1 if role == "val" else 0]

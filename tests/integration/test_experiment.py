@@ -73,7 +73,7 @@ def test_a_finished_experiment_is_not_trained_again(experiment: Path, cli: Run) 
 def test_a_changed_experiment_is_refused(experiment: Path, cli: Run) -> None:
     result = cli("experiment", experiment / "experiment.yaml", "train.lr=0.5", "--dry-run")
     assert result.returncode == 2
-    assert "was trained with train.lr=0.001, but the experiment says 0.5" in result.stderr
+    assert "was trained with train.lr=0.001, which is now 0.5" in result.stderr
 
 
 def test_arms_must_match(experiment: Path, trained: Path, cli: Run, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from rfdetr_hwd.config.experiment import ComparisonSection
 from rfdetr_hwd.report.audit import AuditedSplit, AuditInputs, audit
 from rfdetr_hwd.report.audit_files import write_audit
 from rfdetr_hwd.report.evaluation_files import write_evaluation_report
+from rfdetr_hwd.report.judges import Judge
 from tests.unit.comparison.test_compare_robustness import arm
 from tests.unit.comparison.test_judgement import run
 from tests.unit.report.evaluations import CAT, DOG, make_inputs
@@ -116,7 +117,8 @@ def audit_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("audit")
     objects = [(image, "cow", DOG) for image in range(5)]
     made = make_inputs(folder, objects, [(image, "=dog", box, 0.9) for image in range(5) for box in (CAT, DOG)], 5)
-    splits = [AuditedSplit("val", made.data, made.detections, 0.5)]
+    judge = Judge("the run", "runs/mine", "ema", 3, False, made.data.image_ids, 0.5)
+    splits = [AuditedSplit("val", made.data, made.detections, [judge])]
     inputs = AuditInputs(splits, made.data.class_names, 0.5, 100, False, {"data": "data"})
     write_audit(inputs, audit(inputs), 50, folder)
     return folder / "report.html"

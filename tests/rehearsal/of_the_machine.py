@@ -87,10 +87,10 @@ def workers() -> None:
         mock.patch("torch.cuda.device_count", return_value=2),
     ):
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-        check(experiment._devices(2) == ["0", "1"], "the GPUs are not shared out")
+        check(experiment.find_devices(2) == ["0", "1"], "the GPUs are not shared out")
         os.environ["CUDA_VISIBLE_DEVICES"] = "4,7"
-        check(experiment._devices(2) == ["4", "7"], "hidden GPUs are used")
-        check(experiment._devices(1) == [], "a single worker is kept from a GPU")
+        check(experiment.find_devices(2) == ["4", "7"], "hidden GPUs are used")
+        check(experiment.find_devices(1) == [], "a single worker is kept from a GPU")
 
 
 def latency() -> None:

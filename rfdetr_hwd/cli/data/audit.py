@@ -1,15 +1,18 @@
 """`rfdetr-hwd data audit`: likely label errors of a dataset, from a trained run's detections."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rfdetr_hwd.cli.data.folds import detect_in_folds, prepare_folds, train_folds
+from rfdetr_hwd.cli.data.judging import judge
 from rfdetr_hwd.cli.evaluate import default_directory
 from rfdetr_hwd.cli.options import Overrides, WeightsKind
 from rfdetr_hwd.console import print_table, say
 from rfdetr_hwd.data.roles import ROLES, Role
+from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.files import check_directory
 
 if TYPE_CHECKING:
@@ -32,15 +35,26 @@ def audit(
     ] = None,
     limit: Annotated[int, typer.Option(help="Suggestions with a picture on the page.", min=1, max=1000)] = 50,
     which: WeightsKind = "auto",
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Train this many runs, each without another part of the training images, and let it judge that part.",
+            min=2,
+            max=100,
+            show_default="no training",
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Folds to train at once.", min=1)] = 1,
     out: Annotated[
         Path | None,
-        typer.Option(help="Directory for the page and the COCO files.", show_default="audit in the run directory"),
+        typer.Option(help="Directory for the page, COCO files and folds.", show_default="audit in the run directory"),
     ] = None,
 ) -> None:
     """Find likely label errors with a trained run.
 
     Suggests objects that were overlooked, swapped classes, badly placed boxes and duplicates, the most likely first.
-    Also lists objects that are too small for the model, and differences between the splits.
+    Also lists objects that are too small for the model, and differences between the splits. With --folds, each training
+    image is judged by a run that was not trained on it. Finished folds are not trained again, and stopped ones resume.
     """
     from rfdetr_hwd.checkpoint.data_root import locate_data
     from rfdetr_hwd.data.detect import find_data
@@ -51,13 +65,24 @@ def audit(
     from rfdetr_hwd.runtime import distributed
     from rfdetr_hwd.runtime.process_group import process_group
 
+    # Check the options
+    if folds is None and workers > 1:
+        raise ConfigError("--workers goes with --folds")
+    if folds is not None and split not in ("all", "train"):
+        raise ConfigError(f"--folds judges training images: it goes with --split train or all, not {split}")
     directory = out or default_directory(run, "audit")
     check_directory("--out", directory)
+    # Train the folds
+    trained = None
+    if folds is not None:
+        trained = prepare_folds(run, overrides or [], folds, directory)
+        train_folds(trained, workers)
     with process_group() as device:
         # Detect in every split
         detector = Detector.load(run, which, overrides or [])
         layout = find_data(locate_data(detector.config.data, detector.checkpoint.run))
-        splits = list(_detect(detector, layout, split, device))
+        splits = [] if trained is None else [detect_in_folds(trained, which, device)]
+        splits += _detect(detector, layout, _choose_roles(detector, layout, split, trained is not None), device)
         if not distributed.is_main():
             return
 
@@ -71,30 +96,36 @@ def audit(
         say(f"page: {directory / PAGE}\nsuggestions: {', '.join(map(str, files))}")
 
 
+def _choose_roles(
+    detector: "Detector", layout: "Layout", wanted: Literal["all", Role], has_folds: bool
+) -> Sequence[Role]:
+    """Return the splits that the run judges: those that are wanted, or there. Folds judge all training images."""
+    if wanted != "all":
+        return () if has_folds else (wanted,)
+    held_out: set[Role] = {"val"} if detector.config.data.val_fraction is not None else set()
+    there = held_out | {split.role for split in layout.splits() if split.role is not None}
+    judged: set[Role] = {"train", *held_out} if has_folds else set()
+    return [role for role in ROLES if role in there - judged]
+
+
 def _detect(
-    detector: "Detector", layout: "Layout", wanted: Literal["all", Role], device: "torch.device"
+    detector: "Detector", layout: "Layout", roles: Sequence[Role], device: "torch.device"
 ) -> "Iterator[AuditedSplit]":
-    """Yield the wanted splits as the training would read them, with the detections in them."""
-    from rfdetr_hwd.evaluation.measurement import Evaluation
+    """Yield splits as the training would read them, with the detections of the run in them."""
     from rfdetr_hwd.report.audit import AuditedSplit
     from rfdetr_hwd.runtime import distributed
     from rfdetr_hwd.training.validation_split import read_as_trained
 
     settings = detector.config
-    held_out: set[Role] = {"val"} if settings.data.val_fraction is not None else set()
-    there = held_out | {split.role for split in layout.splits() if split.role is not None}
-    for role in ROLES if wanted == "all" else (wanted,):
-        if wanted == "all" and role not in there:
-            continue
+    for role in roles:
         data = read_as_trained(settings.data, detector.checkpoint, layout, role)
         if distributed.is_main():
             unknown = data.map_classes(detector.class_names).only_dataset
             say(f"{role}: detecting in {len(data)} images ...")
             if unknown:
                 say(f"{role}: classes that the model lacks, whose annotations are not doubted: {', '.join(unknown)}")
-        evaluation = Evaluation.build(detector.model, data, settings, device)
-        metrics = evaluation.measure(detector.network)
-        yield AuditedSplit(role, data, evaluation.metric.detections, metrics["AP"])
+        made, detections = judge(detector, data, settings, device, "the run", has_trained=role == "train")
+        yield AuditedSplit(role, data, detections, [made])
 
 
 def _describe(detector: "Detector", layout: "Layout", splits: "list[AuditedSplit]", threshold: float) -> "AuditInputs":

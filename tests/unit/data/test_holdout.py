@@ -1,5 +1,6 @@
 """Images are held out of training by class, look-alikes together, and a run finds the very same ones again."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.data.detect import find_data, find_layout
 from rfdetr_hwd.data.findings import DatasetError
-from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, part_held_out
+from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, divide_equally, part_held_out
 from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.training import validation_split as run_data
@@ -63,6 +64,29 @@ def test_classes_are_divided_and_look_alikes_are_on_one_side(tmp_path: Path) -> 
     assert len({train.fingerprint, val.fingerprint, data.fingerprint}) == 3
 
 
+@pytest.mark.parametrize(("fraction", "number"), [(0.5, 2), (0.33, 3), (0.2, 5)])
+def test_equal_parts_hold_each_image_once(fraction: float, number: int, tmp_path: Path) -> None:
+    data = whole(write(tmp_path))
+    parts = divide_equally(data, fraction, 0)
+    assert parts == divide_equally(data, fraction, 0)
+    assert parts != divide_equally(data, fraction, 1)
+    assert [part.part for part in parts] == list(range(1, number + 1))
+    assert sorted(sum((part.image_ids for part in parts), ())) == data.image_ids.tolist()
+    assert max(abs(len(part.image_ids) - 45 / number) for part in parts) <= 2
+    for first in range(5):  # images 100 to 104 and 140 to 144 show the same
+        assert len({part.part for part in parts if {100 + first, 140 + first} & {*part.image_ids}}) == 1
+    for label in range(2):
+        with_class = {*np.repeat(data.image_ids, data.objects_per_image())[data.labels == label].tolist()}
+        counts = [len(with_class & {*part.image_ids}) for part in parts]
+        assert max(counts) - min(counts) <= 2
+    assert choose_held_out(data, fraction, 0, part=2) == parts[1]
+
+
+def test_more_parts_than_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="2 images of train, .* cannot be divided into 5 parts: 3 would be empty"):
+        divide_equally(whole(write(tmp_path, 2, 0)), 0.2, 0)
+
+
 def test_an_image_that_cannot_be_read_is_on_one_side_and_stops_nothing(tmp_path: Path) -> None:
     root = write(tmp_path)
     (root / "train/0.png").write_bytes(b"no image")
@@ -89,7 +113,9 @@ def test_a_run_finds_the_same_images_again_without_comparing_any(
     first = read_data(configure())
     assert (len(first.train), len(first.val)) == (18, 6)
     assert first.held_out is not None
-    record = Record.model_validate_json(RECORD.model_copy(update={"held_out": first.held_out}).model_dump_json())
+    written = RECORD.model_copy(update={"held_out": first.held_out}).model_dump(mode="json")
+    del written["held_out"]["part"]  # as before there were parts
+    record = Record.model_validate_json(json.dumps(written))
     checkpoint = SimpleNamespace(record=record, path="run", run=Path("run"))
     monkeypatch.setattr(run_data, "choose_held_out", lambda *_: pytest.fail("the images are compared again"))
     again = read_data(configure(), first.held_out)
@@ -107,7 +133,7 @@ def test_images_that_were_trained_on_are_not_measured(configure: Configure, shap
     held_out = read_data(config).held_out
     assert held_out is not None
     run = SimpleNamespace(record=RECORD.model_copy(update={"held_out": held_out}), path="run", run=Path("run"))
-    with pytest.raises(ConfigError, match=r"the training of run held out 0.25 with seed 0. It trained on other images"):
+    with pytest.raises(ConfigError, match="run held images out with data.val_fraction=0.25, data.val_seed=0. It"):
         read_validation(configure(val_seed=1).data, run)
     with pytest.raises(ConfigError, match="the training of run held out nothing"):
         read_validation(config.data, SimpleNamespace(record=RECORD, path="run", run=Path("run")))
@@ -118,6 +144,21 @@ def test_images_that_were_trained_on_are_not_measured(configure: Configure, shap
     with pytest.raises(DatasetError, match="is not the dataset that run held its validation images out of"):
         read_validation(config.data, run)
     assert len(read_validation(configure(val_fraction=None, val="train").data, run)) == 24
+
+
+def test_a_part_is_held_out_beside_a_validation_split_and_found_again(configure: Configure, shapes_root: Path) -> None:
+    runs = [read_data(configure(root=str(shapes_root), val_part=part)) for part in (1, 2, 3, 4)]
+    everything = read_split(find_layout(shapes_root).split("train")).image_ids
+    assert sorted(sum((run.val.image_ids.tolist() for run in runs), [])) == sorted(everything.tolist())
+    for run in runs:
+        assert not {*run.train.image_ids} & {*run.val.image_ids}
+        assert len(run.train) + len(run.val) == 24
+    second = configure(root=str(shapes_root), val_part=2)
+    record = Record.model_validate_json(RECORD.model_copy(update={"held_out": runs[1].held_out}).model_dump_json())
+    checkpoint = SimpleNamespace(record=record, path="run", run=Path("run"))
+    assert read_validation(second.data, checkpoint).fingerprint == runs[1].val.fingerprint
+    with pytest.raises(ConfigError, match="held images out with .*, data.val_part=2. It trained on other images"):
+        read_validation(configure(root=str(shapes_root), val_part=1).data, checkpoint)
 
 
 def test_a_dataset_with_a_validation_split_is_refused(configure: Configure, shapes_root: Path) -> None:

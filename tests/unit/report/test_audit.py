@@ -14,6 +14,7 @@ from rfdetr_hwd.analysis.audit import Label, Suggestion
 from rfdetr_hwd.data.coco.ground_truth import read_annotations
 from rfdetr_hwd.report.audit import AuditedSplit, AuditError, AuditInputs, audit, lead, overview
 from rfdetr_hwd.report.audit_files import write_audit
+from rfdetr_hwd.report.judges import Judge
 from rfdetr_hwd.report.objects import Objects, collect_objects
 from rfdetr_hwd.report.small_objects import count_small_objects
 from rfdetr_hwd.report.split_differences import compare_splits
@@ -33,7 +34,8 @@ def inputs(tmp_path: Path) -> AuditInputs:
     ):
         (tmp_path / role).mkdir()
         made = make_inputs(tmp_path / role, objects, found)
-        splits.append(AuditedSplit(role, replace(made.data, name=HOSTILE), made.detections, 0.5))
+        judge = Judge("the run", "runs/mine", "ema", 3, role == "train", made.data.image_ids, 0.5)
+        splits.append(AuditedSplit(role, replace(made.data, name=HOSTILE), made.detections, [judge]))
     return AuditInputs(
         splits, (HOSTILE, "=dog", "cow"), 0.5, 100, False, {"data": f"data/{HOSTILE.replace('/', '')}", "step": 3}
     )
@@ -107,6 +109,29 @@ def test_the_page_shows_the_first_suggestions_and_escapes_names(inputs: AuditInp
         "suggested: =dog, 50 x 50 at 100, 20, confidence 0.90",
     ]
     assert "The first 2 of 3 by score" in page
+
+
+def test_the_page_says_which_model_judged_which_images(inputs: AuditInputs, tmp_path: Path) -> None:
+    train, val = inputs.splits
+    write_audit(inputs, audit(inputs), 50, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "repeat the audit with --folds 5" in page
+    assert "judged by" not in page
+    judges = [
+        Judge("fold-1", "audit/fold-1", "raw", 7, False, np.array([1]), 0.25),
+        Judge("fold-2", "audit/fold-2", "ema", 8, False, np.array([0, 2]), 0.5),
+        Judge("fold-3", "audit/fold-3", "ema", 9, False, np.array([], np.int64), None),
+    ]
+    folded = replace(inputs, splits=[replace(train, judges=judges), val])
+    found = audit(folded)
+    assert overview(folded, found)[1][0][4] == "0.375"  # the mean of those that have one
+    write_audit(folded, found, 50, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "Each image was judged by a model that was not trained on it." in page
+    captions = re.findall("<figcaption>(.*?)</figcaption>", page, re.DOTALL)
+    assert [re.findall("judged by (.*)", caption) for caption in captions] == [["fold-1"], ["fold-2"], []]
+    cells = re.findall("<t[dh][^>]*>(.*?)</t[dh]>", page[page.index("trained on them") :])
+    assert cells[4:12] == ["train", "fold-1", "1", "no", "0.250", "raw", "7", "audit/fold-1"]
 
 
 def test_an_image_that_is_missing_is_named(inputs: AuditInputs, tmp_path: Path) -> None:
