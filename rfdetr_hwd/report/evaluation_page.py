@@ -87,11 +87,15 @@ def _describe(inputs: ReportInputs, findings: Findings) -> str:
 
 def _metrics(findings: Findings) -> Section:
     rows = [
-        (name, digits(value, 3), _between(findings.intervals.get(name)), MEANINGS[name])
+        (name, digits(value, 3), _between(findings.intervals.get(name)), _meaning(name))
         for name, value in findings.metrics.items()
     ]
     table = Table(("metric", "value", "95 % interval", "meaning"), rows, numeric=("value", "95 % interval"))
     return Section("Metrics", "COCO's twelve metrics. A dash: there is no such object.", [table])
+
+
+def _meaning(name: str) -> str:
+    return MEANINGS.get(name) or f"AP with {name.removeprefix('AP@')} detections an image and class, not with 100"
 
 
 def _errors(findings: Findings, pictures: Mapping[str, Picture]) -> Section:

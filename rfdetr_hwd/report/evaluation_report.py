@@ -20,7 +20,7 @@ from rfdetr_hwd.analysis.worst import WorstImage, worst_images
 from rfdetr_hwd.data.annotations import DetectionData
 from rfdetr_hwd.evaluation.bootstrap import Interval, bootstrap_intervals
 from rfdetr_hwd.evaluation.detections import Detections
-from rfdetr_hwd.evaluation.matching import match
+from rfdetr_hwd.evaluation.matching import AREAS, Matches, match
 from rfdetr_hwd.evaluation.weighted_metrics import METRICS, coco_metrics
 from rfdetr_hwd.report.training_curves import RunRecords
 
@@ -72,7 +72,7 @@ class Findings:
         analysis: Matches, overlaps, costs, thresholds, sizes.
         lead: The three sentences.
         intervals: Interval of each metric and of `AP/<class name>`; `None`: too few images.
-        metrics: The twelve metrics of COCO.
+        metrics: The twelve metrics of COCO, and `AP@N` after AP where the protocol measures it.
         classes: Metrics of each class.
         threshold: Confidence threshold of the errors and the confusion matrix.
         errors: Errors at the threshold.
@@ -141,7 +141,7 @@ def find(inputs: ReportInputs) -> Findings:
         analysis=analysis,
         lead=lead(analysis, intervals["AP"]),
         intervals=intervals,
-        metrics=coco_metrics(matches, metrics=METRICS),
+        metrics=_measure(inputs, matches),
         classes=metrics_by_class(matches),
         threshold=threshold,
         errors=errors,
@@ -153,3 +153,13 @@ def find(inputs: ReportInputs) -> Findings:
         tags=by_tag,
         num_untagged=tags.num_untagged if tags is not None else 0,
     )
+
+
+def _measure(inputs: ReportInputs, matches: Matches) -> dict[str, float | None]:
+    """Return COCO's metrics, and AP at the number of detections that the protocol adds."""
+    metrics = coco_metrics(matches, metrics=METRICS)
+    number = inputs.protocol.get("max_dets_extra")
+    if type(number) is not int or number <= 100:  # the protocol of a file is not trusted
+        return metrics
+    more = match(inputs.data.ground_truth(), inputs.detections, number, areas=AREAS[:1])
+    return {"AP": metrics["AP"], f"AP@{number}": coco_metrics(more, metrics=["AP"])["AP"], **metrics}

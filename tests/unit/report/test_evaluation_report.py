@@ -15,6 +15,7 @@ from rfdetr_hwd.analysis.errors import KINDS
 from rfdetr_hwd.analysis.tags import TagsError
 from rfdetr_hwd.report.errors_gallery import CORRECT, OTHER, list_errors
 from rfdetr_hwd.report.evaluation_files import write_evaluation_report
+from rfdetr_hwd.report.evaluation_page import build_evaluation_page
 from rfdetr_hwd.report.evaluation_pictures import draw_worst
 from rfdetr_hwd.report.evaluation_plots import KIND_COLOURS
 from rfdetr_hwd.report.evaluation_report import find
@@ -26,7 +27,7 @@ from rfdetr_hwd.report.training_curves import (
     plot_losses,
     plot_precision,
 )
-from tests.unit.report.evaluations import CAT, DOG, FOUND, HOSTILE, OBJECTS, make_inputs
+from tests.unit.report.evaluations import CAT, COW, DOG, FOUND, HOSTILE, OBJECTS, make_inputs
 from tests.unit.report.test_page import Reader
 
 PLOTS = {"errors", "precision-recall", "classes", "thresholds", "confusion", "reliability", "sizes"}
@@ -78,6 +79,19 @@ def test_the_numbers_are_those_counted_by_hand(tmp_path: Path) -> None:
     ]
     confusion = list(csv.reader((tmp_path / "out" / "report" / "confusion.csv").open()))
     assert [row[1:] for row in confusion[1:]] == [[*"2000"], [*"0101"], [*"0001"], [*"0000"]]
+
+
+def test_ap_at_more_detections_is_beside_ap(tmp_path: Path) -> None:
+    """The only true detection comes after 119 others of its class: COCO's AP does not see it."""
+    found = [(0, "cow", DOG, 0.9)] * 119 + [(0, "cow", COW, 0.1)]
+    inputs = make_inputs(tmp_path, [(0, "cow", COW)], found, 1)
+    findings = find(replace(inputs, protocol={**inputs.protocol, "max_dets_extra": 200}))
+    names = [*findings.metrics]
+    assert names[:3] == ["AP", "AP@200", "AP50"]
+    assert (findings.metrics["AP"], findings.metrics["AP@200"]) == (0, pytest.approx(1 / 120))
+    assert "AP with 200 detections an image and class" in build_evaluation_page(inputs, findings, {})
+    for number in (None, "200", 100):  # it was not measured, or the file is wrong
+        assert [*find(replace(inputs, protocol={"max_dets_extra": number})).metrics] == [names[0], *names[2:]]
 
 
 def test_the_worst_image_shows_each_error_in_its_colour(tmp_path: Path) -> None:
