@@ -82,6 +82,8 @@ def train(
     overrides = as_overrides(overrides)
     if not isinstance(config, Config | Mapping | str | os.PathLike | None):
         raise ConfigError(f"a configuration is a Config, nested values or the path of a YAML file, not {config!r}")
+    if not isinstance(resume, str | os.PathLike | None):
+        raise ConfigError(f"resume is the path of a run directory, not {resume!r}")
     settings: Config | None = None
     if isinstance(config, Mapping):
         settings = parse_config(config, overrides)
@@ -188,7 +190,10 @@ def compare(
 
     if not isinstance(arms, Mapping) or len(arms) < 2:
         raise ConfigError("give two arms or more, as a mapping of names to paths")
-    paths = {name: [one] if isinstance(one, str | os.PathLike) else list(one) for name, one in arms.items()}
+    paths = {name: [one] if isinstance(one, str | os.PathLike) else one for name, one in arms.items()}
+    for name, found in paths.items():
+        if not isinstance(found, Sequence) or not all(isinstance(path, str | os.PathLike) for path in found):
+            raise ConfigError(f"the arm {name!r} is a path or a list of paths, not {found!r}")
     if empty := [name for name, found in paths.items() if not found]:
         raise ConfigError(f"the arm {empty[0]!r} has no path")
     sources = group_sources((name, [Path(path) for path in found]) for name, found in paths.items())

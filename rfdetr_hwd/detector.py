@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -66,8 +67,11 @@ class Detector:
             overrides: `key=value` assignments on the recorded configuration. The model stays as recorded.
 
         Raises:
+            ConfigError: `path` is not a path.
             CheckpointError: The path is no run or checkpoint directory, is corrupt, or lacks these weights.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise ConfigError(f"a model is the path of a run or checkpoint directory, not {reprlib.repr(path)}")
         checkpoint = find_checkpoint(Path(path))
         config, class_names = read_record(checkpoint, overrides)
         weights = which if which != "auto" else checkpoint.better_weights

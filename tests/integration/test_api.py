@@ -53,6 +53,9 @@ def test_the_judgement_is_that_of_the_file(evaluated: dict[str, Path], tmp_path:
         compare({"a": tmp_path}, out=tmp_path)
     with pytest.raises(ConfigError, match="the arm 'b' has no path"):
         compare({"a": tmp_path, "b": []}, out=tmp_path)
+    for wrong in (3, None, b"a", [tmp_path, 3]):
+        with pytest.raises(ConfigError, match="the arm 'b' is a path or a list of paths, not"):
+            compare({"a": tmp_path, "b": wrong}, out=tmp_path)
     with pytest.raises(ComparisonError, match="same artefact"):
         compare({"a": evaluated["ema"], "b": evaluated["ema"]}, out=tmp_path)
 
@@ -80,6 +83,8 @@ def test_an_interrupted_run_says_how_to_resume(tiny_config: Config, monkeypatch:
         train()
     with pytest.raises(ConfigError, match="the path of a YAML file, not 3"):
         train(3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="resume is the path of a run directory, not 3"):
+        train(resume=3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="overrides are a list"):
         train(resume=directory, overrides="train.epochs=7")
     with pytest.raises(ConfigError, match="split 'train' is not val or test"):

@@ -253,6 +253,12 @@ def test_a_stopped_prediction_says_what_is_kept(
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 2
 
 
+@pytest.mark.parametrize("path", [None, 7, ["runs/mine"], b"runs/mine"])
+def test_a_model_that_is_no_path_is_one_message(path: object) -> None:
+    with pytest.raises(ConfigError, match=r"a model is the path of a run or checkpoint directory, not (None|7|\[|b')"):
+        Detector.load(path)  # type: ignore[arg-type]
+
+
 def test_a_url_is_for_the_command(detector: Detector) -> None:
     with pytest.raises(ImageError, match="it is a URL, which `rfdetr-hwd predict` reads"):
         detector.predict("https://example.org/a.jpg")
