@@ -44,10 +44,10 @@ def export(
     check_ap: Annotated[bool, typer.Option("--check-ap", help="Also compare AP over the validation split.")] = False,
     quantize: Annotated[
         Precision | None,
-        typer.Option(help="Quantize the graph (onnx: fp16, int8; openvino: int8) and measure its AP loss."),
+        typer.Option(help="Quantize the graph (onnx: fp16, int8; openvino: int8; tensorrt: fp16)."),
     ] = None,
     max_ap_loss: Annotated[
-        float | None, typer.Option(help="Largest AP loss of a quantized graph.", show_default="0.005")
+        float | None, typer.Option(help="Largest AP loss of a quantized graph or an engine.", show_default="0.005")
     ] = None,
     calibration_images: Annotated[
         int | None, typer.Option(help="Training images that int8 is calibrated on.", show_default="128")
@@ -56,12 +56,13 @@ def export(
 ) -> None:
     """Export to stock RF-DETR, ONNX, OpenVINO, ... and verify numerical parity.
 
-    With --quantize, a graph that loses more than --max-ap-loss on the
-    validation split is not written.
+    With --quantize and for tensorrt, the AP loss on the validation split is
+    measured. A file that loses more than --max-ap-loss is not written.
     """
     import tempfile
 
     from rfdetr_hwd.detector import Detector
+    from rfdetr_hwd.export.engine import export_engine
     from rfdetr_hwd.export.export import export as export_model
     from rfdetr_hwd.export.export import sample_images
     from rfdetr_hwd.export.hub import export_hub
@@ -72,14 +73,16 @@ def export(
     # Check the options before anything long is done
     size = BatchSize(batch, dynamic_batch)
     check_format(format, size)
-    settings = choose_quantization(quantize, calibration_images, calibration_seed, max_ap_loss)
-    if settings is not None:
-        settings.check(format)
     check_device(format)
+    settings = choose_quantization(format, quantize, calibration_images, calibration_seed, max_ap_loss)
+    if settings is not None:
+        settings.check()
     if license is not None and format != "hub":
         raise ConfigError("--license goes with --format hub")
     if check_ap and format == "hub":
         raise ConfigError("--check-ap: evaluate the directory instead: rfdetr-hwd evaluate --weights DIR")
+    if check_ap and format == "tensorrt":
+        raise ConfigError("--check-ap: the AP of an engine is always compared: remove the option")
     make_room(format, out)
 
     # Load the model, and the images to compare on
@@ -93,6 +96,8 @@ def export(
         export_hub(detector, out, sample, license or "unknown")
     elif settings is None or splits is None:
         export_model(detector, out, sample, format, size, measured_on)
+    elif format == "tensorrt":
+        export_engine(detector, out, sample, size, settings, splits[1])
     else:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".quantize-") as scratch:
             graph = Path(scratch) / ("model.xml" if format == "openvino" else "model.onnx")
@@ -128,7 +133,8 @@ def _read_splits(detector: "Detector", settings: Quantization) -> "tuple[Detecti
     from rfdetr_hwd.training.validation_split import read_as_trained
 
     data, checkpoint = detector.config.data, detector.checkpoint
-    with explaining(DatasetError, "--quantize evaluates on the validation split", ConfigError):
+    option = "--format tensorrt" if settings.format == "tensorrt" else "--quantize"
+    with explaining(DatasetError, f"{option} evaluates on the validation split", ConfigError):
         layout = find_data(locate_data(data, checkpoint.run))
         validation = read_as_trained(data, checkpoint, layout, "val")
     if settings.precision != "int8":

@@ -1,4 +1,4 @@
-"""The gate of a quantized graph: its AP loss to the unquantized graph, of all classes and of each."""
+"""The gate of an exported file: its AP loss to what it was made from, of all classes and of each."""
 
 import math
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ _CLASS = "AP/"
 
 
 class ApLossError(UserError):
-    """A quantized graph that loses more AP than allowed."""
+    """An exported file that loses more AP than allowed."""
 
 
 @dataclass(frozen=True)
 class ApLoss:
-    """The AP of a graph before and after its quantization.
+    """The AP before and after a quantization, or the building of an engine.
 
     Attributes:
-        before: COCO metrics of the unquantized graph, with `AP/<class name>` of each class.
-        after: The same of the quantized graph, on the same images.
+        before: COCO metrics in float32, with `AP/<class name>` of each class.
+        after: The same of the exported file, on the same images.
 
     Example:
         >>> ApLoss({"AP": 0.45}, {"AP": 0.42}).total
@@ -35,7 +35,7 @@ class ApLoss:
 
     @property
     def total(self) -> float:
-        """AP loss over all classes; negative: the quantized graph is better."""
+        """AP loss over all classes; negative: the exported file is better."""
         # Without the noise of binary fractions: 0.405 - 0.4 is no more than 0.005
         return round((self.before["AP"] or 0.0) - (self.after["AP"] or 0.0), 9)
 
@@ -46,13 +46,13 @@ class ApLoss:
         rows = [(name, a, b, a - b) for name, a, b in pairs if a is not None and b is not None]
         return sorted(rows, key=lambda row: -row[-1])
 
-    def print(self, precision: str) -> None:
-        """Print a row for all classes and one for each."""
+    def print(self, name: str) -> None:
+        """Print a row for all classes and one for each, the exported file under its name."""
         rows = [("all", self.before["AP"], self.after["AP"], self.total), *self.classes()]
         texts = [
             (name, digits(a), digits(b), f"{round(loss, 4) + 0.0:+.4f}") for name, a, b, loss in rows
         ]  # no -0.0000
-        print_table("AP loss", ("class", "float32", precision, "loss"), texts)
+        print_table("AP loss", ("class", "float32", name, "loss"), texts)
 
     def check(self, settings: Quantization) -> None:
         """Refuse a larger AP loss than allowed.
@@ -63,11 +63,8 @@ class ApLoss:
         if self.total <= settings.max_ap_loss:
             return
         before, after, limit = digits(self.before["AP"]), digits(self.after["AP"]), f"{settings.max_ap_loss:g}"
-        ways = [f"accept the loss with --max-ap-loss {math.ceil(1e3 * self.total) / 1e3:.3f}"]
-        if settings.precision == "int8":
-            more = f"calibrate on more images (--calibration-images, now {settings.num_images})"
-            ways = [more, "use --format onnx --quantize fp16", *ways]
+        ways = [*settings.alternatives(), f"accept the loss with --max-ap-loss {math.ceil(1e3 * self.total) / 1e3:.3f}"]
         raise ApLossError(
-            f"{settings.precision} loses {self.total:.4f} AP ({before} to {after}), more than --max-ap-loss {limit}. "
-            f"The quantized file was removed. To export it, {', or '.join(ways)}"
+            f"{settings.name} loses {self.total:.4f} AP ({before} to {after}), more than --max-ap-loss {limit}. "
+            f"The file was removed. To export it, {', or '.join(ways)}"
         )

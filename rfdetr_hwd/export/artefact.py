@@ -17,15 +17,18 @@ from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import UserError, explaining
 from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.export.export import export
-from rfdetr_hwd.export.runtimes import RUNTIMES, Graph
+from rfdetr_hwd.export.graph import Graph, GraphNetwork
+from rfdetr_hwd.export.runtimes import RUNTIMES
 from rfdetr_hwd.layers.cost import count_multiply_adds
 from rfdetr_hwd.model.fold import FoldError, fold_model
 from rfdetr_hwd.model.release import BatchSize, load_released
 
-SUFFIXES = {".onnx": "onnx", ".xml": "openvino"}
+SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".engine": "tensorrt"}
 """Formats of graphs by the suffix of their files."""
-PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
+PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",), "tensorrt": ("tensorrt",)}
 """Packages that write and run the graphs of a format."""
+PORTABLE = {"onnx": "model.onnx", "openvino": "model.xml"}
+"""Formats that `open_detector` also opens a model in, with their file names. An engine takes minutes to build."""
 
 
 class ArtefactError(UserError):
@@ -62,6 +65,7 @@ class Artefact:
         precision: What it computes in.
         args: Precision, for `amp_context`.
         batch: The batch size that it takes; `None`: any.
+        largest: The largest batch size that it takes, if it has a limit.
         size: Bytes of its file.
         parameters: Number of parameters, if it is known.
         multiply_adds: Of one image, if they are known.
@@ -78,30 +82,11 @@ class Artefact:
     args: HasAmp
     size: int
     batch: int | None = None
+    largest: int | None = None
     parameters: int | None = None
     multiply_adds: int | None = None
     ap: float | None = None
     weights_sha256: str = ""
-
-
-class GraphNetwork(nn.Module):
-    """A graph in its runtime that is called like a network.
-
-    A graph of a fixed batch size gets whole batches: the last one is filled up, and what is filled up is cut off.
-    """
-
-    def __init__(self, graph: Graph) -> None:
-        super().__init__()
-        self.graph = graph
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return `pred_boxes` (N, Q, 4) and `pred_logits` (N, Q, classes + 1) of images (N, 3, R, R)."""
-        size = self.graph.batch or len(images)
-        missing = -len(images) % size
-        whole = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
-        outputs = [self.graph.run(part.numpy()) for part in whole.split(size)]
-        boxes, logits = (torch.cat([torch.from_numpy(part) for part in parts]) for parts in zip(*outputs, strict=True))
-        return {"pred_boxes": boxes[: len(images)], "pred_logits": logits[: len(images)]}
 
 
 def open_detector(detector: Detector, source: str, images: Tensor, scratch: Path, graphs: bool) -> list[Artefact]:
@@ -150,8 +135,8 @@ def open_detector(detector: Detector, source: str, images: Tensor, scratch: Path
     )
     # Its graphs. The export has moved the trained network to the CPU.
     opened = [trained] if is_stock else [trained, stock]
-    for format in [name for name in RUNTIMES if graphs and is_installed(name)]:
-        path = scratch / {"onnx": "model.onnx", "openvino": "model.xml"}[format]
+    for format in [name for name in PORTABLE if graphs and is_installed(name)]:
+        path = scratch / PORTABLE[format]
         export(detector, path, images, format, BatchSize(1, is_dynamic=True))  # type: ignore[arg-type]
         graph = replace(open_graph(path), source=source, parameters=stock.parameters, multiply_adds=stock.multiply_adds)
         opened.append(graph)
@@ -160,14 +145,15 @@ def open_detector(detector: Detector, source: str, images: Tensor, scratch: Path
 
 
 def evaluate_artefact(artefact: Artefact, detector: Detector, data: DetectionData) -> dict[str, float | None]:
-    """Return COCO metrics of an artefact in its own runtime.
+    """Return COCO metrics of an artefact in its own runtime and precision.
 
     Args:
         artefact: The artefact.
         detector: The trained model that it was made from, for its classes and preprocessing.
         data: The images.
     """
-    return Evaluation.build(detector.model, data, detector.config, artefact.device).measure(artefact.network)
+    config = detector.config.model_copy(update={"amp": artefact.args.amp})
+    return Evaluation.build(detector.model, data, config, artefact.device).measure(artefact.network)
 
 
 def inputs_of(detector: Detector) -> Inputs:
@@ -182,7 +168,9 @@ def is_installed(format: str) -> bool:
 
 
 @dataclass(frozen=True)
-class _Float32:
+class Float32:
+    """No mixed precision, for `amp_context`."""
+
     amp: bool = False
 
 
@@ -190,9 +178,12 @@ def open_graph(path: Path) -> Artefact:
     """Open a graph that `rfdetr-hwd export` wrote, in its own runtime.
 
     Raises:
-        ArtefactError: Its package is missing, its runtime cannot load it, or it has no metadata of this package.
+        ArtefactError: Its package or device is missing, its runtime cannot load it, or it has no metadata of this
+            package.
     """
     format = SUFFIXES[path.suffix.lower()]
+    if format == "tensorrt" and not torch.cuda.is_available():
+        raise ArtefactError(f"{path} runs on a GPU, and this machine has no CUDA device")
     if not is_installed(format):
         raise ArtefactError(f"{path} is run with {RUNTIMES[format].package}: pip install 'rfdetr[{format}]'")
     # The runtimes raise kinds of their own
@@ -206,11 +197,12 @@ def open_graph(path: Path) -> Artefact:
         form=format,
         network=GraphNetwork(graph).eval(),
         inputs=inputs,
-        device=torch.device("cpu"),
+        device=graph.device,
         precision=graph.facts.get("quantization", "float32"),
-        args=_Float32(),
+        args=Float32(),
         size=sum(file.stat().st_size for file in _files(path)),
         batch=graph.batch,
+        largest=graph.largest,
         weights_sha256=graph.facts.get("weights_sha256", ""),
     )
 

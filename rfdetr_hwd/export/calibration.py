@@ -13,7 +13,7 @@ from rfdetr_hwd.data.batch import Batch, join, unlabelled
 from rfdetr_hwd.data.images import ImageError
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.export.runtimes import Array
+from rfdetr_hwd.export.graph import Array
 
 logger = logging.getLogger(__name__)
 

@@ -53,13 +53,10 @@ def export(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
         # Fold, write, and load the file as users of rfdetr do
         checkpoint = Path(scratch) / "stock.pth"
-        stock = fold_model(detector.model)
-        save_rfdetr(stock, detector.class_names, checkpoint)
-        released = load_released(checkpoint)
-        check_released(detector, released, stock.network, images)
+        released = release(detector, images, checkpoint)
 
         # Write the graph of another format, and run it where there is a runtime
-        written = checkpoint if format == "rfdetr" else _convert(detector, released, format, size, Path(scratch))
+        written = checkpoint if format == "rfdetr" else convert(detector, released, format, size, Path(scratch))
         if format in RUNTIMES:
             check_runtime(format, written, released, images, size)
         elif format != "rfdetr":
@@ -69,6 +66,24 @@ def export(
 
         with writing("--out", out):
             move_graph(format, written, out)
+
+
+def release(detector: Detector, images: Tensor, checkpoint: Path) -> ReleasedModel:
+    """Fold a model, write it, load the file with upstream's own loader, and compare.
+
+    Args:
+        detector: The trained model. It is moved to the CPU.
+        images: Images to compare raw outputs on, (N, 3, R, R).
+        checkpoint: The `.pth` to write.
+
+    Raises:
+        UserError: The downsampler does not fold, or the comparison fails.
+    """
+    stock = fold_model(detector.model)
+    save_rfdetr(stock, detector.class_names, checkpoint)
+    released = load_released(checkpoint)
+    check_released(detector, released, stock.network, images)
+    return released
 
 
 def sample_images(detector: Detector, source: Path | DetectionData) -> Tensor:
@@ -94,14 +109,37 @@ def sample_images(detector: Detector, source: Path | DetectionData) -> Tensor:
     return batch.to(torch.device("cpu")).images
 
 
-def _convert(detector: Detector, released: ReleasedModel, format: Format, size: BatchSize, folder: Path) -> Path:
-    """Write the graph of a format, with metadata where the format supports it."""
+def convert(
+    detector: Detector, released: ReleasedModel, format: Format, size: BatchSize, folder: Path, half: bool = False
+) -> Path:
+    """Write the graph of a format, with metadata where the format supports it, and return the file.
+
+    Args:
+        detector: The trained model, for the metadata.
+        released: The model, folded.
+        format: A format of upstream's exporter.
+        size: Batch size of the graph.
+        folder: Where to write it.
+        half: Let a TensorRT engine compute in float16.
+
+    Raises:
+        UserError: Packages are missing, or the exporter fails.
+    """
     with (
         explaining(ImportError, f"--format {format} needs packages that are not installed", ExportError),
-        explaining(RuntimeError, f"the model cannot be exported as {format}", ExportError),
+        explaining(_failures_of(format), f"the model cannot be exported as {format}", ExportError),
         explaining((ValueError, NotImplementedError), f"--format {format}", ConfigError),
     ):
-        path = released.export(format, folder, size)
+        path = released.export(format, folder, size, half)
         if format in RUNTIMES:
             path = RUNTIMES[format].finish(path, describe_graph(detector, size), size, detector.resolution)
     return path
+
+
+def _failures_of(format: Format) -> tuple[type[Exception], ...]:
+    """Return what the exporter of a format raises where it fails."""
+    if format != "tensorrt":
+        return (RuntimeError,)
+    from polygraphy.exception import PolygraphyException
+
+    return (RuntimeError, PolygraphyException)

@@ -41,9 +41,10 @@ def make_room(format: Format, out: Path) -> None:
     """
     if format == "hub":
         check_new_directory("--out", out)
-    if format == "openvino" and out.suffix != ".xml":
-        raise ConfigError(f"--out {out}: OpenVINO graphs are named NAME.xml: choose a name that ends in .xml")
-    for path in (out, out.with_suffix(".bin")) if format == "openvino" else (out,):
+    for name, suffix, kind in (("openvino", ".xml", "OpenVINO graphs"), ("tensorrt", ".engine", "TensorRT engines")):
+        if format == name and out.suffix != suffix:
+            raise ConfigError(f"--out {out}: {kind} are named NAME{suffix}: choose a name that ends in {suffix}")
+    for path in (out, *_beside(format, out)):
         if path.exists() and format != "hub":
             raise ConfigError(f"--out {path} already exists: choose a new file")
     with writing("--out", out):
@@ -56,6 +57,18 @@ def move_graph(format: str, written: Path, out: Path) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    if format == "openvino":  # the weights of OpenVINO's graph NAME.xml are NAME.bin
-        shutil.move(written.with_suffix(".bin"), out.with_suffix(".bin"))
+    for path, place in zip(_beside(format, written), _beside(format, out), strict=True):
+        shutil.move(path, place)
     shutil.move(written, out)
+
+
+def metadata_path(engine: Path) -> Path:
+    """Return the file with the metadata of a TensorRT engine, which has no place for them."""
+    return engine.with_name(f"{engine.name}.json")
+
+
+def _beside(format: str, graph: Path) -> list[Path]:
+    """Return the other files of a graph: OpenVINO's weights, and the metadata of an engine."""
+    if format == "tensorrt":
+        return [metadata_path(graph)]
+    return [graph.with_suffix(".bin")] if format == "openvino" else []

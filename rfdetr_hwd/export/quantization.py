@@ -1,4 +1,4 @@
-"""The settings of a quantized export. This module does not import torch."""
+"""The settings of a quantized export, and of a TensorRT engine. This module does not import torch."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -9,14 +9,18 @@ from rfdetr_hwd.export.formats import Format
 
 Precision = Literal["fp16", "int8"]
 """Of a quantized graph: float16, or 8-bit weights and activations."""
-PRECISIONS: dict[Format, tuple[Precision, ...]] = {"onnx": ("fp16", "int8"), "openvino": ("int8",)}
-"""Precisions that a format can be quantized to."""
-PACKAGES: dict[tuple[Format, Precision], tuple[str, ...]] = {
-    ("onnx", "fp16"): ("onnx", "onnxruntime"),
-    ("onnx", "int8"): ("onnx", "onnxruntime"),
-    ("openvino", "int8"): ("openvino", "nncf"),
+PRECISIONS: dict[Format, tuple[Precision, ...]] = {
+    "onnx": ("fp16", "int8"),
+    "openvino": ("int8",),
+    "tensorrt": ("fp16",),
 }
-"""Packages that quantize, and that run what they quantized."""
+"""Precisions that a format can be quantized to."""
+PACKAGES: dict[Format, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxruntime"),
+    "openvino": ("openvino", "nncf"),
+    "tensorrt": ("tensorrt", "polygraphy", "onnx", "onnxconverter_common"),
+}
+"""Packages that quantize or build a format, and that run it."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +28,25 @@ class Quantization:
     """How a graph is quantized, and how much AP it may lose.
 
     Attributes:
-        precision: The precision.
+        precision: The precision; `float32` for an engine that is not quantized.
         num_images: Training images that the ranges of int8 activations are calibrated on.
         seed: Random seed of their choice.
         max_ap_loss: Largest AP loss to the unquantized graph, in [0, 1].
+        format: The format of the graph.
     """
 
-    precision: Precision
+    precision: Precision | Literal["float32"]
     num_images: int = 128
     seed: int = 0
     max_ap_loss: float = 0.005
+    format: Format = "onnx"
 
-    def check(self, format: Format) -> None:
+    @property
+    def name(self) -> str:
+        """What the file is called in tables and messages."""
+        return f"tensorrt {self.precision}" if self.format == "tensorrt" else self.precision
+
+    def check(self) -> None:
         """Refuse settings that cannot work.
 
         Raises:
@@ -47,13 +58,26 @@ class Quantization:
             raise ConfigError(f"--calibration-images {self.num_images}: calibration needs at least 1 image")
         if self.seed < 0:
             raise ConfigError(f"--calibration-seed {self.seed} is negative")
-        if self.precision not in PRECISIONS.get(format, ()):
+        if self.precision != "float32" and self.precision not in PRECISIONS.get(self.format, ()):
             known = ", ".join(f"{name} ({' or '.join(kinds)})" for name, kinds in PRECISIONS.items())
-            raise ConfigError(f"--quantize {self.precision}: not for --format {format}. Choose one of {known}")
-        missing = [name for name in PACKAGES[format, self.precision] if importlib.util.find_spec(name) is None]
+            raise ConfigError(f"--quantize {self.precision}: not for --format {self.format}. Choose one of {known}")
+        missing = [name for name in PACKAGES[self.format] if importlib.util.find_spec(name) is None]
         if missing:
-            names = " and ".join(missing)
-            raise ConfigError(f"--quantize needs {names}, which is missing: pip install 'rfdetr-hwd[quantize]'")
+            option, extra = ("--quantize", "rfdetr-hwd[quantize]")
+            if self.format == "tensorrt":
+                option, extra = "--format tensorrt", "rfdetr[tensorrt]"
+            raise ConfigError(f"{option} needs {', '.join(missing)}: pip install '{extra}'")
+
+    def alternatives(self) -> list[str]:
+        """Return what loses less AP, as advice."""
+        if self.precision == "float32":
+            return ["use --format onnx"]
+        if self.format == "tensorrt":
+            return ["build the engine in float32, without --quantize"]
+        if self.precision == "int8":
+            more = f"calibrate on more images (--calibration-images, now {self.num_images})"
+            return [more, "use --format onnx --quantize fp16"]
+        return []
 
     def describe(self) -> dict[str, str]:
         """Return the facts for the metadata of a graph."""
@@ -64,22 +88,28 @@ class Quantization:
 
 
 def choose_quantization(
-    precision: Precision | None, num_images: int | None, seed: int | None, max_ap_loss: float | None
+    format: Format, precision: Precision | None, num_images: int | None, seed: int | None, max_ap_loss: float | None
 ) -> Quantization | None:
-    """Return the settings that options ask for, with the usual ones for `None`. Without a precision there are none.
+    """Return the settings that options ask for, with the usual ones for `None`.
+
+    Without a precision, an engine is built in float32, and other formats have no settings.
 
     Raises:
         ConfigError: An option goes with a precision, and there is none.
     """
-    options = {"--calibration-images": num_images, "--calibration-seed": seed, "--max-ap-loss": max_ap_loss}
-    if precision is not None:
-        usual = Quantization(precision)
-        return Quantization(
-            precision,
-            usual.num_images if num_images is None else num_images,
-            usual.seed if seed is None else seed,
-            usual.max_ap_loss if max_ap_loss is None else max_ap_loss,
-        )
-    if given := [option for option, value in options.items() if value is not None]:
-        raise ConfigError(f"{given[0]} goes with --quantize")
-    return None
+    given = {"--calibration-images": num_images, "--calibration-seed": seed, "--max-ap-loss": max_ap_loss}
+    if precision is None and format == "tensorrt":
+        del given["--max-ap-loss"]
+    idle = [option for option, value in given.items() if value is not None and precision is None]
+    if idle:
+        raise ConfigError(f"{idle[0]} goes with --quantize")
+    if precision is None and format != "tensorrt":
+        return None
+    usual = Quantization(precision or "float32")
+    return Quantization(
+        usual.precision,
+        usual.num_images if num_images is None else num_images,
+        usual.seed if seed is None else seed,
+        usual.max_ap_loss if max_ap_loss is None else max_ap_loss,
+        format,
+    )

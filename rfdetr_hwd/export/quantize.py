@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rfdetr_hwd.errors import UserError, explaining
 from rfdetr_hwd.export.calibration import Calibration
-from rfdetr_hwd.export.quantization import Precision
-from rfdetr_hwd.export.runtimes import INPUT, Array
+from rfdetr_hwd.export.graph import INPUT, Array
+from rfdetr_hwd.export.quantization import Quantization
 
 _LAYERS = {"Conv": 4, "Gemm": 2, "MatMul": 2}
 """Operators of ONNX whose learned weights become int8, with the dimensions of the weights.
@@ -24,12 +24,11 @@ class QuantizationError(UserError):
     """A graph that cannot be quantized."""
 
 
-def quantize_graph(format: str, precision: Precision, graph: Path, images: Calibration | None) -> Path:
+def quantize_graph(settings: Quantization, graph: Path, images: Calibration | None) -> Path:
     """Write a quantized copy of a graph beside it, without metadata, and return its path.
 
     Args:
-        format: `onnx` or `openvino`.
-        precision: One that the format can be quantized to.
+        settings: Format and precision.
         graph: The float32 graph.
         images: Images to calibrate int8 on; `None` for float16.
 
@@ -38,7 +37,8 @@ def quantize_graph(format: str, precision: Precision, graph: Path, images: Calib
     """
     out = graph.with_name(f"quantized-{graph.name}")
     # The libraries raise kinds of their own
-    with explaining(Exception, f"the {format} graph cannot be quantized to {precision}", QuantizationError):
+    format, what = settings.format, f"the {settings.format} graph cannot be quantized to {settings.precision}"
+    with explaining(Exception, what, QuantizationError):
         if images is None:
             _to_float16(graph, out)
         else:

@@ -1,34 +1,17 @@
-"""The runtimes that exported graphs are adapted to and verified in: onnxruntime and OpenVINO."""
+"""The runtimes that exported graphs are adapted to and run in: onnxruntime, OpenVINO and TensorRT."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from rfdetr_hwd.errors import ConfigError
+from rfdetr_hwd.export.graph import INPUT, OUTPUTS, Array, Graph
+from rfdetr_hwd.export.tensorrt import finish_engine, load_engine, note_engine
 from rfdetr_hwd.model.release import BatchSize
-
-Array = np.ndarray[Any, Any]
-INPUT, OUTPUTS = "input", ("dets", "labels")
-"""Names in ONNX graphs of rfdetr: the images, and the boxes and logits."""
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A graph that is loaded into its runtime, on the CPU, with as many threads as torch has.
-
-    Attributes:
-        run: Maps a batch (n, 3, R, R) to boxes and logits.
-        batch: The batch size that it takes; `None`: any.
-        facts: The metadata of the file; see `rfdetr_hwd.export.metadata`.
-    """
-
-    run: Callable[[Array], tuple[Array, Array]]
-    batch: int | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,7 +22,7 @@ class Runtime:
         package: The package.
         load: Loads a graph.
         finish: Writes facts about the model into a graph, given with its batch size and resolution; returns its path.
-        note: Replaces the facts of a finished graph.
+        note: Adds facts to those of a graph.
     """
 
     package: str
@@ -57,7 +40,8 @@ def _note_onnx(path: Path, facts: Mapping[str, str]) -> None:
     import onnx
 
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, dict(facts))
+    known = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**known, **facts})
     onnx.save(model, path)
 
 
@@ -69,7 +53,7 @@ def _load_onnx(path: Path) -> Graph:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     size = session.get_inputs()[0].shape[0]
     return Graph(
-        lambda batch: tuple(session.run(list(OUTPUTS), {INPUT: batch})),
+        _on_tensors(lambda batch: session.run(list(OUTPUTS), {INPUT: batch})),
         size if isinstance(size, int) else None,
         session.get_modelmeta().custom_metadata_map,
     )
@@ -116,23 +100,34 @@ def _load_openvino(path: Path) -> Graph:
     compiled = openvino.Core().compile_model(model, "CPU", settings)
     size = model.input(0).partial_shape[0]
 
-    def run(batch: Array) -> tuple[Array, Array]:
+    def run(batch: Array) -> Sequence[Array]:
         output = compiled([batch])
         return output[0].copy(), output[1].copy()
 
     texts = {name: fact.astype(str) for name, fact in facts.items()}
-    return Graph(run, size.get_length() if size.is_static else None, texts)
+    return Graph(_on_tensors(run), size.get_length() if size.is_static else None, texts)
+
+
+def _on_tensors(run: Callable[[Array], Sequence[Array]]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Let a function of arrays take and return tensors on the CPU."""
+
+    def on_tensors(images: Tensor) -> tuple[Tensor, Tensor]:
+        boxes, logits = map(torch.from_numpy, run(images.numpy()))
+        return boxes, logits
+
+    return on_tensors
 
 
 RUNTIMES = {
     "onnx": Runtime("onnxruntime", _load_onnx, _finish_onnx, _note_onnx),
     "openvino": Runtime("openvino", _load_openvino, _finish_openvino, _note_openvino),
+    "tensorrt": Runtime("tensorrt", load_engine, finish_engine, note_engine),
 }
 """The formats whose graphs are run and verified before they are written."""
 
 
 def check_device(format: str) -> None:
-    """Refuse to build a TensorRT engine without a GPU: it is built for the GPU of the machine.
+    """Refuse to build a TensorRT engine without a GPU.
 
     Raises:
         ConfigError: This machine has no CUDA device.

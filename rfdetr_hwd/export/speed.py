@@ -17,6 +17,7 @@ from rfdetr_hwd.model.rfdetr import Decoder
 from rfdetr_hwd.runtime.memory import MemoryShortageError, noting_shortage
 from rfdetr_hwd.runtime.timing import Spread, milliseconds, spread, time_in_turns
 
+_CPU = torch.device("cpu")
 _MAX_BATCH = 256
 _MIN_GAIN = 1.03
 """Factor on the images per second that a doubled batch must bring."""
@@ -77,7 +78,7 @@ def measure_speeds(
     """
     with torch.inference_mode():
         # Find the batch sizes.
-        sizes = [one.batch or batch or find_best_batch(partial(_model_alone, one), device) for one in artefacts]
+        sizes = [one.batch or _fitting(one, batch, device) for one in artefacts]
         # Time all artefacts in turns, at batch 1 where they take one image, and at their batch size.
         with noting_shortage() as shortage:
             single = time_in_turns(_passes(artefacts, [one.batch or 1 for one in artefacts], files), device, rounds)
@@ -100,13 +101,26 @@ def measure_latencies(artefacts: Sequence[Artefact], rounds: int) -> list[Spread
     """Return the milliseconds of a pass of each artefact, the model alone, measured in turns.
 
     Args:
-        artefacts: Artefacts on the CPU. A pass takes one image, or the batch that the artefact takes.
+        artefacts: The artefacts. A pass takes one image, or the batch that the artefact takes.
         rounds: Counted rounds.
     """
     with torch.inference_mode():
         passes = {number: _model_alone(one, one.batch or 1) for number, one in enumerate(artefacts)}
-        times = time_in_turns(passes, torch.device("cpu"), rounds)
+        times = time_in_turns(passes, find_device(artefacts), rounds)
     return [spread(times[number]) for number in passes]
+
+
+def find_device(artefacts: Sequence[Artefact], usual: torch.device = _CPU) -> torch.device:
+    """Return the device to wait for when artefacts are timed: the GPU, if one of them is there."""
+    return next((one.device for one in artefacts if one.device.type == "cuda"), usual)
+
+
+def _fitting(artefact: Artefact, batch: int | None, device: torch.device) -> int:
+    """Return a batch size, or the best one, that the artefact takes."""
+    limit = artefact.largest or _MAX_BATCH
+    if batch is None:
+        return find_best_batch(partial(_model_alone, artefact), device, limit)
+    return min(batch, artefact.largest or batch)
 
 
 def _passes(
@@ -127,18 +141,19 @@ def _model_alone(artefact: Artefact, size: int) -> Callable[[], Any]:
     return partial(forward_in_amp, artefact.network, images, artefact.args)
 
 
-def find_best_batch(prepare: Callable[[int], Callable[[], Any]], device: torch.device) -> int:
+def find_best_batch(prepare: Callable[[int], Callable[[], Any]], device: torch.device, limit: int = _MAX_BATCH) -> int:
     """Return the batch size with the most images per second, of 1, 2, 4, ...: see `RULES`.
 
     Args:
         prepare: Returns what runs a batch of a given size.
         device: Where it runs.
+        limit: The largest size to try.
 
     Raises:
         MemoryShortageError: Not even one image fits.
     """
     best, best_rate, size = 0, 0.0, 1
-    while size <= _MAX_BATCH:
+    while size <= limit:
         times: list[float] = []
         with noting_shortage() as shortage:
             run = prepare(size)

@@ -75,8 +75,14 @@ class ReleasedModel:
     class_names: list[str]
     _model: Any
 
-    def export(self, format: str, folder: Path, batch: BatchSize) -> Path:
+    def export(self, format: str, folder: Path, batch: BatchSize, half: bool = False) -> Path:
         """Write the model in another format with upstream's exporter and return the file.
+
+        Args:
+            format: The format.
+            folder: Where to write it.
+            batch: Its batch size.
+            half: Let a TensorRT engine compute in float16; otherwise in float32, without TF32.
 
         Raises:
             ImportError: The packages that the format needs are not installed. The message names them.
@@ -87,8 +93,9 @@ class ReleasedModel:
             options["openvino_precision"] = "float32"
         else:
             options["dynamic_batch"] = batch.is_dynamic
-        if format == "tensorrt" and batch.is_dynamic:
-            options["max_batch_size"] = batch.images
+        if format == "tensorrt":  # float16 is its default
+            options["fp16"] = half
+            options["max_batch_size"] = batch.images if batch.is_dynamic else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns of every shape that it fixes
             path = self._model.export(

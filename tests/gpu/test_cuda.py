@@ -13,7 +13,9 @@ import torch
 from rfdetr_hwd.checkpoint.read import newest_checkpoint
 from rfdetr_hwd.cli.evaluate import evaluate
 from rfdetr_hwd.config.schema import Config
+from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import Interrupted
+from rfdetr_hwd.export.artefact import open_graph
 from rfdetr_hwd.model.rfdetr import DetectionLoss
 from rfdetr_hwd.training import learner
 from rfdetr_hwd.training import run as train_command
@@ -56,6 +58,26 @@ def test_the_main_job_through_the_installed_command(
     command("predict", photos, "--weights", run, "--out", tmp_path / "pictures", "--threshold", "0.01")
     assert (tmp_path / "pictures" / "detections.json").exists()
     assert "gap" in command("export", "--weights", run, "--out", tmp_path / "stock.pth", "--check-ap")
+
+
+def test_an_engine_is_built_passes_the_gate_and_computes_what_torch_does(
+    tiny_config: Config, config_file: Path, tmp_path: Path, command: Run
+) -> None:
+    """With the real TensorRT, where it is installed."""
+    pytest.importorskip("tensorrt")
+    pytest.importorskip("polygraphy")
+    run, out = Path(tiny_config.output.dir), tmp_path / "exact.engine"
+    command("train", "--config", config_file, "train.epochs=1")
+    dynamic = ("--format", "tensorrt", "--batch", "3", "--dynamic-batch")
+    half = ("--quantize", "fp16", "--out", tmp_path / "half.engine")
+    assert "tensorrt fp16" in command("export", "--weights", run, *dynamic, *half)
+    assert "tensorrt float32" in command("export", "--weights", run, *dynamic, "--out", out)
+    detector, engine = Detector.load(run), open_graph(out)
+    images = torch.rand(5, 3, detector.resolution, detector.resolution, device="cuda")
+    with torch.inference_mode():
+        found, expected = engine.network(images), detector.network(images)
+    for key in ("pred_boxes", "pred_logits"):
+        torch.testing.assert_close(found[key], expected[key], atol=1e-2, rtol=1e-2)
 
 
 def test_a_rank_trains_with_nccl(tiny_config: Config, config_file: Path, command: Run) -> None:

@@ -122,6 +122,8 @@ def test_a_model_that_cannot_be_measured_says_why(
     refused(cli(*command, tmp_path / "weights.pth"), 1, "weights.pth is not a directory")
     (tmp_path / "other.onnx").write_bytes(b"")
     refused(cli(*command, tmp_path / "other.onnx"), 1, "other.onnx cannot be loaded by onnxruntime")
+    (tmp_path / "model.engine").write_bytes(b"")
+    refused(cli(*command, tmp_path / "model.engine"), 1, "model.engine runs on a GPU, and this machine has no CUDA")
     refused(cli(*command, trained, "--device", "cuda"), 2, "has no CUDA device")
     refused(cli(*command, trained, "--images", tmp_path / "none"), 2, "no image or directory")
 

@@ -157,6 +157,8 @@ def test_what_cannot_be_exported_says_why(trained: Path, cli: Run, config_file: 
     assert "'bogus' is not one of 'rfdetr', 'hub', 'onnx'" in unknown.stderr
     refused(cli("export", "--weights", trained, "--out", tmp_path / "x", "data.root=nowhere"), 2, "--images DIRECTORY")
     refused(cli("export", "--weights", trained, "--out", tmp_path), 2, "already exists: choose a new file")
+    engine = ("export", "--weights", trained, "--out", tmp_path / "x.engine", "--format", "tensorrt")
+    refused(cli(*engine, "--quantize", "fp16"), 2, "this machine has no CUDA device", "use --format onnx")
     assert not (tmp_path / "x.pth").exists()
 
 

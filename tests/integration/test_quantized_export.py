@@ -1,17 +1,23 @@
 """A quantized graph is evaluated in its own runtime, records what it lost, and is not written if it loses too much."""
 
+import copy
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import pytest
 
-from rfdetr_hwd.export import quantized
+from rfdetr_hwd.export import gate
 from rfdetr_hwd.export.artefact import Artefact, evaluate_artefact, open_graph
+from rfdetr_hwd.export.quantization import PACKAGES
 from rfdetr_hwd.export.runtimes import RUNTIMES
+from rfdetr_hwd.model.release import BatchSize, ReleasedModel
+from tests.conftest import TINY_MODEL
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
+from tests.rehearsal.fake_tensorrt import FakeTensorRT, compute, pretended_tensorrt
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +34,7 @@ def known_ap(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         assert {"AP", "AP/circle", "AP/square"} < metrics.keys()
         return {**metrics, "AP": aps[artefact.precision], "AP/star": aps[artefact.precision]}
 
-    monkeypatch.setattr(quantized, "evaluate_artefact", evaluate)
+    monkeypatch.setattr(gate, "evaluate_artefact", evaluate)
     return aps
 
 
@@ -83,6 +89,59 @@ def test_a_graph_that_loses_too_much_is_not_written(
     refused(result, 1, "int8 loses 0.0200 AP (0.2500 to 0.2300)", "--max-ap-loss 0.02", "--calibration-images, now 4")
     assert "star" in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorRT]:
+    """Let there be a GPU and TensorRT, whose engines compute what the folded model computes."""
+
+    def build(released: ReleasedModel, format: str, folder: Path, size: BatchSize, half: bool) -> Path:
+        package.network, path = copy.deepcopy(released.network), folder / "model.trt"
+        batch = [1, size.images] if size.is_dynamic else size.images
+        path.write_text(json.dumps({"batch": batch, "resolution": TINY_MODEL["resolution"]}))
+        return path
+
+    monkeypatch.setattr(ReleasedModel, "export", build)
+    monkeypatch.setitem(PACKAGES, "tensorrt", ("tensorrt",))
+    monkeypatch.setattr("torch.cuda.nccl.version", lambda: (2, 27, 3))
+    with pretended_tensorrt(compute) as package:
+        yield package
+
+
+@pytest.mark.parametrize(
+    ("precision", "size", "batch"),
+    [("fp16", ["--dynamic-batch", "--batch", 3], "1 to 3"), ("float32", ["--batch", 5], "5")],
+)
+def test_an_engine_is_evaluated_in_its_own_runtime_and_written(
+    trained: Path,
+    cli: Run,
+    tmp_path: Path,
+    known_ap: dict[str, float],
+    package: FakeTensorRT,
+    precision: str,
+    size: list[object],
+    batch: str,
+) -> None:
+    out = tmp_path / "model.engine"
+    form = ["--format", "tensorrt", *(["--quantize", precision] if precision == "fp16" else []), *size]
+    result = cli("export", "--weights", trained, "--out", out, *form)
+    assert result.returncode == 0, result.stderr
+    table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line]
+    after = f"{known_ap[precision]:.4f}"
+    assert ["star", "0.2500", after, f"{AP - known_ap[precision]:+.4f}"] in table
+    assert [row[:2] for row in table if "MB" in row[-1]] == [["float32", "0.2500"], [f"tensorrt {precision}", after]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.engine", "model.engine.json"]
+    facts = json.loads((tmp_path / "model.engine.json").read_text())
+    assert (facts["quantization"], facts["batch"], facts["gpu"]) == (precision, batch, "Card")
+    assert json.loads(facts["class_names"]) == ["circle", "square", "triangle", "star"]
+    # The engine is measured as any graph, on the GPU
+    both = ("--weights", out, "--weights", trained, "--no-graphs", "--device", "cpu")
+    result = cli("benchmark", "model", *both, "--rounds", 3, "--batch", 2, "--ap", "--out", tmp_path / "json")
+    assert result.returncode == 0, result.stderr
+    engine, *others = json.loads(next((tmp_path / "json").iterdir()).read_text())["artefacts"]
+    assert (engine["form"], engine["device"], engine["precision"]) == ("tensorrt", "cuda", precision)
+    assert (engine["batch"], {one["device"] for one in others}) == (2 if precision == "fp16" else 5, {"cpu"})
+    assert engine["ap"] == pytest.approx(others[-1]["ap"], abs=1e-3)
 
 
 def test_what_cannot_be_quantized_says_why(trained: Path, cli: Run, shapes_root: Path, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import torch
 from rfdetr_hwd.amp import describe_precision
 from rfdetr_hwd.cli import doctor, experiment
 from rfdetr_hwd.cli.benchmark import model as benchmark
-from rfdetr_hwd.export.runtimes import check_device
 from rfdetr_hwd.export.speed import find_best_batch
 from rfdetr_hwd.runtime import determinism, gpu_clock, timing
 from rfdetr_hwd.runtime import process_group as joining
@@ -115,12 +114,6 @@ def benchmark_device() -> None:
     check(device.type == "cuda", f"the device is {device}")
     check("--id=GPU-12-ab" in started.call_args.args[0], "another card is read")
     check(clock is not None and "not read" in clock.describe(), "nvidia-smi is missed")
-
-
-def export_device() -> None:
-    """A GPU is enough for a TensorRT engine."""
-    with mock.patch("torch.cuda.is_available", return_value=True):
-        check_device("tensorrt")
 
 
 def benchmark_memory() -> None:

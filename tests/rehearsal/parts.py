@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rfdetr_hwd.layers.registry import list_downsamples
-from tests.rehearsal import of_the_machine, steps, with_data, without_data
+from tests.rehearsal import of_the_machine, steps, with_data, with_engine, without_data
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def parts(downsamplers: Iterable[str]) -> list[Part]:
         Part("workers of an experiment", "patched", of_the_machine.workers),
         Part("latency", "patched", of_the_machine.latency),
         Part("device and clock of benchmark model", "patched", of_the_machine.benchmark_device),
-        Part("device of a TensorRT engine", "patched", of_the_machine.export_device),
+        Part("a TensorRT engine", "patched", with_engine.engine),
+        Part("export of a TensorRT engine", "patched", with_engine.export),
         Part("memory of benchmarks", "patched", of_the_machine.benchmark_memory),
         Part("what is said of the precision", "patched", of_the_machine.precision),
         Part("assignment solver", "patched", of_the_machine.solver),

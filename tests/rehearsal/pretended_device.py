@@ -24,6 +24,8 @@ class _SaysCuda(TorchFunctionMode):
             return True
         if func == _DEVICE:
             return _CUDA
+        if func is torch.device:
+            return func(*args, **(kwargs or {}))
         return func(*map(_real, args), **{key: _real(value) for key, value in (kwargs or {}).items()})
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def model(
     weights: Annotated[
         list[Path],
-        typer.Option(help="Run, checkpoint, or graph from export (.onnx, .xml). May be repeated."),
+        typer.Option(help="Run, checkpoint, or graph from export (.onnx, .xml, .engine). May be repeated."),
     ],
     overrides: Overrides = None,
     device: Annotated[
@@ -50,7 +50,7 @@ def model(
     """
     import tempfile
 
-    from rfdetr_hwd.export.speed import RULES, measure_speeds
+    from rfdetr_hwd.export.speed import RULES, find_device, measure_speeds
     from rfdetr_hwd.runtime.environment import describe_machine
     from rfdetr_hwd.runtime.gpu_clock import reading_gpu_clock
 
@@ -68,6 +68,7 @@ def model(
         artefacts = [one for path in weights for one in found.open(path, files, graphs)]
         if ap:
             artefacts = found.with_ap(artefacts)
+        place = find_device(artefacts, place)  # an engine is on the GPU, also with --device cpu
 
         # Measure them in turns
         with reading_gpu_clock(place) as clock:
@@ -120,9 +121,9 @@ def _find_device(wanted: str | None) -> "torch.device":
 
 def _say_skipped(graphs: bool) -> None:
     """Report the formats that are not measured, because a package is missing."""
-    from rfdetr_hwd.export.artefact import PACKAGES, is_installed
+    from rfdetr_hwd.export.artefact import PORTABLE, is_installed
 
-    for format in [name for name in PACKAGES if graphs and not is_installed(name)]:
+    for format in [name for name in PORTABLE if graphs and not is_installed(name)]:
         say(f"{format} is skipped, because its runtime is missing: pip install 'rfdetr[{format}]'")
 
 

@@ -36,7 +36,7 @@ def test_a_loss_of_the_limit_passes_and_a_larger_one_is_refused() -> None:
     with pytest.raises(ApLossError) as refusal:
         ApLoss(BEFORE, AFTER).check(Quantization("int8", 64, max_ap_loss=0.004))
     assert str(refusal.value) == (
-        "int8 loses 0.0050 AP (0.4050 to 0.4000), more than --max-ap-loss 0.004. The quantized file was removed. "
+        "int8 loses 0.0050 AP (0.4050 to 0.4000), more than --max-ap-loss 0.004. The file was removed. "
         "To export it, calibrate on more images (--calibration-images, now 64), or use --format onnx --quantize fp16, "
         "or accept the loss with --max-ap-loss 0.005"
     )

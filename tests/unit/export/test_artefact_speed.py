@@ -4,15 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import onnx
 import pytest
 import torch
+from torch import Tensor
 
 from rfdetr_hwd.export import artefact
-from rfdetr_hwd.export.artefact import ArtefactError, GraphNetwork, open_graph
-from rfdetr_hwd.export.runtimes import Array, Graph
-from rfdetr_hwd.export.speed import find_best_batch
+from rfdetr_hwd.export.artefact import ArtefactError, open_graph
+from rfdetr_hwd.export.graph import Graph, GraphNetwork
+from rfdetr_hwd.export.speed import find_best_batch, find_device
 from rfdetr_hwd.runtime import timing
 from rfdetr_hwd.runtime.memory import MemoryShortageError
 
@@ -53,6 +53,16 @@ def test_the_best_batch(prepare: Callable[..., Callable], seconds: dict[int, flo
     assert find_best_batch(prepare(seconds), CPU) == best
 
 
+def test_the_best_batch_is_one_that_the_artefact_takes(prepare: Callable[..., Callable]) -> None:
+    assert find_best_batch(prepare({1: 1, 2: 1, 4: 1, 8: 1}), CPU, limit=6) == 4
+
+
+def test_times_end_when_the_gpu_is_done_if_an_artefact_is_there() -> None:
+    on_cpu, on_gpu = (SimpleNamespace(device=torch.device(name)) for name in ("cpu", "cuda:0"))
+    assert find_device([on_cpu, on_gpu], CPU) == torch.device("cuda:0")  # type: ignore[list-item]
+    assert find_device([on_cpu]) == CPU  # type: ignore[list-item]
+
+
 def test_one_image_that_does_not_fit_is_an_error(prepare: Callable[..., Callable]) -> None:
     with pytest.raises(MemoryShortageError, match="one image does not fit"):
         find_best_batch(prepare({}), CPU)
@@ -62,10 +72,10 @@ def test_one_image_that_does_not_fit_is_an_error(prepare: Callable[..., Callable
 def test_a_graph_is_called_like_a_network(fixed: int | None, expected: list[int]) -> None:
     seen: list[int] = []
 
-    def run(batch: Array) -> tuple[Array, Array]:
+    def run(batch: Tensor) -> tuple[Tensor, Tensor]:
         seen.append(len(batch))
-        means = batch.mean(axis=(1, 2, 3))[:, None]
-        return np.repeat(means, 4, 1)[:, None], 2 * means[:, None]
+        means = batch.mean(dim=(1, 2, 3))[:, None, None]
+        return means.expand(-1, 1, 4), 2 * means
 
     images = torch.rand(5, 3, 4, 4)
     outputs = GraphNetwork(Graph(run, fixed))(images)

@@ -3,15 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from rfdetr_hwd.errors import ConfigError
 from rfdetr_hwd.export.formats import DYNAMIC_FORMATS, Format, check_format
+from rfdetr_hwd.export.graph import Graph
 from rfdetr_hwd.export.parity import ParityError, check_runtime
-from rfdetr_hwd.export.runtimes import RUNTIMES, Array, Graph
+from rfdetr_hwd.export.runtimes import RUNTIMES
 from rfdetr_hwd.model.release import BatchSize, ReleasedModel, loading_line
 
 
@@ -26,19 +26,21 @@ class Network(nn.Module):
 RELEASED = ReleasedModel(Network(), ["a", "b"], None)
 
 
-def replace_runtime(monkeypatch: pytest.MonkeyPatch, wrong_at: int | None, wrong: Array | float = 1.0) -> list[int]:
-    """Let onnxruntime be a function that is wrong in the last image of a batch of one size; return the sizes it saw."""
+def replace_runtime(
+    monkeypatch: pytest.MonkeyPatch, wrong_at: int | None, wrong: float = 1.0, format: str = "onnx"
+) -> list[int]:
+    """Let a runtime be a function that is wrong in the last image of a batch of one size; return the sizes it saw."""
     seen: list[int] = []
 
-    def run(batch: Array) -> tuple[Array, Array]:
+    def run(batch: Tensor) -> tuple[Tensor, Tensor]:
         seen.append(len(batch))
-        out = Network()(torch.from_numpy(batch))
-        boxes, logits = (out[key].numpy().copy() for key in ("pred_boxes", "pred_logits"))
+        out = Network()(batch)
+        boxes, logits = (out[key].clone() for key in ("pred_boxes", "pred_logits"))
         if len(batch) == wrong_at:
             boxes[-1] += wrong
         return boxes, logits
 
-    monkeypatch.setitem(RUNTIMES, "onnx", replace(RUNTIMES["onnx"], load=lambda path: Graph(run)))
+    monkeypatch.setitem(RUNTIMES, format, replace(RUNTIMES[format], load=lambda path: Graph(run)))
     return seen
 
 
@@ -61,7 +63,13 @@ def test_every_image_is_compared_at_every_batch_size(
     assert "onnxruntime's outputs on 4 images differ by 0.0e+00, at batch size" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", [1.0, np.nan])
+def test_an_engine_is_compared_up_to_the_largest_batch_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = replace_runtime(monkeypatch, None, format="tensorrt")
+    check_runtime("tensorrt", Path("m"), RELEASED, torch.rand(4, 3, 8, 8), BatchSize(4, is_dynamic=True))
+    assert seen == [1] * 4 + [2] * 2 + [3] * 2 + [4]
+
+
+@pytest.mark.parametrize("wrong", [1.0, float("nan")])
 @pytest.mark.parametrize("wrong_at", [1, 2, 3, 5])
 def test_a_graph_that_is_wrong_at_one_batch_size_is_refused(
     monkeypatch: pytest.MonkeyPatch, wrong_at: int, wrong: float
@@ -72,7 +80,7 @@ def test_a_graph_that_is_wrong_at_one_batch_size_is_refused(
 
 
 def test_a_graph_that_does_not_run_at_a_batch_size_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(batch: Array) -> tuple[Array, Array]:
+    def run(batch: Tensor) -> tuple[Tensor, Tensor]:
         raise RuntimeError("Got: 2 Expected: 1")
 
     monkeypatch.setitem(RUNTIMES, "onnx", replace(RUNTIMES["onnx"], load=lambda path: Graph(run)))

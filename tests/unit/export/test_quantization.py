@@ -5,46 +5,59 @@ import importlib.util
 import pytest
 
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.export.formats import Format
 from rfdetr_hwd.export.quantization import PACKAGES, PRECISIONS, Quantization, choose_quantization
 from rfdetr_hwd.export.runtimes import check_device
 
 
 @pytest.mark.parametrize(
-    ("format", "settings", "message"),
+    ("settings", "message"),
     [
-        ("onnx", Quantization("int8", max_ap_loss=1.5), "--max-ap-loss 1.5 is not between 0 and 1"),
-        ("onnx", Quantization("int8", max_ap_loss=-0.1), "--max-ap-loss -0.1 is not between 0 and 1"),
-        ("onnx", Quantization("int8", max_ap_loss=float("nan")), "--max-ap-loss nan is not between 0 and 1"),
-        ("onnx", Quantization("int8", num_images=0), "--calibration-images 0: calibration needs at least 1 image"),
-        ("onnx", Quantization("int8", seed=-1), "--calibration-seed -1 is negative"),
-        ("openvino", Quantization("fp16"), "--quantize fp16: not for --format openvino. Choose one of onnx"),
-        ("rfdetr", Quantization("int8"), r"not for --format rfdetr. Choose one of onnx \(fp16 or int8\), openvino"),
-        ("tensorrt", Quantization("fp16"), "not for --format tensorrt"),
+        (Quantization("int8", max_ap_loss=1.5), "--max-ap-loss 1.5 is not between 0 and 1"),
+        (Quantization("int8", max_ap_loss=-0.1), "--max-ap-loss -0.1 is not between 0 and 1"),
+        (Quantization("int8", max_ap_loss=float("nan")), "--max-ap-loss nan is not between 0 and 1"),
+        (Quantization("int8", num_images=0), "--calibration-images 0: calibration needs at least 1 image"),
+        (Quantization("int8", seed=-1), "--calibration-seed -1 is negative"),
+        (Quantization("fp16", format="openvino"), "--quantize fp16: not for --format openvino. Choose one of onnx"),
+        (
+            Quantization("int8", format="rfdetr"),
+            r"rfdetr. Choose one of onnx \(fp16 or int8\), openvino \(int8\), tens",
+        ),
+        (Quantization("int8", format="tensorrt"), r"not for --format tensorrt. Choose .*, tensorrt \(fp16\)"),
+        (Quantization("float32", max_ap_loss=2, format="tensorrt"), "--max-ap-loss 2 is not between 0 and 1"),
     ],
 )
-def test_settings_that_cannot_work(format: Format, settings: Quantization, message: str) -> None:
+def test_settings_that_cannot_work(settings: Quantization, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        settings.check(format)
+        settings.check()
 
 
 def test_options_of_a_quantization_go_with_a_precision() -> None:
-    assert choose_quantization(None, None, None, None) is None
-    assert choose_quantization("int8", None, 3, None) == Quantization("int8", seed=3)
-    assert choose_quantization("fp16", 5, None, 0.0) == Quantization("fp16", num_images=5, max_ap_loss=0.0)
+    assert choose_quantization("onnx", None, None, None, None) is None
+    assert choose_quantization("onnx", "int8", None, 3, None) == Quantization("int8", seed=3)
+    expected = Quantization("fp16", num_images=5, max_ap_loss=0.0, format="tensorrt")
+    assert choose_quantization("tensorrt", "fp16", 5, None, 0.0) == expected
     with pytest.raises(ConfigError, match="--max-ap-loss goes with --quantize"):
-        choose_quantization(None, None, None, 0.1)
+        choose_quantization("onnx", None, None, None, 0.1)
+
+
+def test_an_engine_has_a_gate_without_a_precision() -> None:
+    assert choose_quantization("tensorrt", None, None, None, None) == Quantization("float32", format="tensorrt")
+    assert choose_quantization("tensorrt", None, None, None, 0.1).max_ap_loss == 0.1  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="--calibration-images goes with --quantize"):
+        choose_quantization("tensorrt", None, 5, None, None)
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nncf" else object())
-    Quantization("int8").check("onnx")
-    with pytest.raises(ConfigError, match=r"needs nncf, .* is missing: pip install 'rfdetr-hwd\[quantize\]'"):
-        Quantization("int8").check("openvino")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("nncf", "tensorrt") else object())
+    Quantization("int8").check()
+    with pytest.raises(ConfigError, match=r"--quantize needs nncf: pip install 'rfdetr-hwd\[quantize\]'"):
+        Quantization("int8", format="openvino").check()
+    with pytest.raises(ConfigError, match=r"--format tensorrt needs tensorrt: pip install 'rfdetr\[tensorrt\]'"):
+        Quantization("float32", format="tensorrt").check()
 
 
-def test_every_precision_has_its_packages() -> None:
-    assert {(format, precision) for format, kinds in PRECISIONS.items() for precision in kinds} == PACKAGES.keys()
+def test_every_format_has_its_packages() -> None:
+    assert PRECISIONS.keys() == PACKAGES.keys()
 
 
 def test_the_metadata_has_no_calibration_where_there_was_none() -> None:
