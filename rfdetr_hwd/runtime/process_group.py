@@ -22,6 +22,7 @@ import torch.distributed as dist
 
 from rfdetr_hwd.errors import STOP_SIGNALS
 from rfdetr_hwd.runtime.distributed import OtherRankError, RankError, all_gather_objects, barrier, give_up, outlast
+from rfdetr_hwd.runtime.heap import keep_freed_memory
 from rfdetr_hwd.runtime.last_words import say_last_words
 from rfdetr_hwd.runtime.launch import Place, find_place, is_under_torchrun, leftover, num_nodes, num_restarts
 
@@ -43,6 +44,8 @@ def process_group() -> Iterator[torch.device]:
         ConfigError: The launcher variables in the environment are invalid.
         RankError: The other ranks cannot be reached.
     """
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     # A single process needs no group.
     place = find_place()
     if place is None:
