@@ -100,7 +100,9 @@ def read_as_trained(settings: DataSection, checkpoint: Checkpoint, layout: Layou
     """
     # Read the split of the dataset, if it is a whole one.
     if settings.val_fraction is None or role == "test":
-        return read_split(layout.split(role), settings.allow, read_options(settings))
+        split = read_split(layout.split(role), settings.allow, read_options(settings))
+        _say_if_other(split, layout, checkpoint, role)
+        return split
     refuse_val_split(layout, settings)
     # Check that these images were held out in training.
     recorded = checkpoint.record.held_out
@@ -119,3 +121,14 @@ def read_as_trained(settings: DataSection, checkpoint: Checkpoint, layout: Layou
             "on other data, set data.val_fraction=null, data.val_part=null and data.val=NAME"
         )
     return part_held_out(whole, recorded)[1 if role == "val" else 0]
+
+
+def _say_if_other(split: DetectionData, layout: Layout, checkpoint: Checkpoint, role: Role) -> None:
+    """Say that a split is not the one of the training: it changed, or another dataset has its place."""
+    record = checkpoint.record
+    trained = {"train": record.training_data, "val": record.validation_data}.get(role)
+    if trained is not None and trained.sha256 != split.fingerprint and distributed.is_main():
+        say(
+            f"{split.name}: {len(split)} images with {len(split.labels)} objects of {layout.root}. The training had "
+            f"others: {trained.images} images with {trained.boxes} objects"
+        )

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rfdetr_hwd.checkpoint.schema import Record
+from rfdetr_hwd.checkpoint.schema import DataIdentity, Record
 from rfdetr_hwd.config.load import parse_config
 from rfdetr_hwd.config.schema import Config
 from rfdetr_hwd.data.annotations import DetectionData
-from rfdetr_hwd.data.detect import find_data, find_layout
+from rfdetr_hwd.data.detect import find_data, find_layout, read_options
 from rfdetr_hwd.data.findings import DatasetError
 from rfdetr_hwd.data.holdout import HeldOut, choose_held_out, divide_equally, part_held_out
 from rfdetr_hwd.data.read import read_split
@@ -159,6 +159,25 @@ def test_a_part_is_held_out_beside_a_validation_split_and_found_again(configure:
     assert read_validation(second.data, checkpoint).fingerprint == runs[1].val.fingerprint
     with pytest.raises(ConfigError, match="held images out with .*, data.val_part=2. It trained on other images"):
         read_validation(configure(root=str(shapes_root), val_part=1).data, checkpoint)
+
+
+def test_a_split_that_is_not_the_training_s_is_said(
+    configure: Configure, shapes_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = configure(val_fraction=None, root=str(shapes_root)).data
+    val = read_split(find_data(settings).split("val"), (), read_options(settings))
+    same = DataIdentity(images=len(val), boxes=len(val.labels), sha256=val.fingerprint)
+    for identity, said in (
+        (same, ""),
+        (
+            same.model_copy(update={"images": 7, "sha256": "other"}),
+            f"valid: {len(val)} images with {len(val.labels)} objects of {shapes_root}. "
+            f"The training had others: 7 images with {len(val.labels)} objects\n",
+        ),
+    ):
+        record = RECORD.model_copy(update={"validation_data": identity})
+        read_validation(settings, SimpleNamespace(record=record, path="run", run=Path("run")))
+        assert capsys.readouterr().out == said
 
 
 def test_a_dataset_with_a_validation_split_is_refused(configure: Configure, shapes_root: Path) -> None:
