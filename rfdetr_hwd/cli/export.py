@@ -1,6 +1,7 @@
 """`rfdetr-hwd export`: export to stock RF-DETR, ONNX, OpenVINO, ... and verify numerical parity."""
 
 import shlex
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -14,6 +15,8 @@ from rfdetr_hwd.export.quantization import Precision, Quantization, choose_quant
 
 if TYPE_CHECKING:
     from rfdetr_hwd.data.annotations import DetectionData
+    from rfdetr_hwd.data.layout import Layout
+    from rfdetr_hwd.data.roles import Role
     from rfdetr_hwd.detector import Detector
 
 
@@ -87,22 +90,23 @@ def export(
 
     # Load the model, and the images to compare on
     detector = Detector.load(weights, which, overrides or [])
-    sample = sample_images(detector, images or _read_validation(detector))
-    measured_on = _read_validation(detector) if check_ap else None
-    splits = None if settings is None else _read_splits(detector, settings)
+    splits = _Splits(detector, settings, check_ap)
+    sample = sample_images(detector, images or splits.validation)
+    measured_on = splits.validation if check_ap else None
+    data = None if settings is None else (splits.train if settings.precision == "int8" else None, splits.validation)
 
     # Fold, write and verify; then quantize
     if format == "hub":
         export_hub(detector, out, sample, license or "unknown")
-    elif settings is None or splits is None:
+    elif settings is None or data is None:
         export_model(detector, out, sample, format, size, measured_on)
     elif format == "tensorrt":
-        export_engine(detector, out, sample, size, settings, splits[1])
+        export_engine(detector, out, sample, size, settings, data[1])
     else:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".quantize-") as scratch:
             graph = Path(scratch) / ("model.xml" if format == "openvino" else "model.onnx")
             export_model(detector, graph, sample, format, size, measured_on)
-            export_quantized(detector, graph, out, settings, *splits)
+            export_quantized(detector, graph, out, settings, *data)
 
     # Print how to use the file
     _say_preprocessing(detector)
@@ -113,34 +117,46 @@ def export(
         say(f"check {out / 'README.md'}, then publish it with: rfdetr-hwd push {shlex.quote(str(out))} USER/NAME")
 
 
-def _read_validation(detector: "Detector") -> "DetectionData":
-    from rfdetr_hwd.data.findings import DatasetError
-    from rfdetr_hwd.training.validation_split import read_validation
+class _Splits:
+    """The splits of a run, each read when it is first needed.
 
-    try:
-        return read_validation(detector.config.data, detector.checkpoint)
-    except DatasetError as error:
-        raise ConfigError(
-            f"there are no images to compare on: {error}. Or compare on other images with --images DIRECTORY"
-        ) from None
+    Args:
+        detector: The trained model.
+        settings: Of a quantization or an engine.
+        check_ap: Whether the AP is compared.
+    """
 
+    def __init__(self, detector: "Detector", settings: Quantization | None, check_ap: bool) -> None:
+        self.settings, self.checkpoint = detector.config.data, detector.checkpoint
+        self.purpose = "there are no images to compare on, unless --images DIRECTORY gives some"
+        if settings is not None or check_ap:
+            option = "--check-ap" if settings is None else "--quantize"
+            option = "--format tensorrt" if settings is not None and settings.format == "tensorrt" else option
+            self.purpose = f"{option} evaluates on the validation split"
 
-def _read_splits(detector: "Detector", settings: Quantization) -> "tuple[DetectionData | None, DetectionData]":
-    """Return the images to calibrate int8 on, and the images to evaluate on."""
-    from rfdetr_hwd.checkpoint.data_root import locate_data
-    from rfdetr_hwd.data.detect import find_data
-    from rfdetr_hwd.data.findings import DatasetError
-    from rfdetr_hwd.training.validation_split import read_as_trained
+    @cached_property
+    def validation(self) -> "DetectionData":
+        """The images to compare and to evaluate on."""
+        return self._read("val", self.purpose)
 
-    data, checkpoint = detector.config.data, detector.checkpoint
-    option = "--format tensorrt" if settings.format == "tensorrt" else "--quantize"
-    with explaining(DatasetError, f"{option} evaluates on the validation split", ConfigError):
-        layout = find_data(locate_data(data, checkpoint.run))
-        validation = read_as_trained(data, checkpoint, layout, "val")
-    if settings.precision != "int8":
-        return None, validation
-    with explaining(DatasetError, "--quantize int8 calibrates on the training split", ConfigError):
-        return read_as_trained(data, checkpoint, layout, "train"), validation
+    @cached_property
+    def train(self) -> "DetectionData":
+        """The images to calibrate int8 on."""
+        return self._read("train", "--quantize int8 calibrates on the training split")
+
+    @cached_property
+    def _layout(self) -> "Layout":
+        from rfdetr_hwd.checkpoint.data_root import locate_data
+        from rfdetr_hwd.data.detect import find_data
+
+        return find_data(locate_data(self.settings, self.checkpoint.run))
+
+    def _read(self, role: "Role", purpose: str) -> "DetectionData":
+        from rfdetr_hwd.data.findings import DatasetError
+        from rfdetr_hwd.training.validation_split import read_as_trained
+
+        with explaining(DatasetError, purpose, ConfigError):
+            return read_as_trained(self.settings, self.checkpoint, self._layout, role)
 
 
 def _say_preprocessing(detector: "Detector") -> None:

@@ -13,8 +13,10 @@ import pytest
 
 import rfdetr_hwd
 from rfdetr_hwd.config.load import load_config
+from rfdetr_hwd.data.read import read_split
 from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.training import run as train_command
+from rfdetr_hwd.training import validation_split
 from tests.integration.conftest import Run
 from tests.integration.test_bad_input import refused
 from tests.unit.layers.test_contract import MODULE
@@ -36,11 +38,16 @@ def test_a_stranger_gets_the_same_detections(
 ) -> None:
     """By the line that is printed, typed where the file was written: as many, and the same."""
     monkeypatch.chdir(tmp_path)
+    read: list[str] = []
+    monkeypatch.setattr(
+        validation_split, "read_split", lambda split, *more: read.append(split.name) or read_split(split, *more)
+    )
     more = "model.num_select=25"  # of 10 queries
     result = cli("export", "--weights", trained, "--out", "it's stock.pth", "--which", which, "--check-ap", more)
     assert result.returncode == 0, result.stderr
     assert "every key matched" in result.stdout
     assert "gap +0.0e+00" in result.stdout
+    assert read == ["valid"]  # once, to compare the outputs and the AP
     _, _, line = result.stdout.partition("load it with:\n")
     images = []
     for index, path in enumerate(sorted((shapes_root / "test").glob("*.jpg"))):
