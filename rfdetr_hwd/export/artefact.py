@@ -1,6 +1,5 @@
 """What is shipped, ready to run: a trained model, the stock RF-DETR that it folds into, and its graphs."""
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from rfdetr_hwd.detector import Detector
 from rfdetr_hwd.errors import UserError, explaining
 from rfdetr_hwd.evaluation.measurement import Evaluation
 from rfdetr_hwd.export.export import export
+from rfdetr_hwd.export.formats import PACKAGES, find_missing
 from rfdetr_hwd.export.graph import Graph, GraphNetwork
 from rfdetr_hwd.export.runtimes import RUNTIMES
 from rfdetr_hwd.layers.cost import count_multiply_adds
@@ -25,8 +25,6 @@ from rfdetr_hwd.model.release import BatchSize, load_released
 
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".engine": "tensorrt"}
 """Formats of graphs by the suffix of their files."""
-PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",), "tensorrt": ("tensorrt",)}
-"""Packages that write and run the graphs of a format."""
 PORTABLE = {"onnx": "model.onnx", "openvino": "model.xml"}
 """Formats that `open_detector` also opens a model in, with their file names. An engine takes minutes to build."""
 
@@ -163,8 +161,8 @@ def inputs_of(detector: Detector) -> Inputs:
 
 
 def is_installed(format: str) -> bool:
-    """Return whether the packages of a format are installed."""
-    return all(importlib.util.find_spec(package) is not None for package in PACKAGES[format])
+    """Return whether the packages that run a format are installed."""
+    return not find_missing(PACKAGES[format].run)
 
 
 @dataclass(frozen=True)

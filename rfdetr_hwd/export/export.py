@@ -15,7 +15,7 @@ from rfdetr_hwd.errors import ConfigError, UserError, explaining, writing
 from rfdetr_hwd.export.formats import Format, make_room, move_graph
 from rfdetr_hwd.export.metadata import describe_graph
 from rfdetr_hwd.export.parity import check_released, check_runtime, compare_ap
-from rfdetr_hwd.export.runtimes import RUNTIMES, check_device
+from rfdetr_hwd.export.runtimes import RUNTIMES
 from rfdetr_hwd.model.fold import fold_model
 from rfdetr_hwd.model.release import BatchSize, ReleasedModel, load_released, save_rfdetr
 
@@ -40,7 +40,7 @@ def export(
         detector: The trained model.
         out: The file to write, see `make_room`.
         images: Images to compare raw outputs on, (N, 3, R, R), from `sample_images`.
-        format: `rfdetr`, or a format of upstream's exporter: `onnx`, `openvino`, `tensorrt`, ...
+        format: `rfdetr`, or a format of upstream's exporter other than `tensorrt`: `onnx`, `openvino`, ...
         size: Batch size of a graph, see `check_format`.
         measured_on: Also compare AP over these data.
 
@@ -48,8 +48,9 @@ def export(
         UserError: The downsampler does not fold, a format's packages are missing, the file cannot be written, or the
             comparison fails.
     """
+    if format == "tensorrt":
+        raise ConfigError("an engine has to pass the gate: use rfdetr_hwd.export.engine.export_engine")
     make_room(format, out)  # the command does so before it loads the model; a program may not
-    check_device(format)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as scratch:
         # Fold, write, and load the file as users of rfdetr do
         checkpoint = Path(scratch) / "stock.pth"

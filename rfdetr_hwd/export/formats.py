@@ -1,8 +1,9 @@
-"""The export formats and the batch sizes that each supports. This module does not import torch."""
+"""The export formats: their batch sizes, packages and files. This module does not import torch."""
 
+import importlib.util
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rfdetr_hwd.errors import ConfigError, writing
 from rfdetr_hwd.files import check_new_directory
@@ -14,6 +15,31 @@ Format = Literal["rfdetr", "hub", "onnx", "openvino", "tensorrt", "tflite", "lit
 """A checkpoint of `rfdetr`, a directory for a model hub, and the formats of upstream's exporter."""
 DYNAMIC_FORMATS: tuple[Format, ...] = ("onnx", "openvino", "tensorrt")
 """Formats whose graphs can take any batch size."""
+
+
+class Packages(NamedTuple):
+    """The packages of a format.
+
+    Attributes:
+        run: They write a graph and run it. TensorRT's alone only runs it.
+        quantize: They are also needed to quantize a graph, or to build an engine.
+    """
+
+    run: tuple[str, ...]
+    quantize: tuple[str, ...] = ()
+
+
+PACKAGES: dict[str, Packages] = {
+    "onnx": Packages(("onnx", "onnxruntime")),
+    "openvino": Packages(("openvino",), ("nncf",)),
+    "tensorrt": Packages(("tensorrt",), ("polygraphy", "onnx", "onnxconverter_common")),
+}
+"""Formats whose graphs are run here."""
+
+
+def find_missing(packages: tuple[str, ...]) -> list[str]:
+    """Return the packages that are not installed."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
 def check_format(format: Format, size: "BatchSize") -> None:

@@ -1,11 +1,10 @@
 """The settings of a quantized export, and of a TensorRT engine. This module does not import torch."""
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.export.formats import Format
+from rfdetr_hwd.export.formats import PACKAGES, Format, find_missing
 
 Precision = Literal["fp16", "int8"]
 """Of a quantized graph: float16, or 8-bit weights and activations."""
@@ -15,12 +14,6 @@ PRECISIONS: dict[Format, tuple[Precision, ...]] = {
     "tensorrt": ("fp16",),
 }
 """Precisions that a format can be quantized to."""
-PACKAGES: dict[Format, tuple[str, ...]] = {
-    "onnx": ("onnx", "onnxruntime"),
-    "openvino": ("openvino", "nncf"),
-    "tensorrt": ("tensorrt", "polygraphy", "onnx", "onnxconverter_common"),
-}
-"""Packages that quantize or build a format, and that run it."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +54,8 @@ class Quantization:
         if self.precision != "float32" and self.precision not in PRECISIONS.get(self.format, ()):
             known = ", ".join(f"{name} ({' or '.join(kinds)})" for name, kinds in PRECISIONS.items())
             raise ConfigError(f"--quantize {self.precision}: not for --format {self.format}. Choose one of {known}")
-        missing = [name for name in PACKAGES[self.format] if importlib.util.find_spec(name) is None]
-        if missing:
+        packages = PACKAGES[self.format]
+        if missing := find_missing(packages.run + packages.quantize):
             option, extra = ("--quantize", "rfdetr-hwd[quantize]")
             if self.format == "tensorrt":
                 option, extra = "--format tensorrt", "rfdetr[tensorrt]"
@@ -95,15 +88,14 @@ def choose_quantization(
     Without a precision, an engine is built in float32, and other formats have no settings.
 
     Raises:
-        ConfigError: An option goes with a precision, and there is none.
+        ConfigError: An option goes with another precision or format.
     """
-    given = {"--calibration-images": num_images, "--calibration-seed": seed, "--max-ap-loss": max_ap_loss}
-    if precision is None and format == "tensorrt":
-        del given["--max-ap-loss"]
-    idle = [option for option, value in given.items() if value is not None and precision is None]
-    if idle:
-        raise ConfigError(f"{idle[0]} goes with --quantize")
+    for option, value in (("--calibration-images", num_images), ("--calibration-seed", seed)):
+        if value is not None and precision != "int8":
+            raise ConfigError(f"{option} goes with --quantize int8")
     if precision is None and format != "tensorrt":
+        if max_ap_loss is not None:
+            raise ConfigError("--max-ap-loss goes with --quantize or --format tensorrt")
         return None
     usual = Quantization(precision or "float32")
     return Quantization(

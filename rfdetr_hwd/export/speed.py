@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rfdetr_hwd.amp import forward_in_amp
+from rfdetr_hwd.console import say
 from rfdetr_hwd.data.batch import join, unlabelled
 from rfdetr_hwd.data.images import read_image
 from rfdetr_hwd.export.artefact import Artefact
@@ -20,7 +21,7 @@ from rfdetr_hwd.runtime.timing import Spread, milliseconds, spread, time_in_turn
 _CPU = torch.device("cpu")
 _MAX_BATCH = 256
 _MIN_GAIN = 1.03
-"""Factor on the images per second that a doubled batch must bring."""
+"""Factor on the images per second that a larger batch must bring."""
 _TRIES = 3
 """Passes of each batch size that is tried, after one that is not counted."""
 
@@ -28,7 +29,8 @@ RULES = (
     "Times are medians, p95 in brackets, of rounds in which all artefacts take turns, after 2 rounds of warm-up.",
     "A time ends when the device is done. Weights and inputs are on the device; every runtime has as many CPU threads.",
     f"The best batch is found by doubling, until the images/s rise by less than {_MIN_GAIN - 1:.0%}, memory runs "
-    f"out, or it is {_MAX_BATCH}. Both columns of images/s are at that batch.",
+    f"out, or it is the limit: the largest batch that an engine takes, otherwise {_MAX_BATCH}. Both columns of "
+    "images/s are at that batch.",
     "End to end: JPEG decoding, resizing, normalising, the model, and decoding of boxes, in one process.",
 )
 
@@ -78,7 +80,7 @@ def measure_speeds(
     """
     with torch.inference_mode():
         # Find the batch sizes.
-        sizes = [one.batch or _fitting(one, batch, device) for one in artefacts]
+        sizes = [_fitting(one, batch, device) for one in artefacts]
         # Time all artefacts in turns, at batch 1 where they take one image, and at their batch size.
         with noting_shortage() as shortage:
             single = time_in_turns(_passes(artefacts, [one.batch or 1 for one in artefacts], files), device, rounds)
@@ -116,11 +118,14 @@ def find_device(artefacts: Sequence[Artefact], usual: torch.device = _CPU) -> to
 
 
 def _fitting(artefact: Artefact, batch: int | None, device: torch.device) -> int:
-    """Return a batch size, or the best one, that the artefact takes."""
-    limit = artefact.largest or _MAX_BATCH
+    """Return the wanted batch size, or the best one; if the artefact does not take it, what it takes, and say so."""
     if batch is None:
-        return find_best_batch(partial(_model_alone, artefact), device, limit)
-    return min(batch, artefact.largest or batch)
+        limit = artefact.largest or _MAX_BATCH
+        return artefact.batch or find_best_batch(partial(_model_alone, artefact), device, limit)
+    size = artefact.batch or min(batch, artefact.largest or batch)
+    if size != batch:
+        say(f"--batch {batch}: {artefact.source} takes {'' if artefact.batch else 'up to '}{size}: measured at {size}")
+    return size
 
 
 def _passes(
@@ -142,7 +147,7 @@ def _model_alone(artefact: Artefact, size: int) -> Callable[[], Any]:
 
 
 def find_best_batch(prepare: Callable[[int], Callable[[], Any]], device: torch.device, limit: int = _MAX_BATCH) -> int:
-    """Return the batch size with the most images per second, of 1, 2, 4, ...: see `RULES`.
+    """Return the batch size with the most images per second, of 1, 2, 4, ... and the limit: see `RULES`.
 
     Args:
         prepare: Returns what runs a batch of a given size.
@@ -152,8 +157,8 @@ def find_best_batch(prepare: Callable[[int], Callable[[], Any]], device: torch.d
     Raises:
         MemoryShortageError: Not even one image fits.
     """
-    best, best_rate, size = 0, 0.0, 1
-    while size <= limit:
+    best, best_rate = 0, 0.0
+    for size in (*(1 << power for power in range((limit - 1).bit_length())), limit):
         times: list[float] = []
         with noting_shortage() as shortage:
             run = prepare(size)
@@ -164,7 +169,7 @@ def find_best_batch(prepare: Callable[[int], Callable[[], Any]], device: torch.d
         rate = size / spread(times).median
         if rate < best_rate * _MIN_GAIN:
             break
-        best, best_rate, size = size, rate, 2 * size
+        best, best_rate = size, rate
     if not best:
         raise MemoryShortageError("one image does not fit into memory: check what else uses it")
     return best

@@ -1,13 +1,15 @@
 """TensorRT engines: loaded and run on the GPU with torch's tensors, and described by a JSON file beside them."""
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rfdetr_hwd.errors import UserError
+from rfdetr_hwd.errors import UserError, explaining
 from rfdetr_hwd.export.formats import metadata_path
 from rfdetr_hwd.export.graph import INPUT, OUTPUTS, Graph
 from rfdetr_hwd.files import UntrustedFileError, read_json_object, replace_text
@@ -18,6 +20,36 @@ _IN_LOG = "TensorRT's log above has the reason"
 
 class EngineError(UserError):
     """An engine that cannot be loaded or run."""
+
+
+@functools.cache
+def _logger() -> Any:
+    """Return the logger of this process: TensorRT has one for all engines, and does not keep it alive."""
+    import tensorrt
+
+    log = tensorrt.Logger(tensorrt.Logger.ERROR)
+    tensorrt.init_libnvinfer_plugins(log, "")
+    return log
+
+
+def check_float16() -> None:
+    """Refuse a float16 engine where TensorRT cannot build one: the exporter would build float32 with a warning alone.
+
+    From version 11 on, the precision is that of the graph. Before, it is a flag, which some builds lack.
+
+    Raises:
+        EngineError: TensorRT cannot build it, or cannot be imported.
+    """
+    with explaining(ImportError, "--format tensorrt: TensorRT cannot be imported", EngineError):
+        import tensorrt
+    version = str(tensorrt.__version__)
+    major = version.partition(".")[0]
+    is_of_the_graph = major.isdecimal() and int(major) >= 11
+    if not is_of_the_graph and not hasattr(tensorrt.BuilderFlag, "FP16"):
+        raise EngineError(
+            f"--quantize fp16: TensorRT {version} cannot build float16 engines here. Install the full package with "
+            "pip install 'rfdetr[tensorrt]', or build the engine in float32, without --quantize"
+        )
 
 
 class Engine:
@@ -35,9 +67,7 @@ class Engine:
         import tensorrt
 
         self.device = torch.device("cuda", torch.cuda.current_device())
-        log = tensorrt.Logger(tensorrt.Logger.ERROR)
-        tensorrt.init_libnvinfer_plugins(log, "")
-        self.runtime = tensorrt.Runtime(log)
+        self.runtime = tensorrt.Runtime(_logger())
         self.engine = self.runtime.deserialize_cuda_engine(path.read_bytes())
         if self.engine is None:
             built = ", ".join(facts.get(name, "unknown") for name in ("tensorrt_version", "gpu"))
@@ -86,12 +116,14 @@ class Engine:
             torch.empty(tuple(self.context.get_tensor_shape(name)), device=self.device) for name in OUTPUTS
         )
         for name, tensor in zip((INPUT, *OUTPUTS), (images, boxes, logits), strict=True):
-            self.context.set_tensor_address(name, tensor.data_ptr())
+            if not self.context.set_tensor_address(name, tensor.data_ptr()):
+                raise EngineError(f"TensorRT does not take the memory of {name}; {_IN_LOG}")
         # The memory is safe: what torch does next, also with freed memory, waits for this pass
         current = torch.cuda.current_stream(self.device)
-        self.stream.wait_stream(current)
-        is_queued = self.context.execute_async_v3(self.stream.cuda_stream)
-        current.wait_stream(self.stream)
+        with torch.cuda.device(self.device):  # TensorRT runs on the current one, which may have changed since loading
+            self.stream.wait_stream(current)
+            is_queued = self.context.execute_async_v3(self.stream.cuda_stream)
+            current.wait_stream(self.stream)
         if not is_queued:
             raise EngineError(f"TensorRT does not run the engine; {_IN_LOG}")
         return boxes, logits

@@ -63,21 +63,26 @@ def test_the_main_job_through_the_installed_command(
 def test_an_engine_is_built_passes_the_gate_and_computes_what_torch_does(
     tiny_config: Config, config_file: Path, tmp_path: Path, command: Run
 ) -> None:
-    """With the real TensorRT, where it is installed."""
+    """With the real TensorRT, where it is installed. In float32, `export` itself compares the outputs, too."""
     pytest.importorskip("tensorrt")
     pytest.importorskip("polygraphy")
-    run, out = Path(tiny_config.output.dir), tmp_path / "exact.engine"
+    run = Path(tiny_config.output.dir)
     command("train", "--config", config_file, "train.epochs=1")
     dynamic = ("--format", "tensorrt", "--batch", "3", "--dynamic-batch")
-    half = ("--quantize", "fp16", "--out", tmp_path / "half.engine")
-    assert "tensorrt fp16" in command("export", "--weights", run, *dynamic, *half)
-    assert "tensorrt float32" in command("export", "--weights", run, *dynamic, "--out", out)
-    detector, engine = Detector.load(run), open_graph(out)
+    detector = Detector.load(run)
     images = torch.rand(5, 3, detector.resolution, detector.resolution, device="cuda")
-    with torch.inference_mode():
-        found, expected = engine.network(images), detector.network(images)
-    for key in ("pred_boxes", "pred_logits"):
-        torch.testing.assert_close(found[key], expected[key], atol=1e-2, rtol=1e-2)
+    # In float16, a rounding can select other queries
+    for precision, tolerance, fraction in (("float32", 1e-3, 1.0), ("fp16", 1e-1, 0.8)):
+        out = tmp_path / f"{precision}.engine"
+        quantize = ("--quantize", precision) if precision == "fp16" else ()
+        printed = command("export", "--weights", run, *dynamic, *quantize, "--out", out)
+        assert f"tensorrt {precision}" in printed
+        assert ("outputs on 8 images differ by" in printed) == (precision == "float32")
+        with torch.inference_mode():
+            found, expected = open_graph(out).network(images), detector.network(images)
+        for key in ("pred_boxes", "pred_logits"):
+            is_close = torch.isclose(found[key], expected[key], atol=tolerance, rtol=tolerance)
+            assert is_close.float().mean().item() >= fraction, (precision, key)
 
 
 def test_a_rank_trains_with_nccl(tiny_config: Config, config_file: Path, command: Run) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from rfdetr_hwd.export import gate
 from rfdetr_hwd.export.artefact import Artefact, evaluate_artefact, open_graph
-from rfdetr_hwd.export.quantization import PACKAGES
+from rfdetr_hwd.export.formats import PACKAGES, Packages
 from rfdetr_hwd.export.runtimes import RUNTIMES
 from rfdetr_hwd.model.release import BatchSize, ReleasedModel
 from tests.conftest import TINY_MODEL
@@ -51,7 +52,8 @@ def test_a_graph_that_loses_little_is_written_and_says_so(
     trained: Path, cli: Run, tmp_path: Path, known_ap: dict[str, float], format: str, precision: str, size: list[object]
 ) -> None:
     out = tmp_path / ("model.xml" if format == "openvino" else "model.onnx")
-    form = ("--format", format, "--quantize", precision, "--calibration-images", 10, "--calibration-seed", 3)
+    calibrated = ("--calibration-images", 10, "--calibration-seed", 3) if precision == "int8" else ()
+    form = ("--format", format, "--quantize", precision, *calibrated)
     result = cli("export", "--weights", trained, "--out", out, *form, *size)
     assert result.returncode == 0, result.stderr
     # What is printed: the loss of all classes and of each, the latency of both graphs
@@ -102,7 +104,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorRT]:
         return path
 
     monkeypatch.setattr(ReleasedModel, "export", build)
-    monkeypatch.setitem(PACKAGES, "tensorrt", ("tensorrt",))
+    monkeypatch.setitem(PACKAGES, "tensorrt", Packages(("tensorrt",)))
     monkeypatch.setattr("torch.cuda.nccl.version", lambda: (2, 27, 3))
     with pretended_tensorrt(compute) as package:
         yield package
@@ -126,6 +128,9 @@ def test_an_engine_is_evaluated_in_its_own_runtime_and_written(
     form = ["--format", "tensorrt", *(["--quantize", precision] if precision == "fp16" else []), *size]
     result = cli("export", "--weights", trained, "--out", out, *form)
     assert result.returncode == 0, result.stderr
+    # The outputs of float32 are compared with torch's
+    compared = re.findall("tensorrt's outputs on 8 images differ by .*, at batch size (.*)", result.stdout)
+    assert compared == (["5"] if precision == "float32" else [])
     table = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line]
     after = f"{known_ap[precision]:.4f}"
     assert ["star", "0.2500", after, f"{AP - known_ap[precision]:+.4f}"] in table
@@ -138,7 +143,11 @@ def test_an_engine_is_evaluated_in_its_own_runtime_and_written(
     both = ("--weights", out, "--weights", trained, "--no-graphs", "--device", "cpu")
     result = cli("benchmark", "model", *both, "--rounds", 3, "--batch", 2, "--ap", "--out", tmp_path / "json")
     assert result.returncode == 0, result.stderr
-    engine, *others = json.loads(next((tmp_path / "json").iterdir()).read_text())["artefacts"]
+    record = json.loads(next((tmp_path / "json").iterdir()).read_text())
+    assert re.fullmatch(r"Card; .* CPU, \d+ threads", record["machine"])
+    assert f"machine: {record['machine']}\n" in result.stdout
+    assert ("--batch 2: " in result.stdout) == (precision == "float32")
+    engine, *others = record["artefacts"]
     assert (engine["form"], engine["device"], engine["precision"]) == ("tensorrt", "cuda", precision)
     assert (engine["batch"], {one["device"] for one in others}) == (2 if precision == "fp16" else 5, {"cpu"})
     assert engine["ap"] == pytest.approx(others[-1]["ap"], abs=1e-3)

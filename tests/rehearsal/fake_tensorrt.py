@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rfdetr_hwd.export.tensorrt import _logger
 from tests.rehearsal.pretended_device import pretended_cuda
 
 Network = Callable[[Tensor], dict[str, Tensor]]
@@ -74,6 +75,8 @@ class FakeTensorRT:
         names: Inputs and outputs of plans.
         types: Their types; float32 where there is none.
         runs: Whether a pass can be queued.
+        takes_memory: Whether it takes the address of a tensor.
+        device: The current CUDA device.
         has_memory: Whether there is memory for an execution context.
     """
 
@@ -83,6 +86,8 @@ class FakeTensorRT:
     names: tuple[str, ...] = ("input", "dets", "labels")
     types: dict[str, DataType] = field(default_factory=dict)
     runs: bool = True
+    takes_memory: bool = True
+    device: int = 0
     has_memory: bool = True
 
     def module(self) -> ModuleType:
@@ -93,6 +98,7 @@ class FakeTensorRT:
         package.Logger = mock.Mock(ERROR=1)
         package.init_libnvinfer_plugins = mock.Mock(return_value=True)
         package.DataType = DataType
+        package.BuilderFlag = SimpleNamespace(FP16=0)
         package.Runtime = lambda log: SimpleNamespace(deserialize_cuda_engine=self._deserialize)
         return package
 
@@ -102,6 +108,13 @@ class FakeTensorRT:
         except ValueError:  # as TensorRT: the reason is in its log alone
             return None
 
+    @contextmanager
+    def on(self, device: torch.device) -> Iterator[None]:
+        """Make a device the current one."""
+        before, self.device = self.device, device.index
+        yield
+        self.device = before
+
 
 class _Engine:
     def __init__(self, package: FakeTensorRT, batch: int | list[int], resolution: int) -> None:
@@ -109,6 +122,7 @@ class _Engine:
         self.is_dynamic = isinstance(batch, list)
         self.smallest, self.largest = batch if isinstance(batch, list) else (batch, batch)
         self.num_io_tensors = len(package.names)
+        self.device = package.device
 
     def get_tensor_name(self, index: int) -> str:
         return self.package.names[index]
@@ -150,9 +164,10 @@ class _Context:
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         self.addresses[name] = memory
-        return True
+        return self.package.takes_memory
 
     def execute_async_v3(self, stream_handle: int) -> bool:
+        assert self.package.device == self.engine.device, "an engine runs on the device that it was loaded on"
         assert stream_handle == self.package.own.cuda_stream, "TensorRT waits for the device on the default stream"
         self.package.own.queued.append("pass")
         if self.package.runs:
@@ -176,7 +191,8 @@ def pretended_tensorrt(network: Network) -> Iterator[FakeTensorRT]:
         mock.patch.dict(sys.modules, {"tensorrt": package.module()}),
         mock.patch.multiple(
             torch.cuda,
-            current_device=lambda: 0,
+            current_device=lambda: package.device,
+            device=package.on,
             get_device_name=lambda device=None: "Card",
             get_device_properties=lambda device: CARD,
             device_count=lambda: 1,
@@ -186,4 +202,7 @@ def pretended_tensorrt(network: Network) -> Iterator[FakeTensorRT]:
         ),
         mock.patch("rfdetr_hwd.export.artefact.is_installed", everything),
     ):
-        yield package
+        try:
+            yield package
+        finally:
+            _logger.cache_clear()

@@ -51,8 +51,12 @@ class _Movable(torch.nn.Linear):
 
 
 def export() -> None:
-    """An engine is compared with a copy of the model on the GPU; the exporter's own stays where it was."""
-    released, gate = SimpleNamespace(network=_Movable(2, 3)), mock.Mock()
+    """An engine is compared with a copy of the model on the GPU; the exporter's own stays where it was.
+
+    Memory of the evaluation is given back before the engine is built. Outputs are compared in float32 alone.
+    """
+    released, gate, compared = SimpleNamespace(network=_Movable(2, 3)), mock.Mock(), mock.Mock()
+    emptied: list[bool] = []
     convert = mock.Mock(return_value=Path("model.engine"))
 
     def release(detector: Any, images: Any, checkpoint: Path) -> Any:
@@ -65,12 +69,18 @@ def export() -> None:
         tempfile.TemporaryDirectory() as folder,
         mock.patch("torch.cuda.is_available", return_value=True),
         mock.patch("torch.cuda.current_device", return_value=1),
+        mock.patch("torch.cuda.empty_cache", side_effect=lambda: emptied.append(convert.called)),
         mock.patch.multiple(engine_export, release=release, convert=convert, Gate=gate, inputs_of=mock.Mock()),
-        mock.patch.object(engine_export, "say"),
+        mock.patch.multiple(engine_export, say=mock.Mock(), check_runtime=compared, check_float16=mock.Mock()),
     ):
         out = Path(folder) / "out.engine"
         engine_export.export_engine(nothing, out, nothing, BatchSize(), settings, nothing)
+        check((emptied, compared.called) == ([False], False), "memory is kept, or float16 outputs are compared")
+        check(convert.call_args.args[-1], "it is of another precision")
+        settings = Quantization("float32", format="tensorrt")
+        engine_export.export_engine(nothing, out, nothing, BatchSize(), settings, nothing)
+        check(compared.call_args.args[1:3] == (Path("model.engine"), released), "float32 outputs are not compared")
     stock, device = gate.build.call_args.args[2], torch.device("cuda", 1)
     check((stock.device, stock.network.place, released.network.place) == (device, device, None), "it is elsewhere")
-    check((stock.args.amp, stock.size, convert.call_args.args[-1]) == (False, 7, True), "it is of another precision")
+    check((stock.args.amp, stock.size, convert.call_args.args[-1]) == (False, 7, False), "it is of another precision")
     check(gate.build().let_through.call_args.args == (Path("model.engine"), out, settings), "it passes no gate")

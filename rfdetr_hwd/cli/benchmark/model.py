@@ -76,7 +76,8 @@ def model(
 
     # Print the tables and the rules
     rules = [*RULES, f"End-to-end images: {about}.", f"AP: {_AP[ap]}", *([clock.describe()] if clock else [])]
-    say(f"machine: {describe_machine(place)}")
+    machine = "; ".join(dict.fromkeys(describe_machine(one.device) for one in artefacts))
+    say(f"machine: {machine}")
     _print(artefacts, speeds)
     for rule in rules:
         say(rule)
@@ -88,7 +89,7 @@ def model(
         words = [*(word for pair in pairs for word in pair), *flags, *(overrides or [])]
         command = shlex.join(["rfdetr-hwd", "benchmark", "model", *words])
         rows = [_as_json(one, speed) for one, speed in zip(artefacts, speeds, strict=True)]
-        write_record(out, "model", command, place, {"rules": rules, "artefacts": rows})
+        write_record(out, "model", command, place, {"machine": machine, "rules": rules, "artefacts": rows})
 
 
 _AP = {

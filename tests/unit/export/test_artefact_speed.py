@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from rfdetr_hwd.export import artefact
 from rfdetr_hwd.export.artefact import ArtefactError, open_graph
+from rfdetr_hwd.export.formats import PACKAGES, Packages
 from rfdetr_hwd.export.graph import Graph, GraphNetwork
-from rfdetr_hwd.export.speed import find_best_batch, find_device
+from rfdetr_hwd.export.speed import _fitting, find_best_batch, find_device
 from rfdetr_hwd.runtime import timing
 from rfdetr_hwd.runtime.memory import MemoryShortageError
 
@@ -53,8 +53,29 @@ def test_the_best_batch(prepare: Callable[..., Callable], seconds: dict[int, flo
     assert find_best_batch(prepare(seconds), CPU) == best
 
 
-def test_the_best_batch_is_one_that_the_artefact_takes(prepare: Callable[..., Callable]) -> None:
-    assert find_best_batch(prepare({1: 1, 2: 1, 4: 1, 8: 1}), CPU, limit=6) == 4
+@pytest.mark.parametrize("limit", [1, 2, 6, 8, 12])
+def test_the_largest_batch_that_the_artefact_takes_is_the_last_to_be_tried(
+    prepare: Callable[..., Callable], limit: int
+) -> None:
+    assert find_best_batch(prepare({size: 1 for size in (1, 2, 4, 6, 8, 12, 16)}), CPU, limit) == limit
+    assert find_best_batch(prepare({1: 1, 2: 1, 4: 1, 6: 1.49}), CPU, limit=6) == 4
+
+
+@pytest.mark.parametrize(
+    ("fixed", "largest", "size", "said"),
+    [
+        (None, None, 8, ""),
+        (None, 8, 8, ""),
+        (None, 6, 6, "--batch 8: m.engine takes up to 6: measured at 6\n"),
+        (3, 3, 3, "--batch 8: m.engine takes 3: measured at 3\n"),
+    ],
+)
+def test_a_batch_that_an_artefact_does_not_take_is_said(
+    capsys: pytest.CaptureFixture[str], fixed: int | None, largest: int | None, size: int, said: str
+) -> None:
+    artefact = SimpleNamespace(source="m.engine", batch=fixed, largest=largest)
+    assert _fitting(artefact, 8, CPU) == size  # type: ignore[arg-type]
+    assert capsys.readouterr().out == said
 
 
 def test_times_end_when_the_gpu_is_done_if_an_artefact_is_there() -> None:
@@ -123,6 +144,6 @@ def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_runtime_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(artefact.PACKAGES, "onnx", ("onnx", "no_such_runtime"))
+    monkeypatch.setitem(PACKAGES, "onnx", Packages(("onnx", "no_such_runtime")))
     with pytest.raises(ArtefactError, match=r"is run with onnxruntime: pip install 'rfdetr\[onnx\]'"):
         open_graph(tmp_path / "model.onnx")

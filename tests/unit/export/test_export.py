@@ -13,3 +13,8 @@ def test_a_program_does_not_overwrite_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="already exists"):
         export(None, out, None)  # type: ignore[arg-type]
     assert out.read_text() == "kept"
+
+
+def test_an_engine_without_the_gate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="an engine has to pass the gate"):
+        export(None, tmp_path / "model.engine", None, "tensorrt")  # type: ignore[arg-type]

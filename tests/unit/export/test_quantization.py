@@ -5,7 +5,8 @@ import importlib.util
 import pytest
 
 from rfdetr_hwd.errors import ConfigError
-from rfdetr_hwd.export.quantization import PACKAGES, PRECISIONS, Quantization, choose_quantization
+from rfdetr_hwd.export.formats import PACKAGES, Format
+from rfdetr_hwd.export.quantization import PRECISIONS, Precision, Quantization, choose_quantization
 from rfdetr_hwd.export.runtimes import check_device
 
 
@@ -34,17 +35,23 @@ def test_settings_that_cannot_work(settings: Quantization, message: str) -> None
 def test_options_of_a_quantization_go_with_a_precision() -> None:
     assert choose_quantization("onnx", None, None, None, None) is None
     assert choose_quantization("onnx", "int8", None, 3, None) == Quantization("int8", seed=3)
-    expected = Quantization("fp16", num_images=5, max_ap_loss=0.0, format="tensorrt")
-    assert choose_quantization("tensorrt", "fp16", 5, None, 0.0) == expected
-    with pytest.raises(ConfigError, match="--max-ap-loss goes with --quantize"):
+    expected = Quantization("fp16", max_ap_loss=0.0, format="tensorrt")
+    assert choose_quantization("tensorrt", "fp16", None, None, 0.0) == expected
+    with pytest.raises(ConfigError, match="--max-ap-loss goes with --quantize or --format tensorrt"):
         choose_quantization("onnx", None, None, None, 0.1)
+
+
+@pytest.mark.parametrize(("format", "precision"), [("tensorrt", None), ("onnx", None), ("onnx", "fp16")])
+def test_options_of_the_calibration_go_with_int8(format: Format, precision: Precision | None) -> None:
+    with pytest.raises(ConfigError, match="--calibration-images goes with --quantize int8"):
+        choose_quantization(format, precision, 5, None, None)
+    with pytest.raises(ConfigError, match="--calibration-seed goes with --quantize int8"):
+        choose_quantization(format, precision, None, 0, None)
 
 
 def test_an_engine_has_a_gate_without_a_precision() -> None:
     assert choose_quantization("tensorrt", None, None, None, None) == Quantization("float32", format="tensorrt")
     assert choose_quantization("tensorrt", None, None, None, 0.1).max_ap_loss == 0.1  # type: ignore[union-attr]
-    with pytest.raises(ConfigError, match="--calibration-images goes with --quantize"):
-        choose_quantization("tensorrt", None, 5, None, None)
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

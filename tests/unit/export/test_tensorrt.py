@@ -1,5 +1,6 @@
 """An engine is run on torch's memory, described by the file beside it, and refused where it cannot be right."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,10 @@ import pytest
 import torch
 
 from rfdetr_hwd.errors import ConfigError, UserError
-from rfdetr_hwd.export import artefact
 from rfdetr_hwd.export.artefact import ArtefactError, open_graph
-from rfdetr_hwd.export.formats import make_room, move_graph
+from rfdetr_hwd.export.formats import PACKAGES, Packages, make_room, move_graph
 from rfdetr_hwd.export.runtimes import RUNTIMES
-from rfdetr_hwd.export.tensorrt import EngineError, load_engine
+from rfdetr_hwd.export.tensorrt import EngineError, check_float16, load_engine
 from rfdetr_hwd.model.release import BatchSize, ReleasedModel
 from tests.rehearsal.fake_tensorrt import (
     FACTS,
@@ -59,11 +59,42 @@ def test_images_that_it_does_not_take_are_refused(
         graph.run(torch.rand(shape))
 
 
-def test_a_pass_that_fails_is_an_error(package: FakeTensorRT, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [("runs", "does not run the engine"), ("takes_memory", "does not take the memory of input")],
+)
+def test_a_pass_that_fails_is_an_error(package: FakeTensorRT, tmp_path: Path, behaviour: str, reason: str) -> None:
     graph = load_engine(write_engine(tmp_path / "model.engine"))
-    package.runs = False
-    with pytest.raises(EngineError, match="TensorRT does not run the engine"):
+    setattr(package, behaviour, False)
+    with pytest.raises(EngineError, match=f"TensorRT {reason}"):
         graph.run(torch.rand(1, 3, 4, 4))
+
+
+def test_engines_share_a_logger_and_run_on_the_device_that_they_were_loaded_on(
+    package: FakeTensorRT, tmp_path: Path
+) -> None:
+    path = write_engine(tmp_path / "model.engine")
+    first = load_engine(path)
+    package.device = 1
+    assert (first.device.index, load_engine(path).device.index) == (0, 1)
+    assert sys.modules["tensorrt"].Logger.call_count == 1
+    first.run(torch.rand(1, 3, 4, 4))
+    assert package.device == 1
+
+
+@pytest.mark.parametrize("version", ["10.16.1.11", "unknown", "11.2.1.2"])
+def test_float16_is_refused_where_it_would_be_float32(
+    package: FakeTensorRT, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """Before version 11, whose graphs have the precision, it needs a flag."""
+    monkeypatch.setattr(sys.modules["tensorrt"], "__version__", version)
+    check_float16()
+    monkeypatch.delattr(sys.modules["tensorrt"].BuilderFlag, "FP16")
+    if version.startswith("11"):
+        check_float16()
+    else:
+        with pytest.raises(EngineError, match=f"TensorRT {version} cannot build float16 engines here"):
+            check_float16()
 
 
 def test_an_engine_is_opened_on_the_gpu_and_more_images_than_it_takes_are_split(
@@ -154,7 +185,7 @@ def test_an_engine_needs_a_gpu_and_then_tensorrt(tmp_path: Path, monkeypatch: py
     with pytest.raises(ArtefactError, match="runs on a GPU, and this machine has no CUDA device"):
         open_graph(path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setitem(artefact.PACKAGES, "tensorrt", ("no_such_package",))
+    monkeypatch.setitem(PACKAGES, "tensorrt", Packages(("no_such_package",)))
     with pytest.raises(UserError, match=r"is run with tensorrt: pip install 'rfdetr\[tensorrt\]'"):
         open_graph(path)
 
