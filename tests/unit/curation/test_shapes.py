@@ -28,7 +28,7 @@ def test_it_has_every_class_and_size(tmp_path: Path) -> None:
     assert data.class_names == CLASS_NAMES
     assert set(data.labels) == set(range(len(CLASS_NAMES)))
     small, large = (data.areas < 32**2).mean(), (data.areas > 96**2).mean()
-    assert small > 0.1
+    assert small > 0.02
     assert large > 0.1
     assert json.loads((tmp_path / "train" / "_annotations.coco.json").read_text())["categories"][0]["id"] == 0
 
