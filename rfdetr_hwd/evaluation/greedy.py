@@ -60,12 +60,18 @@ class Candidates:
 
 
 def find_candidates(
-    boxes_xywh: NDArray[np.float64], pair: NDArray[np.int64], by_pair: NDArray[np.int64], truth: Truth, min_iou: float
+    boxes_xywh: NDArray[np.float64],
+    index: NDArray[np.int64],
+    pair: NDArray[np.int64],
+    by_pair: NDArray[np.int64],
+    truth: Truth,
+    min_iou: float,
 ) -> Candidates:
     """Return the overlaps that could be matches.
 
     Args:
-        boxes_xywh: Boxes of the detections, shape (N, 4).
+        boxes_xywh: Boxes of all detections that there are.
+        index: Which of them are the detections, shape (N,).
         pair: Their pairs, shape (N,).
         by_pair: Their order by pair, then by descending score, shape (N,).
         truth: The ground truths.
@@ -81,7 +87,7 @@ def find_candidates(
         detection = rows[place]
         nth = np.arange(len(place)) - np.repeat(np.cumsum(count[chunk]) - count[chunk], count[chunk])
         of_truth = np.repeat(first[chunk], count[chunk]) + nth
-        iou = _ious(boxes_xywh[detection], truth.boxes_xywh[of_truth], truth.is_crowd[of_truth])
+        iou = _ious(boxes_xywh[index[detection]], truth.boxes_xywh[of_truth], truth.is_crowd[of_truth])
         is_candidate = iou >= min_iou
         parts.append((place[is_candidate], of_truth[is_candidate], iou[is_candidate]))
     place, of_truth, iou = (np.concatenate(column) for column in zip(*parts, strict=True))

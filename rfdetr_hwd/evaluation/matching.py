@@ -87,13 +87,12 @@ def match(
     by_pair = _stable_order(image, len(image_ids))  # the order of classes and scores is kept
 
     # An unmatched detection is ignored where its own area is outside the range.
-    boxes_xywh = detections.boxes_xywh[index]
-    area = boxes_xywh[:, 2] * boxes_xywh[:, 3]
+    area = (detections.boxes_xywh[:, 2] * detections.boxes_xywh[:, 3])[index]
     outside = (area < _AREA_RANGES[: len(areas), :1]) | (area > _AREA_RANGES[: len(areas), 1:])
     matched = np.zeros((len(areas), len(thresholds), len(index)), bool)
     ignored = np.repeat(outside[:, None], len(thresholds), axis=1)
     chosen = np.full(matched.shape[1:], -1, np.int64)
-    candidates = find_candidates(boxes_xywh, pair, by_pair, truth, thresholds[0])
+    candidates = find_candidates(detections.boxes_xywh, index, pair, by_pair, truth, thresholds[0])
     match_all(candidates, truth, thresholds, (matched, ignored, chosen))
 
     return Matches(
