@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 def process_group() -> Iterator[torch.device]:
     """Join the launcher's process group, if there is one, and yield the device of this process.
 
-    In a process group, an error that leaves the context is printed and ends the process at once.
+    In a process group, an error that leaves the context is printed and ends the process at once. On a CPU, this process
+    keeps freed memory from now on.
 
     Raises:
         ConfigError: The launcher variables in the environment are invalid.
