@@ -99,7 +99,7 @@ def divide_equally(data: DetectionData, fraction: float, seed: int, watch: Watch
     if empty := found.count(()):
         raise DatasetError(
             f"{len(data)} images of {data.name}, with {len(groups)} groups of near-duplicates, cannot be divided into "
-            f"{number} parts: {empty} would be empty"
+            f"{number} parts: {empty} would be empty. Choose fewer parts"
         )
     return [HeldOut(fraction, seed, data.fingerprint, ids, part) for part, ids in enumerate(found, start=1)]
 

@@ -124,7 +124,9 @@ def _detect(
             say(f"{role}: detecting in {len(data)} images ...")
             if unknown:
                 say(f"{role}: classes that the model lacks, whose annotations are not doubted: {', '.join(unknown)}")
-        made, detections = judge(detector, data, settings, device, "the run", has_trained=role == "train")
+        # Any split may be named as the one to judge, by data.val=NAME
+        has_trained = role == "train" or data.fingerprint == detector.checkpoint.record.training_data.sha256
+        made, detections = judge(detector, data, settings, device, "the run", has_trained)
         yield AuditedSplit(role, data, detections, [made])
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rfdetr_hwd.report.audit import AuditedSplit
 
 
-class FoldError(UserError):
+class CrossValidationError(UserError):
     """Folds that cannot be made, or are not trained."""
 
 
@@ -39,13 +39,13 @@ class Folds:
         """Return which images a fold holds out.
 
         Raises:
-            FoldError: It was trained on other annotations.
+            CrossValidationError: It was trained on other annotations.
         """
         from rfdetr_hwd.checkpoint.record import find_checkpoint
 
         held_out = find_checkpoint(fold.path).record.held_out
         if held_out is None or held_out.sha256 != self.data.fingerprint:
-            raise FoldError(
+            raise CrossValidationError(
                 f"{fold.path} was trained on other images or annotations than those of {self.data.images}. Choose "
                 "another --out to train the folds again"
             )
@@ -72,6 +72,7 @@ def prepare_folds(run: Path, overrides: Sequence[str], number: int, directory: P
     from rfdetr_hwd.data.detect import find_data, read_options
     from rfdetr_hwd.data.read import read_split
     from rfdetr_hwd.runtime.launch import find_place
+    from rfdetr_hwd.training.first_weights import check_first_weights
 
     if find_place() is not None:
         raise ConfigError("--folds: start it without torchrun. Each fold is trained in a process of its own")
@@ -84,9 +85,12 @@ def prepare_folds(run: Path, overrides: Sequence[str], number: int, directory: P
     # Check the data
     data = read_split(find_data(settings).split("train"), settings.allow, read_options(settings))
     if data.class_names != class_names:
-        raise FoldError(f"--folds: {run} has other classes than {data.images}. Train a new run on this dataset")
+        raise CrossValidationError(
+            f"--folds: {run} has other classes than {data.images}. Train a new run on this dataset"
+        )
     folds = Folds(runs, data)
     if "new" in statuses.values():
+        check_first_weights(config.model)
         _check_division(data, runs)
     for fold in runs:
         if RunFolder(fold.path).has_checkpoints():
@@ -112,7 +116,7 @@ def _check_division(data: "DetectionData", runs: "Sequence[Fold]") -> None:
         for held_out in divide_equally(data, fraction, seed, watch_comparison(data)):
             part_held_out(data, held_out)
     except DatasetError as error:
-        raise FoldError(f"--folds {len(runs)}: {error}") from None
+        raise CrossValidationError(f"--folds {len(runs)}: {error}") from None
 
 
 def train_folds(folds: Folds, workers: int) -> None:
@@ -123,7 +127,7 @@ def train_folds(folds: Folds, workers: int) -> None:
         workers: Folds to train at once.
 
     Raises:
-        FoldError: Some are not finished.
+        CrossValidationError: Some are not finished.
         Interrupted: The process was asked to stop. The folds have saved their state.
     """
     from rfdetr_hwd.comparison.status import log_file, status_of
@@ -134,9 +138,12 @@ def train_folds(folds: Folds, workers: int) -> None:
     unfinished = [outcome for outcome in outcomes if outcome.result != "finished"]
     if unfinished:
         first = unfinished[0]
-        raise FoldError(
-            f"{len(unfinished)} of {len(folds.runs)} folds are not finished. {first.run.name}: {first.result}"
-            f"{first.reason and f', {first.reason}'}, see {log_file(first.run)}. Repeat the command to resume them"
+        state = f"{first.result}{first.reason and f', {first.reason}'}, see {log_file(first.run)}"
+        if first.result == "elsewhere":
+            state = "it is trained by another process"
+        raise CrossValidationError(
+            f"{len(unfinished)} of {len(folds.runs)} folds are not finished. {first.run.name}: {state}. Repeat the "
+            "command to resume them"
         )
 
 
