@@ -196,6 +196,8 @@ def compare(
             raise ConfigError(f"the arm {name!r} is a path or a list of paths, not {found!r}")
     if empty := [name for name, found in paths.items() if not found]:
         raise ConfigError(f"the arm {empty[0]!r} has no path")
+    if isinstance(vary, str) or not isinstance(out, str | os.PathLike):
+        raise ConfigError("vary is a list of keys, such as ['train.lr'], and out is a path")
     sources = group_sources((name, [Path(path) for path in found]) for name, found in paths.items())
     try:
         settings = ComparisonSection(baseline=next(iter(sources)), margin=margin, weights=weights, split=split)

@@ -91,7 +91,8 @@ def _metrics(findings: Findings) -> Section:
         for name, value in findings.metrics.items()
     ]
     table = Table(("metric", "value", "95 % interval", "meaning"), rows, numeric=("value", "95 % interval"))
-    return Section("Metrics", "COCO's twelve metrics. A dash: there is no such object.", [table])
+    text = "COCO's twelve metrics, and AP with more detections. A dash: no such object, or no interval was computed."
+    return Section("Metrics", text, [table])
 
 
 def _meaning(name: str) -> str:

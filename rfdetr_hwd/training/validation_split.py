@@ -129,6 +129,6 @@ def _say_if_other(split: DetectionData, layout: Layout, checkpoint: Checkpoint, 
     trained = {"train": record.training_data, "val": record.validation_data}.get(role)
     if trained is not None and trained.sha256 != split.fingerprint and distributed.is_main():
         say(
-            f"{split.name}: {len(split)} images with {len(split.labels)} objects of {layout.root}. The training had "
-            f"others: {trained.images} images with {trained.boxes} objects"
+            f"{split.name}: the annotations or images of {layout.root} are not those of the training ({trained.images} "
+            f"images with {trained.boxes} objects then, {len(split)} with {len(split.labels)} now)"
         )

@@ -53,6 +53,8 @@ def test_the_judgement_is_that_of_the_file(evaluated: dict[str, Path], tmp_path:
         compare({"a": tmp_path}, out=tmp_path)
     with pytest.raises(ConfigError, match="the arm 'b' has no path"):
         compare({"a": tmp_path, "b": []}, out=tmp_path)
+    with pytest.raises(ConfigError, match="vary is a list of keys"):
+        compare(evaluated, vary="train.lr")
     for wrong in (3, None, b"a", [tmp_path, 3]):
         with pytest.raises(ConfigError, match="the arm 'b' is a path or a list of paths, not"):
             compare({"a": tmp_path, "b": wrong}, out=tmp_path)

@@ -171,8 +171,8 @@ def test_a_split_that_is_not_the_training_s_is_said(
         (same, ""),
         (
             same.model_copy(update={"images": 7, "sha256": "other"}),
-            f"valid: {len(val)} images with {len(val.labels)} objects of {shapes_root}. "
-            f"The training had others: 7 images with {len(val.labels)} objects\n",
+            f"valid: the annotations or images of {shapes_root} are not those of the training (7 images with "
+            f"{len(val.labels)} objects then, {len(val)} with {len(val.labels)} now)\n",
         ),
     ):
         record = RECORD.model_copy(update={"validation_data": identity})
