@@ -73,19 +73,16 @@ def saving(measured: Mapping[str, Any]) -> Iterator[str]:
 
 def training(measured: Mapping[str, Any]) -> Iterator[str]:
     """Yield the tables of training steps beside upstream's trainer."""
-    settings, runs = measured["settings"], measured["runs"]
-    ours = runs["hwd"]
+    settings, runs, ours = measured["settings"], measured["runs"], measured["runs"]["hwd"]
     yield (
         f"RF-DETR Nano with P4 and P5 at {settings['resolution']} px, global batch {settings['batch']}, "
         f"data loader workers: {settings['workers']}. Medians; runs of each trainer: {len(ours)}, "
         f"of {ours[0]['steps']} steps."
     )
     ratios = {key: text for key, text in RATIOS.items() if key in measured["ratios"]["hwd"]}
-    columns = ("images/s", "step", *ratios.values())
-    yield from ("", f"| trainer | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|")
+    yield from ("", f"| trainer | images/s | step | {' | '.join(ratios.values())} |", "|---" * (len(ratios) + 3) + "|")
     for name, of_kind in runs.items():
-        ratios_of = measured["ratios"].get(name, dict.fromkeys(ratios, 1))
-        cells = [f"{ratios_of[key]:.2f}" for key in ratios]
+        cells = [f"{measured['ratios'].get(name, {}).get(key, 1):.2f}" for key in ratios]
         speed, step = (statistics.median(run[key] for run in of_kind) for key in ("images_per_second", "step_s"))
         yield f"| {name} | {speed:.1f} | {1000 * step:.0f} ms | {' | '.join(cells)} |"
     if "parts_s" not in ours[0]:
