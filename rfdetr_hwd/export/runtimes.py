@@ -50,6 +50,7 @@ def _load_onnx(path: Path) -> Graph:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors: it warns of every constant that it cannot fold in float16
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     size = session.get_inputs()[0].shape[0]
     return Graph(
